@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// The producer: enqueue jobs, look them up, cancel and retry them.
+//
+// Thread safety: a Client may be used from any number of threads; it opens connections as needed, up to pool_size.
+// After fork() a Client of the parent throws in the child.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <posthouse/error.hpp>
+#include <posthouse/options.hpp>
+#include <posthouse/payload.hpp>
+#include <posthouse/transaction.hpp>
+
+namespace posthouse {
+
+/// A kind's name and its payload's type, declared once so that producer and worker cannot drift apart.
+template <class T>
+struct Kind {
+  using payload_type = T;
+  std::string_view name;
+};
+
+struct ClientOptions {
+  std::string database_url{};  ///< shorthand for database.database_url; wins when not empty
+  DatabaseOptions database{};
+  int pool_size = 5;                                  ///< connections kept, 1 to 1,000
+  std::chrono::milliseconds pool_timeout{30000};      ///< wait for a free connection, then Timeout
+  std::size_t max_payload_bytes = 1024 * 1024;        ///< 1 byte to 64 MiB; larger is InvalidArgument
+};
+
+/// One job of a mixed batch.
+struct Request {
+  std::string kind{};
+  Payload payload{};
+  EnqueueOptions options{};
+};
+
+enum class EnqueueStatus { created, duplicate, mismatch };
+struct EnqueueOutcome {
+  std::int64_t id = 0;
+  EnqueueStatus status = EnqueueStatus::created;
+};
+
+/// A job as the view `jobs` shows it.
+struct JobInfo {
+  std::int64_t id = 0;
+  std::string kind{};
+  std::string queue{};
+  int priority = 0;
+  std::string state{};  ///< scheduled, blocked, available, running, retryable, succeeded, failed, cancelled, expired
+  int attempt = 0;      ///< attempts made so far, the running one included
+  int max_attempts = 0;
+  std::string enqueued_at{};                ///< RFC 3339, UTC
+  std::optional<std::string> run_at{};
+  std::optional<std::string> started_at{};
+  std::optional<std::string> finished_at{};
+  std::optional<std::int64_t> worker{};
+  Payload payload{};
+  std::string headers = "{}";  ///< JSON object
+  std::optional<std::string> last_error{};
+};
+
+struct AttemptError {
+  int attempt = 0;
+  std::string type{};
+  std::string message{};
+  std::string stack{};
+  std::string at{};
+  std::optional<std::int64_t> worker{};
+};
+
+/// What became of a cancel.
+enum class CancelOutcome { cancelled, running, finished, not_found };
+
+class Client {
+ public:
+  /// Opens no connection yet. Throws InvalidArgument when an option is out of range.
+  explicit Client(ClientOptions options);
+  ~Client();
+  Client(Client&&) noexcept;
+  Client& operator=(Client&&) noexcept;
+
+  // -- one job, in a transaction of its own ---------------------------------------------------------------------
+  /// Throws InvalidArgument (nothing sent), SchemaMissing, Unavailable (in_doubt says whether it may have happened).
+  EnqueueOutcome enqueue(std::string_view kind, Payload const& payload = {}, EnqueueOptions const& options = {});
+
+  template <class T>
+  EnqueueOutcome enqueue(Kind<T> kind, std::type_identity_t<T> const& value, EnqueueOptions const& options = {}) {
+    return enqueue(kind.name, codec<T>::encode(value), options);
+  }
+
+  // -- one job, in the caller's transaction ---------------------------------------------------------------------
+  EnqueueOutcome enqueue(Transaction const& transaction, std::string_view kind, Payload const& payload = {},
+                         EnqueueOptions const& options = {});
+
+  template <class T>
+  EnqueueOutcome enqueue(Transaction const& transaction, Kind<T> kind, std::type_identity_t<T> const& value,
+                         EnqueueOptions const& options = {}) {
+    return enqueue(transaction, kind.name, codec<T>::encode(value), options);
+  }
+
+  // -- many -----------------------------------------------------------------------------------------------------
+  /// All or none, ids in order. Up to 5,000 in one round trip through the function; more of one (kind, queue,
+  /// priority) without delay by COPY. A bad element throws InvalidArgument naming its index; nothing is enqueued.
+  std::vector<EnqueueOutcome> enqueue_many(std::span<Request const> requests);
+  std::vector<EnqueueOutcome> enqueue_many(Transaction const& transaction, std::span<Request const> requests);
+  std::vector<std::int64_t> enqueue_many(std::string_view kind, std::span<Payload const> payloads,
+                                         EnqueueOptions const& options = {});
+
+  template <class T>
+  std::vector<std::int64_t> enqueue_many(Kind<T> kind, std::span<T const> values, EnqueueOptions const& options = {}) {
+    std::vector<Payload> payloads;
+    payloads.reserve(values.size());
+    for (auto const& value : values) payloads.push_back(codec<T>::encode(value));
+    return enqueue_many(kind.name, std::span<Payload const>(payloads), options);
+  }
+
+  // -- look-up and control --------------------------------------------------------------------------------------
+  [[nodiscard]] std::optional<JobInfo> find(std::int64_t id);
+  [[nodiscard]] std::vector<AttemptError> errors(std::int64_t id);
+  /// Jobs that have not started are cancelled at once; a running one is left alone and reported as running.
+  CancelOutcome cancel(std::int64_t id);
+  /// Makes a failed, cancelled, expired, scheduled or retryable job available now. False: no such job in such a state.
+  bool retry(std::int64_t id);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace posthouse

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// The consumer: claims jobs and runs handlers.
+//
+// Thread safety: register handlers before start(); start(), stop() and wait() may be called from any thread and are
+// idempotent. Only run() and run_worker() touch signals. Handlers must not outlive stop(). Use after fork() throws.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <posthouse/client.hpp>
+#include <posthouse/error.hpp>
+#include <posthouse/job.hpp>
+#include <posthouse/options.hpp>
+#include <posthouse/outcome.hpp>
+
+namespace posthouse {
+
+enum class OnDecodeError { fail, retry };
+
+/// Policies of one kind.
+struct HandlerOptions {
+  int max_attempts = 25;                    ///< 1 to 32,767; a job's own option wins
+  Backoff backoff{};                        ///< delay between attempts
+  std::chrono::milliseconds timeout{0};     ///< asks the handler to stop after this long; 0: none
+  OnDecodeError on_decode_error = OnDecodeError::fail;  ///< retry keeps unreadable jobs for a rolling deployment
+};
+
+struct WorkerOptions {
+  std::string database_url{};  ///< shorthand for database.database_url; wins when not empty
+  DatabaseOptions database{};
+  std::string name{};                    ///< shown to operators; empty: host:pid
+  std::vector<std::string> queues{};     ///< empty: every queue
+  int concurrency = 4;                   ///< handler threads, 1 to 1,000
+  int prefetch_buffer = 0;               ///< jobs claimed ahead of a free slot, 0 to 10,000
+  std::chrono::milliseconds claim_lease{30000};       ///< 1 s to 10 min; must be written out when prefetch_buffer > 0
+  bool claim_lease_given = false;                     ///< set by with_prefetch() and by the configuration
+  std::chrono::milliseconds heartbeat_interval{5000}; ///< at most a third of the lease
+  std::chrono::milliseconds flush_interval{5};        ///< longest wait of a finished job for its group, 0 to 1 s
+  std::chrono::milliseconds stop_grace{30000};        ///< how long stop() lets running handlers finish
+  bool once = false;          ///< leave when nothing is available or running
+  bool duties = true;         ///< take part in the elected work (promote, reap, rotate)
+  Logger logger{};            ///< empty: warnings and errors to standard error
+  /// Called around every run: must call `next` exactly once and return its outcome.
+  std::function<Outcome(Job const&, std::function<Outcome()> const& next)> around{};
+
+  WorkerOptions& with_prefetch(int jobs, std::chrono::milliseconds lease) {
+    prefetch_buffer = jobs;
+    claim_lease = lease;
+    claim_lease_given = true;
+    return *this;
+  }
+};
+
+/// Counters since start(); cheap to read.
+struct WorkerStats {
+  std::int64_t claimed = 0;
+  std::int64_t succeeded = 0;
+  std::int64_t failed = 0;    ///< attempts that ended in an error, retried or not
+  std::int64_t snoozed = 0;
+  std::int64_t released = 0;  ///< given back unstarted
+  std::int64_t lease_lost = 0;
+  std::int64_t statements = 0;
+  std::int64_t claims = 0;
+  std::int64_t empty_claims = 0;
+};
+
+class Worker {
+ public:
+  using Handler = std::function<Outcome(Job const&)>;
+
+  /// Opens no connection yet. Throws InvalidArgument when an option is out of range.
+  explicit Worker(WorkerOptions options);
+  /// Stops first when still running.
+  ~Worker();
+  Worker(Worker const&) = delete;
+  Worker& operator=(Worker const&) = delete;
+
+  /// The untyped form. A kind registered twice is an error.
+  Worker& on(std::string_view kind, HandlerOptions options, Handler handler);
+
+  /// Typed: `function` is called with (Job const&, T const&) and returns void, Outcome, one of its alternatives, or a
+  /// value with a codec, which becomes the result.
+  template <class T, class F>
+    requires std::is_invocable_v<F&, Job const&, T const&>
+  Worker& on(Kind<T> kind, HandlerOptions options, F function) {
+    return on(kind.name, std::move(options), Handler([function = std::move(function)](Job const& job) mutable -> Outcome {
+                T const value = codec<T>::decode(job.payload());
+                return finish([&]() -> decltype(auto) { return function(job, value); });
+              }));
+  }
+  template <class T, class F>
+    requires std::is_invocable_v<F&, Job const&, T const&>
+  Worker& on(Kind<T> kind, F function) {
+    return on(kind, HandlerOptions{}, std::move(function));
+  }
+
+  /// Raw: `function` is called with (Job const&).
+  template <class F>
+    requires(std::is_invocable_v<F&, Job const&> && !std::is_same_v<std::decay_t<F>, Handler>)
+  Worker& on(std::string_view kind, HandlerOptions options, F function) {
+    return on(kind, std::move(options), Handler([function = std::move(function)](Job const& job) mutable -> Outcome {
+                return finish([&]() -> decltype(auto) { return function(job); });
+              }));
+  }
+  template <class F>
+    requires std::is_invocable_v<F&, Job const&>
+  Worker& on(std::string_view kind, F function) {
+    return on(kind, HandlerOptions{}, std::move(function));
+  }
+
+  /// Connects, registers and begins to claim; returns when the worker is registered. Throws SchemaMissing,
+  /// Unavailable or InvalidArgument (nothing registered, prefetch without lease).
+  void start();
+  /// Stops claiming, gives unstarted jobs back, waits for running ones up to stop_grace, then leaves. Returns when
+  /// stopped.
+  void stop();
+  /// As stop(), but asks running handlers to stop at once and gives their jobs back without counting the attempt.
+  void stop_now();
+  /// Blocks until the worker has stopped (with `once`: until the queue is drained).
+  void wait();
+  /// start(), then until SIGTERM or SIGINT, then stop(); a second signal is stop_now(). Restores the signal handlers.
+  void run();
+
+  [[nodiscard]] WorkerStats stats() const;
+  [[nodiscard]] std::int64_t incarnation() const;  ///< 0 before start()
+
+ private:
+  template <class Call>
+  static Outcome finish(Call call) {
+    using Result = std::decay_t<decltype(call())>;
+    if constexpr (std::is_void_v<Result>) {
+      call();
+      return Success{};
+    } else if constexpr (std::is_constructible_v<Outcome, Result>) {
+      return Outcome{call()};
+    } else {
+      return Success{codec<Result>::encode(call())};
+    }
+  }
+
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// `int main(int c, char** v) { return posthouse::run_worker(c, v, [](posthouse::Worker& w) { w.on(…); }); }` gives a
+/// program the flags of `posthouse work`. Returns the exit status: 0 done, 1 failed, 2 usage, 4 database out of reach.
+int run_worker(int argc, char** argv, std::function<void(Worker&)> const& register_handlers);
+
+}  // namespace posthouse
