@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// One connection to PostgreSQL: blocking calls, each with a deadline of its own.
+//
+// Only files of this room include libpq-fe.h. Calls use libpq's asynchronous interface under poll(), keep every result
+// and drain notifications before each wait and after each result. A call that fails throws posthouse::Error; when the
+// connection is no longer usable, ok() is false from then on. A deadline that passes in the middle of a statement
+// closes the connection and says so with in_doubt.
+// Thread safety: one thread at a time.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <posthouse/error.hpp>
+#include <posthouse/options.hpp>
+
+struct pg_result;
+struct pg_conn;
+
+namespace posthouse::pg {
+
+using Clock = std::chrono::steady_clock;
+
+/// Rows of one statement. Fields are text or binary, as asked for.
+class Result {
+ public:
+  explicit Result(pg_result* result) noexcept : result_(result) {}
+  Result(Result&& other) noexcept : result_(std::exchange(other.result_, nullptr)) {}
+  Result& operator=(Result&& other) noexcept {
+    std::swap(result_, other.result_);
+    return *this;
+  }
+  ~Result();
+
+  [[nodiscard]] int rows() const noexcept;
+  [[nodiscard]] int columns() const noexcept;
+  [[nodiscard]] bool is_null(int row, int column) const noexcept;
+  /// The field as sent: text, or the binary image. Valid as long as the Result.
+  [[nodiscard]] std::string_view field(int row, int column) const noexcept;
+  /// Number of rows that INSERT, UPDATE, DELETE or COPY touched.
+  [[nodiscard]] std::int64_t affected() const noexcept;
+
+  // Text fields
+  [[nodiscard]] std::int64_t int8(int row, int column) const;  ///< throws ServerError when it is no integer
+  [[nodiscard]] std::string text(int row, int column) const { return std::string(field(row, column)); }
+  [[nodiscard]] std::optional<std::string> maybe(int row, int column) const {
+    if (is_null(row, column)) return std::nullopt;
+    return text(row, column);
+  }
+  // Binary fields, big-endian
+  [[nodiscard]] std::int64_t binary_int8(int row, int column) const;
+  [[nodiscard]] std::int32_t binary_int4(int row, int column) const;
+  /// jsonb's binary form without its version byte.
+  [[nodiscard]] std::string_view binary_jsonb(int row, int column) const;
+
+ private:
+  pg_result* result_;
+};
+
+/// Parameters $1…$n, sent as text unless said; a text with a NUL byte or invalid UTF-8 throws InvalidArgument.
+class Params {
+ public:
+  Params& null();
+  Params& text(std::string_view value);
+  Params& text(std::optional<std::string> const& value);
+  Params& int8(std::int64_t value);
+  Params& boolean(bool value);
+  Params& bytea(std::string_view value);                            ///< binary
+  Params& int8_array(std::span<std::int64_t const> values);         ///< bigint[]
+  Params& int4_array(std::span<int const> values);                  ///< int[]
+  Params& text_array(std::span<std::string const> values);          ///< text[]
+  Params& text_array(std::span<std::optional<std::string> const> values);
+
+ private:
+  friend class Connection;
+  struct Value {
+    std::optional<std::string> data;
+    bool binary = false;
+  };
+  std::vector<Value> values_;
+};
+
+enum class Format { text, binary };
+
+struct Notification {
+  std::string channel;
+  std::string payload;
+};
+
+class Connection {
+ public:
+  /// Connects within options.connect_timeout per host, sets client_encoding, search_path and time-outs (none of them
+  /// as start-up options, which poolers refuse). Throws Unavailable or InvalidArgument.
+  static std::unique_ptr<Connection> open(DatabaseOptions const& options);
+  /// The same to options.session_database_url (or database_url when empty), for LISTEN.
+  static std::unique_ptr<Connection> open_session(DatabaseOptions const& options);
+  ~Connection();
+
+  /// One statement with parameters, unnamed; autocommit unless inside begin()…commit().
+  Result query(std::string const& sql, Params const& params = {}, Format format = Format::text);
+  /// The same, prepared once per connection under a name made from the text; plain query() behind a transaction pooler.
+  Result prepared(std::string const& sql, Params const& params = {}, Format format = Format::text);
+  /// Several statements at once, no parameters (one implicit transaction unless it says otherwise).
+  void script(std::string const& sql);
+
+  void begin();
+  void commit();    ///< throws with in_doubt when the reply is lost
+  void rollback() noexcept;
+
+  /// COPY … FROM STDIN: calls `produce` for chunks until it returns an empty one. Returns rows copied.
+  std::int64_t copy_in(std::string const& sql, std::function<std::string_view()> const& produce);
+
+  /// Waits for a notification, for `wake_fd` to become readable, or for the deadline; returns what has arrived.
+  /// Notifications that came in during other calls are returned first, at once. wake_fd -1: none.
+  std::vector<Notification> wait(int wake_fd, Clock::time_point deadline);
+
+  void set_deadline(std::chrono::milliseconds per_statement) noexcept;
+  [[nodiscard]] bool ok() const noexcept;
+  [[nodiscard]] int server_version() const noexcept;  ///< as 150004
+  [[nodiscard]] int backend_pid() const noexcept;
+  [[nodiscard]] std::string const& schema() const noexcept;    ///< as given
+  [[nodiscard]] std::string quoted_schema() const;             ///< as an SQL identifier
+  [[nodiscard]] std::string quote_identifier(std::string_view name) const;
+  [[nodiscard]] std::string quote_literal(std::string_view text) const;
+
+ private:
+  Connection() = default;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace posthouse::pg

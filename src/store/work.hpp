@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a worker asks of the database: one verb a SQL function, nothing else. See docs/internals/engine.md.
+//
+// Thread safety: as the Connection behind it, one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pg/connection.hpp"
+
+namespace posthouse::store {
+
+/// One claimed job. The views point into the Claim that it came from.
+struct ClaimedJob {
+  std::int64_t token = 0;
+  std::int64_t lane = 0;
+  int position = 0;
+  std::int64_t id = 0;
+  int attempt = 0;  ///< attempts already used
+  bool is_bytes = false;
+  bool is_null = true;           ///< no payload at all
+  std::string_view payload{};    ///< JSON text or raw bytes
+  std::string_view headers{};    ///< JSON object, empty when none
+  std::string_view options{};    ///< JSON object, empty when none
+};
+
+/// The rows of one claim; owns what the jobs' views point to. Jobs of one token are adjacent and in position order.
+struct Claim {
+  std::vector<pg::Result> results{};
+  std::vector<ClaimedJob> jobs{};
+  std::vector<std::int64_t> lost{};  ///< tokens of the finish part whose lease is lost
+};
+
+struct LaneInfo {
+  std::int64_t lane = 0;
+  std::string queue{};
+  std::string kind{};
+  int priority = 0;
+  bool express = false;
+};
+
+/// A job that ended otherwise than by success.
+struct Move {
+  std::int64_t token = 0;
+  int position = 0;
+  std::int64_t id = 0;
+  std::string_view outcome{};  ///< "retry", "fail", "snooze" or "release"
+  std::int64_t delay_ms = 0;
+  std::string type{};
+  std::string message{};
+  std::string stack{};
+};
+
+/// What to say of one open batch.
+struct BatchAck {
+  std::int64_t token = 0;
+  std::optional<std::string> acked{};  ///< nullopt closes the batch; else cumulative '0'/'1', one a member
+  int started = 0;
+};
+
+struct Registration {
+  std::string name{}, host{}, version{};
+  std::int64_t pid = 0;
+  std::vector<std::string> queues{};  ///< empty: every queue
+  std::vector<std::string> kinds{};
+  std::int64_t lease_ms = 30000;
+  int slots = 1;
+};
+
+struct Beat {
+  bool alive = false;                    ///< false: this incarnation was declared dead
+  bool leader_vacant = false;
+  std::vector<std::int64_t> open{};      ///< tokens of the incarnation's open batches at or above low_token
+};
+
+struct DutiesReport {
+  std::int64_t promoted = 0;
+  std::int64_t rescued = 0;
+  std::int64_t next_due_ms = -1;  ///< until the next deferred job is due; -1: none known
+};
+
+struct ClaimRequest {
+  std::int64_t token = 0;
+  std::span<std::int64_t const> lanes{};  ///< empty: look first
+  int jobs = 0;                           ///< most to claim
+  int start = 0;                          ///< members that may start at once
+};
+
+class Work {
+ public:
+  explicit Work(pg::Connection& connection) noexcept : connection_(connection) {}
+
+  std::int64_t register_worker(Registration const& registration);
+  Beat beat(std::int64_t worker, std::int64_t low_token, int free, int running);
+  std::vector<std::int64_t> look(std::int64_t worker);
+  std::vector<LaneInfo> lanes(std::span<std::int64_t const> ids);
+  Claim claim(std::int64_t worker, ClaimRequest const& request);
+  /// Returns the tokens whose lease is lost.
+  std::vector<std::int64_t> finish(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves);
+  Claim finish_and_claim(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
+                         ClaimRequest const& request);
+  void give_back(std::int64_t worker, std::span<std::int64_t const> tokens);
+  void leave(std::int64_t worker);
+
+  // On the LISTEN connection
+  void listen();
+  bool keep(std::string_view profile);  ///< try to become the keeper of this profile (session lock)
+  std::vector<std::int64_t> bell(std::span<std::int64_t const> lanes);
+  void unbell(std::span<std::int64_t const> lanes);
+  std::string fence();                     ///< a transaction id of our own, completed
+  bool fence_passed(std::string const& fence);  ///< every older transaction has ended
+
+  // Elected work
+  std::int64_t lead(std::int64_t worker);  ///< term, 0 when another leads
+  DutiesReport duties(std::int64_t worker);
+
+ private:
+  pg::Connection& connection_;
+};
+
+}  // namespace posthouse::store
