@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/service.hpp"
+
+#include <pthread.h>
+
+#include <utility>
+
+namespace posthouse::base {
+
+Service::Service(std::string name, Body body, std::function<void()> wake)
+    : name_(name.substr(0, 15)), body_(std::move(body)), wake_(std::move(wake)) {}
+
+Service::~Service() { stop(); }
+
+void Service::start() {
+  std::lock_guard const whole(lifecycle_);
+  {
+    std::lock_guard const lock(state_);
+    if (running_) return;
+  }
+  if (thread_.joinable()) thread_.join();
+  std::lock_guard const lock(state_);
+  // The thread takes state_ first thing, so it sees all that is set here.
+  thread_ = std::jthread([this](std::stop_token const& stop) { run(stop); });
+  stop_ = thread_.get_stop_source();
+  id_ = thread_.get_id();
+  running_ = true;
+  failure_ = nullptr;
+}
+
+void Service::run(std::stop_token const& stop) noexcept {
+  { std::lock_guard const lock(state_); }
+  ::pthread_setname_np(::pthread_self(), name_.c_str());
+  std::exception_ptr failure;
+  try {
+    body_(stop);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  std::lock_guard const lock(state_);
+  failure_ = failure;
+  running_ = false;
+}
+
+void Service::request_stop() noexcept {
+  std::stop_source stop{std::nostopstate};
+  {
+    std::lock_guard const lock(state_);
+    if (!running_) return;
+    stop = stop_;
+  }
+  if (stop.request_stop() && wake_) wake_();
+}
+
+void Service::stop() noexcept {
+  request_stop();
+  {
+    std::lock_guard const lock(state_);
+    if (id_ == std::this_thread::get_id()) return;
+  }
+  std::lock_guard const whole(lifecycle_);
+  // Again: start() may have come in between.
+  request_stop();
+  if (thread_.joinable()) thread_.join();
+  std::lock_guard const lock(state_);
+  id_ = {};
+}
+
+bool Service::running() const noexcept {
+  std::lock_guard const lock(state_);
+  return running_;
+}
+
+std::exception_ptr Service::failure() const noexcept {
+  std::lock_guard const lock(state_);
+  return failure_;
+}
+
+}  // namespace posthouse::base
