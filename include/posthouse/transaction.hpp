@@ -32,18 +32,24 @@ class Executor {
   virtual std::vector<Row> query(std::string const& sql, std::vector<std::optional<std::string>> const& values) = 0;
 };
 
+/// For adapters: throws the posthouse::Error that fits an error of the server. `connection_lost` decides first, the
+/// five characters of the SQLSTATE second; `in_doubt` says that the statement would have committed by itself.
+[[noreturn]] void throw_server_error(std::string const& sqlstate, std::string const& message, bool connection_lost,
+                                     bool in_doubt);
+
 /// Specialised by adapters: `static std::unique_ptr<Executor> make(T&)`.
 template <class T>
 struct executor_for;
 
 class Transaction {
  public:
-  /// A libpq connection that is inside a transaction (or not: then each call commits by itself).
+  /// A libpq connection that is inside a transaction (or not: then each call commits by itself). Calls block without a
+  /// deadline of ours; savepoints are the caller's. Its client_encoding must be UTF8.
   Transaction(pg_conn* connection);  // NOLINT(google-explicit-constructor)
 
   /// Anything with an adapter, for example a pqxx::work after `#include <posthouse/adapter/pqxx.hpp>`.
   template <class T>
-    requires requires(T& t) { executor_for<T>::make(t); }
+  requires requires(T& t) { executor_for<T>::make(t); }
   Transaction(T& transaction)  // NOLINT(google-explicit-constructor)
       : executor_(executor_for<T>::make(transaction)) {}
 

@@ -74,10 +74,10 @@ class Params {
   Params& text(std::optional<std::string> const& value);
   Params& int8(std::int64_t value);
   Params& boolean(bool value);
-  Params& bytea(std::string_view value);                            ///< binary
-  Params& int8_array(std::span<std::int64_t const> values);         ///< bigint[]
-  Params& int4_array(std::span<int const> values);                  ///< int[]
-  Params& text_array(std::span<std::string const> values);          ///< text[]
+  Params& bytea(std::string_view value);                     ///< binary
+  Params& int8_array(std::span<std::int64_t const> values);  ///< bigint[]
+  Params& int4_array(std::span<int const> values);           ///< int[]
+  Params& text_array(std::span<std::string const> values);   ///< text[]
   Params& text_array(std::span<std::optional<std::string> const> values);
 
  private:
@@ -98,8 +98,9 @@ struct Notification {
 
 class Connection {
  public:
-  /// Connects within options.connect_timeout per host, sets client_encoding, search_path and time-outs (none of them
-  /// as start-up options, which poolers refuse). Throws Unavailable or InvalidArgument.
+  /// Connects within options.connect_timeout per host. Text is UTF-8; in session mode the isolation level and the
+  /// server's own time-outs are set too, behind a transaction pooler nothing is. search_path is never touched:
+  /// statements qualify what they name with quoted_schema(). Throws Unavailable or InvalidArgument.
   static std::unique_ptr<Connection> open(DatabaseOptions const& options);
   /// The same to options.session_database_url (or database_url when empty), for LISTEN.
   static std::unique_ptr<Connection> open_session(DatabaseOptions const& options);
@@ -113,7 +114,7 @@ class Connection {
   void script(std::string const& sql);
 
   void begin();
-  void commit();    ///< throws with in_doubt when the reply is lost
+  void commit();  ///< throws with in_doubt when the reply is lost
   void rollback() noexcept;
 
   /// COPY … FROM STDIN: calls `produce` for chunks until it returns an empty one. Returns rows copied.
@@ -125,15 +126,19 @@ class Connection {
 
   void set_deadline(std::chrono::milliseconds per_statement) noexcept;
   [[nodiscard]] bool ok() const noexcept;
+  /// As ok(), but looks at the socket first, without waiting: finds what the server closed while nobody was looking.
+  [[nodiscard]] bool alive() noexcept;
+  [[nodiscard]] bool in_transaction() const noexcept;
   [[nodiscard]] int server_version() const noexcept;  ///< as 150004
   [[nodiscard]] int backend_pid() const noexcept;
-  [[nodiscard]] std::string const& schema() const noexcept;    ///< as given
-  [[nodiscard]] std::string quoted_schema() const;             ///< as an SQL identifier
+  [[nodiscard]] std::string const& schema() const noexcept;  ///< as given
+  [[nodiscard]] std::string quoted_schema() const;           ///< as an SQL identifier
   [[nodiscard]] std::string quote_identifier(std::string_view name) const;
   [[nodiscard]] std::string quote_literal(std::string_view text) const;
 
  private:
   Connection() = default;
+  static std::unique_ptr<Connection> open_to(DatabaseOptions const& options, std::string const& url, bool pooled);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+// Statements and waits on one connection.
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+
+#include "pg/connection_impl.hpp"
+#include "pg/error.hpp"
+#include "pg/text.hpp"
+
+namespace posthouse::pg {
+namespace {
+
+using std::chrono::milliseconds;
+
+int poll_timeout(Clock::time_point deadline) {
+  auto const now = Clock::now();
+  if (deadline <= now) return 0;
+  // Rounded up: a time-out that is cut to 0 ms would spin through the last millisecond.
+  auto const left = std::chrono::ceil<milliseconds>(deadline - now).count();
+  return static_cast<int>(std::min<std::int64_t>(left, 3'600'000));
+}
+
+/// poll() that survives signals; the number of ready descriptors, 0 when the deadline passed.
+int poll_until(pollfd* fds, nfds_t count, Clock::time_point deadline) {
+  for (;;) {
+    int const ready = ::poll(fds, count, poll_timeout(deadline));
+    if (ready > 0) return ready;
+    if (ready == 0 && Clock::now() >= deadline) return 0;
+    if (ready < 0 && errno != EINTR && errno != EAGAIN) {
+      throw Unavailable(std::string("poll failed with errno ") + std::to_string(errno));
+    }
+  }
+}
+
+std::string statement_name(std::string const& sql) {
+  std::uint64_t hash = 0xcbf29ce484222325U;  // FNV-1a; its length is added to make a collision still less likely
+  for (char const byte : sql) hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3U;
+  char name[48];
+  std::snprintf(name, sizeof name, "posthouse_%016llx_%zu", static_cast<unsigned long long>(hash), sql.size());
+  return name;
+}
+
+struct Arrays {
+  std::vector<char const*> values{};
+  std::vector<int> lengths{};
+  std::vector<int> formats{};
+};
+
+}  // namespace
+
+bool wait_socket(int fd, short events, Clock::time_point deadline) {
+  pollfd item{fd, events, 0};
+  return poll_until(&item, 1, deadline) > 0;
+}
+
+void Connection::Impl::close() noexcept {
+  if (conn == nullptr) return;
+  if (owner == ::getpid()) {
+    PQfinish(conn);
+  } else {
+    // The parent uses this socket. PQfinish would tell the server to end the parent's session, so only the
+    // descriptor goes; the handle's memory stays until the child ends.
+    ::close(PQsocket(conn));
+  }
+  conn = nullptr;
+}
+
+void Connection::Impl::check_usable() {
+  if (conn != nullptr && owner != ::getpid()) {
+    throw InvalidArgument("this connection was opened before fork(): open clients and workers in the child");
+  }
+  if (conn == nullptr) throw Unavailable("the connection is closed");
+}
+
+bool Connection::Impl::in_block() const noexcept {
+  auto const state = PQtransactionStatus(conn);
+  return state == PQTRANS_INTRANS || state == PQTRANS_INERROR;
+}
+
+void Connection::Impl::drain_notifications() {
+  while (PGnotify* notification = PQnotifies(conn)) {
+    std::unique_ptr<PGnotify, void (*)(void*)> const guard(notification, PQfreemem);
+    notifications.push_back({notification->relname, notification->extra});
+  }
+}
+
+void Connection::Impl::lost(bool in_doubt) {
+  ServerMessage message;
+  message.text = conn == nullptr ? "closed" : PQerrorMessage(conn);
+  while (!message.text.empty() && message.text.back() == '\n') message.text.pop_back();
+  close();
+  throw_error(std::move(message), true, in_doubt, schema);
+}
+
+void Connection::Impl::too_late(bool in_doubt) {
+  close();
+  throw Timeout("the database did not answer within " + std::to_string(deadline.count()) + " ms; connection closed",
+                {.sqlstate = {}, .in_doubt = in_doubt, .hint = "raise statement_timeout or look at what blocks it"});
+}
+
+void Connection::Impl::flush(Clock::time_point until, bool in_doubt) {
+  for (;;) {
+    int const state = PQflush(conn);
+    if (state == 0) return;
+    if (state < 0) lost(in_doubt);
+    pollfd item{PQsocket(conn), POLLIN | POLLOUT, 0};
+    if (poll_until(&item, 1, until) == 0) too_late(in_doubt);
+    // The server may be blocked on sending to us; without reading, both sides would wait for ever.
+    if ((item.revents & POLLIN) != 0 && PQconsumeInput(conn) == 0) return;  // collect() finds the reason
+  }
+}
+
+ResultPtr Connection::Impl::collect(Clock::time_point until, bool in_doubt) {
+  ResultPtr last;
+  ResultPtr error;
+  bool broken = false;
+  for (;;) {
+    while (!broken && PQisBusy(conn) != 0) {
+      if (!wait_socket(PQsocket(conn), POLLIN, until)) too_late(in_doubt);
+      if (PQconsumeInput(conn) == 0) broken = true;
+    }
+    drain_notifications();
+    if (broken && PQisBusy(conn) != 0) break;
+    ResultPtr result(PQgetResult(conn));
+    if (!result) break;
+    switch (PQresultStatus(result.get())) {
+      case PGRES_FATAL_ERROR:
+      case PGRES_BAD_RESPONSE:
+      case PGRES_NONFATAL_ERROR:
+      case PGRES_EMPTY_QUERY:
+        if (!error) error = std::move(result);  // later ones only say that the connection is gone
+        break;
+      case PGRES_COPY_IN:
+      case PGRES_COPY_OUT:
+      case PGRES_COPY_BOTH:
+        return result;
+      default:
+        last = std::move(result);
+    }
+  }
+  drain_notifications();
+  if (error) {
+    ServerMessage message = message_of(error.get());
+    bool const bad = PQstatus(conn) == CONNECTION_BAD;
+    if (bad) close();
+    throw_error(std::move(message), bad, in_doubt, schema);
+  }
+  if (broken || PQstatus(conn) == CONNECTION_BAD || !last) lost(in_doubt);
+  return last;
+}
+
+Clock::time_point Connection::Impl::start_statement() {
+  if (server_deadline.count() > 0 && deadline > server_deadline && !in_block()) {
+    server_deadline = deadline;
+    simple("set statement_timeout = " + std::to_string(server_deadline.count()));
+  }
+  return Clock::now() + deadline;
+}
+
+ResultPtr Connection::Impl::simple(std::string const& sql, bool ends_block) {
+  ResultPtr result = run([&] { return PQsendQuery(conn, sql.c_str()); }, ends_block);
+  if (PQresultStatus(result.get()) == PGRES_COPY_IN || PQresultStatus(result.get()) == PGRES_COPY_OUT ||
+      PQresultStatus(result.get()) == PGRES_COPY_BOTH) {
+    close();
+    throw InvalidArgument("COPY cannot be run as a plain statement: it would leave the connection in the middle of it");
+  }
+  return result;
+}
+
+void Connection::Impl::prepare_session() {
+  // The server's own limit ends what we no longer wait for; ours, a little longer, is for a server that is silent.
+  auto const limit = deadline - std::min<milliseconds>(deadline / 10, milliseconds(500));
+  auto const idle = std::max<milliseconds>(milliseconds(60000), 2 * deadline);
+  simple(
+      "set standard_conforming_strings = on; set default_transaction_isolation = 'read committed'; "
+      "set idle_session_timeout = 0; set statement_timeout = " +
+      std::to_string(limit.count()) + "; set idle_in_transaction_session_timeout = " + std::to_string(idle.count()));
+  server_deadline = deadline;
+}
+
+Connection::~Connection() = default;
+
+Result Connection::query(std::string const& sql, Params const& params, Format format) {
+  return Result(impl_->exec(sql, nullptr, params.values_, format).release());
+}
+
+Result Connection::prepared(std::string const& sql, Params const& params, Format format) {
+  Impl& impl = *impl_;
+  if (impl.pooled) return query(sql, params, format);
+  impl.check_usable();
+  for (bool again = false;; again = true) {
+    auto it = impl.prepared.find(sql);
+    if (it == impl.prepared.end()) {
+      std::string name = statement_name(sql);
+      impl.run([&] { return PQsendPrepare(impl.conn, name.c_str(), sql.c_str(), 0, nullptr); });
+      it = impl.prepared.emplace(sql, std::move(name)).first;
+    }
+    try {
+      return Result(impl.exec(sql, it->second.c_str(), params.values_, format).release());
+    } catch (ServerError const& error) {
+      // Somebody ran DISCARD or changed the function's result under us: prepare once more, outside a block only,
+      // since inside the transaction is already aborted.
+      bool const stale = error.sqlstate() == "26000" || error.sqlstate() == "0A000";
+      if (!stale || again || impl.in_block()) throw;
+      if (error.sqlstate() == "0A000") impl.simple("deallocate " + pg::quote_identifier(it->second));
+      impl.prepared.erase(it);
+    }
+  }
+}
+
+ResultPtr Connection::Impl::exec(std::string const& sql, char const* name, std::vector<Params::Value> const& params,
+                                 Format format) {
+  check_usable();
+  Arrays arrays;
+  for (auto const& value : params) {
+    arrays.values.push_back(value.data ? value.data->c_str() : nullptr);
+    arrays.lengths.push_back(value.data ? static_cast<int>(value.data->size()) : 0);
+    arrays.formats.push_back(value.binary ? 1 : 0);
+  }
+  int const count = static_cast<int>(params.size());
+  int const binary = format == Format::binary ? 1 : 0;
+  bool const open = wrap && !in_block();
+  if (open) simple("begin isolation level read committed");
+  ResultPtr result;
+  try {
+    result = run([&] {
+      return name == nullptr ? PQsendQueryParams(conn, sql.c_str(), count, nullptr, arrays.values.data(),
+                                                 arrays.lengths.data(), arrays.formats.data(), binary)
+                             : PQsendQueryPrepared(conn, name, count, arrays.values.data(), arrays.lengths.data(),
+                                                   arrays.formats.data(), binary);
+    });
+  } catch (Error const&) {
+    if (open && conn != nullptr) simple("rollback");
+    throw;
+  }
+  auto const status = PQresultStatus(result.get());
+  if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) {
+    close();
+    throw InvalidArgument("COPY cannot be run as a plain statement: it would leave the connection in the middle of it");
+  }
+  if (open) simple("commit", true);
+  return result;
+}
+
+void Connection::script(std::string const& sql) { impl_->simple(sql); }
+
+void Connection::begin() { impl_->simple("begin isolation level read committed"); }
+
+void Connection::commit() {
+  ResultPtr const result = impl_->simple("commit", true);
+  // COMMIT of an aborted transaction succeeds and says ROLLBACK.
+  if (std::string_view(PQcmdStatus(result.get())) == "ROLLBACK") {
+    throw ServerError("the transaction had failed before and was rolled back instead of committed",
+                      {.sqlstate = "25P02", .in_doubt = false, .hint = {}});
+  }
+}
+
+void Connection::rollback() noexcept {
+  if (!ok()) return;
+  try {
+    impl_->simple("rollback");
+  } catch (...) {
+    if (impl_->owner == ::getpid()) impl_->close();
+  }
+}
+
+std::vector<Notification> Connection::wait(int wake_fd, Clock::time_point deadline) {
+  Impl& impl = *impl_;
+  impl.check_usable();
+  for (;;) {
+    impl.drain_notifications();
+    if (!impl.notifications.empty()) return std::exchange(impl.notifications, {});
+    pollfd items[2] = {{PQsocket(impl.conn), POLLIN, 0}, {wake_fd, POLLIN, 0}};
+    if (poll_until(items, wake_fd < 0 ? 1 : 2, deadline) == 0) return {};
+    if (items[0].revents != 0) {
+      if (PQconsumeInput(impl.conn) == 0 || PQstatus(impl.conn) == CONNECTION_BAD) impl.lost(false);
+      impl.drain_notifications();
+    }
+    if (wake_fd >= 0 && items[1].revents != 0) return std::exchange(impl.notifications, {});
+  }
+}
+
+void Connection::set_deadline(milliseconds per_statement) noexcept {
+  impl_->deadline = std::max<milliseconds>(per_statement, milliseconds(1));
+}
+
+bool Connection::ok() const noexcept {
+  return impl_->conn != nullptr && impl_->owner == ::getpid() && PQstatus(impl_->conn) == CONNECTION_OK;
+}
+
+bool Connection::alive() noexcept {
+  if (!ok()) return false;
+  pollfd item{PQsocket(impl_->conn), POLLIN, 0};
+  if (::poll(&item, 1, 0) > 0 && PQconsumeInput(impl_->conn) == 0) return false;
+  return ok();
+}
+
+bool Connection::in_transaction() const noexcept { return impl_->conn != nullptr && impl_->in_block(); }
+
+int Connection::server_version() const noexcept { return impl_->conn == nullptr ? 0 : PQserverVersion(impl_->conn); }
+int Connection::backend_pid() const noexcept { return impl_->conn == nullptr ? 0 : PQbackendPID(impl_->conn); }
+std::string const& Connection::schema() const noexcept { return impl_->schema; }
+std::string Connection::quoted_schema() const { return pg::quote_identifier(impl_->schema); }
+std::string Connection::quote_identifier(std::string_view name) const { return pg::quote_identifier(name); }
+std::string Connection::quote_literal(std::string_view text) const { return pg::quote_literal(text); }
+
+}  // namespace posthouse::pg

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the files of the connection share: the libpq handle and the waits around it.
+//
+// Private to src/pg. Thread safety: as Connection, one thread at a time.
+#pragma once
+
+#include <libpq-fe.h>
+#include <sys/types.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "pg/connection.hpp"
+
+namespace posthouse::pg {
+
+struct ClearResult {
+  void operator()(PGresult* result) const noexcept { PQclear(result); }
+};
+using ResultPtr = std::unique_ptr<PGresult, ClearResult>;
+
+/// Waits for events on a socket; false when the deadline passed first.
+bool wait_socket(int fd, short events, Clock::time_point deadline);
+
+struct Connection::Impl {
+  PGconn* conn = nullptr;
+  pid_t owner = 0;
+  std::string schema{};
+  std::chrono::milliseconds deadline{30000};     ///< on each statement, ours
+  std::chrono::milliseconds server_deadline{0};  ///< what the server was told; 0: nothing
+  bool pooled = false;                           ///< behind a transaction pooler: no session state
+  bool wrap = false;                             ///< the role's isolation is not READ COMMITTED: open it explicitly
+  std::vector<Notification> notifications{};
+  std::unordered_map<std::string, std::string> prepared{};  ///< text → name
+
+  Impl() = default;
+  Impl(Impl const&) = delete;
+  Impl& operator=(Impl const&) = delete;
+  ~Impl() { close(); }
+
+  void close() noexcept;
+  /// Throws when the connection is closed, broken or belongs to the parent process.
+  void check_usable();
+  [[nodiscard]] bool in_block() const noexcept;
+  void drain_notifications();
+
+  /// Deadline of a statement that starts now; tells the server when it must allow more than before.
+  Clock::time_point start_statement();
+  /// After a successful PQsend…: flushes.
+  void flush(Clock::time_point until, bool in_doubt);
+  /// All results up to the end of the statement (or to a COPY state); throws the first error of the server.
+  ResultPtr collect(Clock::time_point until, bool in_doubt);
+  /// Sends by `send` and collects. `ends_block` for COMMIT, whose loss is in doubt although it is inside a block.
+  template <class Send>
+  ResultPtr run(Send send, bool ends_block = false) {
+    check_usable();
+    drain_notifications();
+    auto const until = start_statement();
+    bool const in_doubt = ends_block || !in_block();
+    if (send() == 0) lost(false);
+    flush(until, in_doubt);
+    return collect(until, in_doubt);
+  }
+
+  [[noreturn]] void lost(bool in_doubt);
+  [[noreturn]] void too_late(bool in_doubt);
+
+  ResultPtr simple(std::string const& sql, bool ends_block = false);
+  ResultPtr exec(std::string const& sql, char const* name, std::vector<Params::Value> const& params, Format format);
+  void prepare_session();
+};
+
+}  // namespace posthouse::pg

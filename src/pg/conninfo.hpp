@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// From DatabaseOptions to the keywords that libpq connects with, one set a host.
+//
+// libpq tries several hosts by itself but leaves time-outs to the caller of its asynchronous interface, who cannot
+// move it on to the next host; so a list of hosts is taken apart here. Private to src/pg.
+// Thread safety: free functions.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <posthouse/options.hpp>
+
+namespace posthouse::pg {
+
+struct Target {
+  std::vector<std::pair<std::string, std::string>> keywords{};
+  std::string place{};  ///< host and port for messages; never a password
+};
+
+struct ConnectPlan {
+  std::vector<Target> targets{};
+  std::chrono::milliseconds timeout{5000};  ///< for each target
+};
+
+/// Throws InvalidArgument when a URL or an option is not valid; the message never repeats a password.
+ConnectPlan plan_connect(DatabaseOptions const& options, std::string const& url);
+
+}  // namespace posthouse::pg
