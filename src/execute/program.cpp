@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -19,47 +18,30 @@
 #include <system_error>
 #include <utility>
 
+#include "base/event_fd.hpp"
+#include "base/unique_fd.hpp"
+
 namespace posthouse::execute {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-class Descriptor {
- public:
-  Descriptor() = default;
-  explicit Descriptor(int fd) noexcept : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor() { close(); }
-  [[nodiscard]] int get() const noexcept { return fd_; }
-  [[nodiscard]] bool open() const noexcept { return fd_ >= 0; }
-  void close() noexcept {
-    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-  }
-
- private:
-  int fd_ = -1;
-};
-
 struct Pipe {
-  Descriptor read;
-  Descriptor write;
+  base::UniqueFd read;
+  base::UniqueFd write;
 
   // Never 0, 1 or 2: the child's dup2 calls would otherwise overwrite one end with another.
   bool make() {
     std::array<int, 2> ends{};
     if (::pipe2(ends.data(), O_CLOEXEC) != 0) return false;
-    read = above_standard(Descriptor(ends[0]));
-    write = above_standard(Descriptor(ends[1]));
-    return read.open() && write.open();
+    read = above_standard(base::UniqueFd(ends[0]));
+    write = above_standard(base::UniqueFd(ends[1]));
+    return read && write;
   }
 
-  static Descriptor above_standard(Descriptor fd) {
+  static base::UniqueFd above_standard(base::UniqueFd fd) {
     if (fd.get() > 2) return fd;
-    return Descriptor(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3));
+    return base::UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3));
   }
 };
 
@@ -172,12 +154,8 @@ class Run {
 
   ProgramEnd go() {
     if (!start()) return std::move(end_);
-    wake_ = Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     {
-      std::stop_callback const on_stop(stop_, [this] {
-        std::uint64_t const one = 1;
-        [[maybe_unused]] auto const written = ::write(wake_.get(), &one, sizeof one);
-      });
+      std::stop_callback const on_stop(stop_, [this] { wake_.signal(); });
       SigpipeBlocked const guard;
       watch();
     }
@@ -223,10 +201,10 @@ class Run {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (child_ < 0) return refuse(fork_error, "cannot start another process: " + error_text(fork_error));
 
-    in.read.close();
-    out.write.close();
-    err.write.close();
-    report.write.close();
+    in.read.reset();
+    out.write.reset();
+    err.write.reset();
+    report.write.reset();
     int code = 0;
     ssize_t got = 0;
     do {
@@ -243,8 +221,8 @@ class Run {
     set_nonblocking(stdin_.get());
     set_nonblocking(stdout_.get());
     set_nonblocking(stderr_.get());
-    if (input_.empty()) stdin_.close();
-    pidfd_ = Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, child_, 0U)));
+    if (input_.empty()) stdin_.reset();
+    pidfd_ = base::UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, child_, 0U)));
     return true;
   }
 
@@ -252,7 +230,7 @@ class Run {
     while (!ended()) {
       std::array<pollfd, 5> fds{pollfd{stdin_.get(), POLLOUT, 0}, pollfd{stdout_.get(), POLLIN, 0},
                                 pollfd{stderr_.get(), POLLIN, 0}, pollfd{pidfd_.get(), POLLIN, 0},
-                                pollfd{told_ ? -1 : wake_.get(), POLLIN, 0}};
+                                pollfd{told_ ? -1 : wake_.fd(), POLLIN, 0}};
       (void)::poll(fds.data(), fds.size(), wait_ms());
       if (fds[0].revents != 0) feed();
       if (fds[1].revents != 0) read_output();
@@ -272,7 +250,7 @@ class Run {
     if (!told_ && deadline_) until = *deadline_;
     if (told_ && !killed_) until = kill_at_;
     // Without pidfd_open (kernels before 5.3) nothing wakes us at the program's end.
-    int const longest = pidfd_.open() ? 60'000 : 20;
+    int const longest = pidfd_ ? 60'000 : 20;
     if (until == Clock::time_point::max()) return longest;
     auto const left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
     return static_cast<int>(std::clamp<decltype(left)>(left, 0, longest));
@@ -311,7 +289,7 @@ class Run {
       if (errno == EAGAIN) return;
       break;  // EPIPE: it does not want the rest, which is its good right
     }
-    stdin_.close();
+    stdin_.reset();
   }
 
   /// False at the end of the file.
@@ -330,7 +308,7 @@ class Run {
           end_.output_bytes += chunk.size();
           end_.output.append(chunk.substr(0, program_.output_limit - end_.output.size()));
         })) {
-      stdout_.close();
+      stdout_.reset();
     }
   }
 
@@ -341,7 +319,7 @@ class Run {
           // Cut rarely, so that a flood costs no move a chunk.
           if (end_.error_tail.size() > 4 * program_.error_limit + buffer_->size()) cut_error();
         })) {
-      stderr_.close();
+      stderr_.reset();
     }
   }
 
@@ -355,8 +333,8 @@ class Run {
     ::kill(-child_, SIGKILL);
     int const status = reap();
     // What it wrote last is still in the pipes. Bounded, because a descendant that left the group may write for ever.
-    for (int i = 0; i < 32 && stdout_.open(); ++i) read_output();
-    for (int i = 0; i < 32 && stderr_.open(); ++i) read_error();
+    for (int i = 0; i < 32 && stdout_; ++i) read_output();
+    for (int i = 0; i < 32 && stderr_; ++i) read_error();
     cut_error();
     if (WIFSIGNALED(status)) {
       end_.how = ProgramEnd::How::signalled;
@@ -381,11 +359,11 @@ class Run {
 
   ProgramEnd end_;
   pid_t child_ = -1;
-  Descriptor stdin_;
-  Descriptor stdout_;
-  Descriptor stderr_;
-  Descriptor pidfd_;
-  Descriptor wake_;
+  base::UniqueFd stdin_;
+  base::UniqueFd stdout_;
+  base::UniqueFd stderr_;
+  base::UniqueFd pidfd_;
+  base::EventFd wake_;
   bool told_ = false;
   bool killed_ = false;
   Clock::time_point kill_at_{};
@@ -396,7 +374,14 @@ class Run {
 
 ProgramEnd run(Program const& program, std::string_view input,
                std::optional<std::chrono::steady_clock::time_point> deadline, std::stop_token const& stop) {
-  return Run(program, input, deadline, stop).go();
+  try {
+    return Run(program, input, deadline, stop).go();
+  } catch (std::system_error const& error) {
+    ProgramEnd end;
+    end.code = error.code().value();
+    end.problem = error.what();
+    return end;
+  }
 }
 
 }  // namespace posthouse::execute
