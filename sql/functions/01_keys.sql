@@ -1,0 +1,40 @@
+-- Names, hashes and lock keys.
+
+create or replace function lane_of(queue text, kind text, priority int, express boolean) returns bigint
+language sql immutable parallel safe set search_path from current as $$
+  select ('x' || encode(substring(sha256(convert_to(
+    lane_of.queue || ' ' || lane_of.kind || ' ' || lane_of.priority || case when lane_of.express then ' express' else '' end,
+    'UTF8')) for 8), 'hex'))::bit(64)::bigint
+$$;
+comment on function lane_of(text, text, int, boolean) is 'The lane''s id: the first 64 bits of the SHA-256 of "queue kind priority[ express]". Stable across versions and machines.';
+
+-- Advisory keys are (key_space(), key). The lowest two bits of the key are its class, so that no two classes meet.
+create or replace function key_space() returns int
+language sql stable parallel safe set search_path from current as $$
+  select (current_schema()::regnamespace::oid::bigint - 2147483648)::int
+$$;
+
+create or replace function channel() returns text
+language sql stable security definer set search_path from current as $$
+  select 'posthouse_' || current_schema()::regnamespace::oid
+$$;
+comment on function channel() is 'The NOTIFY channel of this schema. Payloads: a lane''s id, "new", or "w" and a worker''s id.';
+
+-- A snapshot never lists its own transaction: rows that this transaction appends later would count as seen.
+create or replace function snapshot_now() returns pg_snapshot
+language plpgsql volatile set search_path from current as $$
+declare
+  s pg_snapshot := pg_current_snapshot();
+  own xid8 := pg_current_xact_id_if_assigned();
+begin
+  if own is null or own >= pg_snapshot_xmax(s) then return s; end if;
+  return (least(pg_snapshot_xmin(s), own)::text || ':' || pg_snapshot_xmax(s)::text || ':' ||
+    (select string_agg(x::text, ',' order by x) from (select pg_snapshot_xip(s) union select own) q(x)))::pg_snapshot;
+end $$;
+
+create or replace function is_claimed(txid xid8, id bigint, lo pg_snapshot, hi pg_snapshot, pos_txid xid8, pos_id bigint)
+returns boolean language sql immutable parallel safe as $$
+  select coalesce(pg_visible_in_snapshot(txid, lo)
+    or (pg_visible_in_snapshot(txid, hi) and (txid, id) <= (pos_txid, pos_id)), false)
+$$;
+comment on function is_claimed(xid8, bigint, pg_snapshot, pg_snapshot, xid8, bigint) is 'Whether a job of the log is claimed, given its lane''s newest batch (nulls: no batch, so no).';

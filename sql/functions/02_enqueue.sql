@@ -1,0 +1,247 @@
+-- Producers: one job, many jobs, and the steps around COPY.
+
+-- First use of a lane: checks the names, appends to lane_seen, wakes whoever listens. Never waits for another producer.
+create or replace function meet_lane(p_lane bigint, p_queue text, p_kind text, p_priority int) returns void
+language plpgsql security definer set search_path from current as $$
+declare
+  l record;
+begin
+  if p_kind is null or p_kind !~ '^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}$' then
+    raise exception 'posthouse: kind % is not a name', coalesce(quote_literal(p_kind), 'null')
+      using errcode = '22023', hint = 'A kind has 1 to 100 characters: letters, digits and _ . : / - with a letter or digit first.';
+  end if;
+  if p_queue is null or p_queue !~ '^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}$' then
+    raise exception 'posthouse: queue % is not a name', coalesce(quote_literal(p_queue), 'null')
+      using errcode = '22023', hint = 'A queue has 1 to 100 characters: letters, digits and _ . : / - with a letter or digit first.';
+  end if;
+  if p_priority is null then
+    raise exception 'posthouse: priority is null' using errcode = '22004', hint = 'Leave the argument out for priority 0.';
+  end if;
+  select q.queue, q.kind, q.priority into l from lane q where q.lane = p_lane;
+  if found and (l.queue, l.kind, l.priority) is distinct from (p_queue, p_kind, p_priority) then
+    raise exception 'posthouse: lane of kind % in queue % has the same hash as kind % in queue %', p_kind, p_queue, l.kind, l.queue
+      using errcode = '22023', hint = 'Choose another name for the kind.';
+  end if;
+  if exists (select from lane_seen s where s.lane = p_lane) then return; end if;
+  if (select count(*) from lane q where q.queue = p_queue and q.kind = p_kind and not q.express) >= 256 then
+    raise exception 'posthouse: kind % in queue % has 256 priorities already', p_kind, p_queue
+      using errcode = '54000', hint = 'Use fewer different priorities; a key or a run time orders jobs more finely.';
+  end if;
+  if (select count(*) from lane) >= 200000 then
+    raise exception 'posthouse: 100000 combinations of queue, kind and priority exist already; kind % is one too many', p_kind
+      using errcode = '54000', hint = 'Put what differs from job to job into the payload, not into the kind or queue.';
+  end if;
+  insert into lane_seen values (p_lane, p_queue, p_kind, p_priority);
+  perform wake('new');
+end $$;
+
+-- A NOTIFY that can never make a producer's commit fail: none when the queue of notifications fills up, and none under
+-- `set posthouse.wake = off`, which a transaction that will be PREPAREd needs.
+create or replace function wake(p_message text) returns void
+language plpgsql security definer set search_path from current as $$
+begin
+  if current_setting('posthouse.wake', true) is distinct from 'off' and pg_notification_queue_usage() <= 0.25 then
+    perform pg_notify(channel(), p_message);
+  end if;
+end $$;
+
+-- Notifies when somebody sleeps on this lane. Trying the bell shared and giving it straight back disturbs nobody.
+-- Call it after the rows are inserted: the transaction then has its id, on which the keeper's fence rests.
+create or replace function ring(p_lane bigint) returns void
+language plpgsql security definer set search_path from current as $$
+declare
+  space int := key_space();
+  key int := (hashint8(p_lane) & -4) | 2;
+begin
+  if pg_try_advisory_lock_shared(space, key) then
+    perform pg_advisory_unlock_shared(space, key);
+  else
+    perform wake(p_lane::text);
+  end if;
+end $$;
+
+create or replace function open_lane(kind text, queue text default 'default', priority int default 0) returns bigint
+language plpgsql security definer set search_path from current as $$
+declare
+  v_lane bigint := lane_of(open_lane.queue, open_lane.kind, open_lane.priority, false);
+begin
+  if not exists (select from lane l where l.lane = v_lane and l.queue = open_lane.queue and l.kind = open_lane.kind) then
+    perform meet_lane(v_lane, open_lane.queue, open_lane.kind, open_lane.priority);
+  end if;
+  return v_lane;
+end $$;
+comment on function open_lane(text, text, int) is 'The lane''s id for a COPY into job(id, lane, payload, payload_bytes, headers, options); call ring(lane) after the rows, in the same transaction.';
+
+create or replace function reserve_ids(n int) returns bigint[]
+language plpgsql security definer set search_path from current as $$
+begin
+  if n is null or n < 1 or n > 1000000 then
+    raise exception 'posthouse: reserve_ids: n is %', n using errcode = '22023', hint = 'n is 1 to 1000000.';
+  end if;
+  return array(select nextval('job_id') from generate_series(1, n));
+end $$;
+
+-- The checks that every way in shares; returns when the job is due, null for now.
+create or replace function check_enqueue(p_payload jsonb, p_payload_bytes bytea, p_run_at timestamptz, p_delay interval, p_headers jsonb, p_max_attempts int)
+returns timestamptz language plpgsql stable security definer set search_path from current as $$
+declare
+  v_size bigint := coalesce(pg_column_size(p_payload), octet_length(p_payload_bytes), 0);
+  v_limit bigint;
+  v_due timestamptz := p_run_at;
+begin
+  if v_size > 1048576 then
+    v_limit := coalesce((select value::bigint from meta where key = 'max_payload_bytes'), 1048576);
+    if v_size > v_limit then
+      raise exception 'posthouse: payload has % bytes, more than %', v_size, v_limit
+        using errcode = '54000', hint = 'Store large data elsewhere and enqueue a reference, or raise max_payload_bytes in table meta.';
+    end if;
+  end if;
+  if p_headers is not null and (jsonb_typeof(p_headers) <> 'object' or pg_column_size(p_headers) > 16384) then
+    raise exception 'posthouse: headers is a JSON % of % bytes', jsonb_typeof(p_headers), pg_column_size(p_headers)
+      using errcode = '22023', hint = 'headers is a JSON object of at most 16 KiB.';
+  end if;
+  if p_max_attempts not between 1 and 32767 then
+    raise exception 'posthouse: max_attempts is %', p_max_attempts
+      using errcode = '22023', hint = 'max_attempts is 1 to 32767; leave it out for the kind''s own (25 by default).';
+  end if;
+  if p_delay is not null then
+    if p_run_at is not null then
+      raise exception 'posthouse: both run_at and delay are given' using errcode = '22023', hint = 'Give one of them.';
+    end if;
+    if p_delay < interval '0' or p_delay > interval '10 years' then
+      raise exception 'posthouse: delay is %', p_delay using errcode = '22023', hint = 'delay is 0 to 10 years.';
+    end if;
+    v_due := clock_timestamp() + p_delay;
+  end if;
+  if v_due is not null then
+    if not isfinite(v_due) or v_due > clock_timestamp() + interval '100 years' then
+      raise exception 'posthouse: run_at is %', p_run_at using errcode = '22023', hint = 'run_at is a finite time within 100 years.';
+    end if;
+    if v_due <= clock_timestamp() then v_due := null; end if;
+  end if;
+  return v_due;
+end $$;
+
+create or replace function enqueue_one(p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority int,
+  p_run_at timestamptz, p_delay interval, p_headers jsonb, p_max_attempts int) returns bigint
+language plpgsql security definer set search_path from current as $$
+declare
+  v_lane bigint := lane_of(p_queue, p_kind, p_priority, false);
+  v_due timestamptz;
+  v_options jsonb;
+  v_id bigint;
+begin
+  if p_run_at is not null or p_delay is not null or p_headers is not null or p_max_attempts is not null
+     or pg_column_size(p_payload) > 1048576 or octet_length(p_payload_bytes) > 1048576 then
+    v_due := check_enqueue(p_payload, p_payload_bytes, p_run_at, p_delay, p_headers, p_max_attempts);
+    if p_max_attempts is not null then v_options := jsonb_build_object('max_attempts', p_max_attempts); end if;
+  end if;
+  if not exists (select from lane l where l.lane = v_lane and l.queue = p_queue and l.kind = p_kind) then
+    perform meet_lane(v_lane, p_queue, p_kind, p_priority);
+  end if;
+  if v_due is not null then
+    insert into deferred (id, lane, state, due_at, queued_at, attempt, payload, payload_bytes, headers, options)
+      values (nextval('job_id'), v_lane, 'scheduled', v_due, statement_timestamp(), 0, p_payload, p_payload_bytes, p_headers, v_options)
+      returning id into v_id;
+  else
+    insert into job (lane, payload, payload_bytes, headers, options)
+      values (v_lane, p_payload, p_payload_bytes, p_headers, v_options) returning id into v_id;
+    perform ring(v_lane);
+  end if;
+  return v_id;
+end $$;
+
+create or replace function enqueue(kind text, payload jsonb default null, queue text default 'default', priority int default 0,
+  run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null) returns bigint
+language sql security definer set search_path from current as $$
+  select enqueue_one(kind, payload, null, queue, priority, run_at, delay, headers, max_attempts)
+$$;
+comment on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int) is
+'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). Name the arguments: later versions append more.';
+
+create or replace function enqueue_bytes(kind text, payload bytea, queue text default 'default', priority int default 0,
+  run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null) returns bigint
+language sql security definer set search_path from current as $$
+  select enqueue_one(kind, null, payload, queue, priority, run_at, delay, headers, max_attempts)
+$$;
+comment on function enqueue_bytes(text, bytea, text, int, timestamptz, interval, jsonb, int) is 'As enqueue, for a payload of raw bytes.';
+
+create or replace function enqueue_many(jobs jsonb) returns bigint[]
+language plpgsql security definer set search_path from current set jit = off as $$
+declare
+  v_bad record;
+  v_lane record;
+  v_ids bigint[];
+  v_now timestamptz := clock_timestamp();
+begin
+  if jobs is null or jsonb_typeof(jobs) <> 'array' then
+    raise exception 'posthouse: enqueue_many: jobs is a JSON %', coalesce(jsonb_typeof(jobs), 'null')
+      using errcode = '22023', hint = 'jobs is an array of objects with the argument names of enqueue.';
+  end if;
+  if jsonb_array_length(jobs) > 100000 then
+    raise exception 'posthouse: enqueue_many: % jobs in one call', jsonb_array_length(jobs)
+      using errcode = '54000', hint = 'At most 100000 jobs a call; call it several times in one transaction.';
+  end if;
+  select i - 1 as i, jsonb_typeof(e) as type into v_bad
+    from jsonb_array_elements(jobs) with ordinality a(e, i) where jsonb_typeof(e) <> 'object' limit 1;
+  if found then
+    raise exception 'posthouse: enqueue_many: element % is a JSON %', v_bad.i, v_bad.type
+      using errcode = '22023', hint = 'Each element is an object with the argument names of enqueue.';
+  end if;
+  select i - 1 as i, k into v_bad from jsonb_array_elements(jobs) with ordinality a(e, i), jsonb_object_keys(e) k
+    where k not in ('kind', 'payload', 'payload_bytes', 'queue', 'priority', 'run_at', 'delay', 'delay_ms', 'headers', 'max_attempts') limit 1;
+  if found then
+    raise exception 'posthouse: enqueue_many: element % has the unknown key %', v_bad.i, quote_literal(v_bad.k)
+      using errcode = '22023', hint = 'Keys: kind, payload, payload_bytes (base64), queue, priority, run_at, delay, delay_ms, headers, max_attempts.';
+  end if;
+  -- Check each element that has more than a payload; a bad one fails the whole call, named by its index.
+  for v_bad in select i - 1 as i, e from jsonb_array_elements(jobs) with ordinality a(e, i)
+    where e ?| array['run_at', 'delay', 'delay_ms', 'headers', 'max_attempts', 'payload_bytes'] or pg_column_size(e) > 1048576 or not e ? 'kind'
+  loop
+    begin
+      if v_bad.e ->> 'kind' is null then raise exception 'posthouse: kind is missing' using errcode = '22004'; end if;
+      perform check_enqueue(v_bad.e -> 'payload', decode(v_bad.e ->> 'payload_bytes', 'base64'), (v_bad.e ->> 'run_at')::timestamptz,
+        coalesce((v_bad.e ->> 'delay')::interval, ((v_bad.e ->> 'delay_ms')::bigint * interval '1 millisecond')),
+        nullif(v_bad.e -> 'headers', 'null'), (v_bad.e ->> 'max_attempts')::int);
+    exception when others then
+      raise exception 'posthouse: enqueue_many: element %: %', v_bad.i, sqlerrm using errcode = sqlstate;
+    end;
+  end loop;
+  for v_lane in select q.queue, q.kind, q.priority, min(i) as i, lane_of(q.queue, q.kind, q.priority, false) as lane
+    from (select coalesce(e ->> 'queue', 'default') as queue, e ->> 'kind' as kind, coalesce((e ->> 'priority')::int, 0) as priority, i - 1 as i
+          from jsonb_array_elements(jobs) with ordinality a(e, i)) q group by 1, 2, 3
+  loop
+    begin
+      if not exists (select from lane l where l.lane = v_lane.lane and l.queue = v_lane.queue and l.kind = v_lane.kind) then
+        perform meet_lane(v_lane.lane, v_lane.queue, v_lane.kind, v_lane.priority);
+      end if;
+    exception when sqlstate '22023' or sqlstate '22004' then
+      raise exception 'posthouse: enqueue_many: element %: %', v_lane.i, sqlerrm using errcode = sqlstate;
+    end;
+  end loop;
+  with e as materialized (
+      select i, nextval('job_id') as id, e,
+        lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false) as lane,
+        coalesce((e ->> 'run_at')::timestamptz, v_now + coalesce((e ->> 'delay')::interval, (e ->> 'delay_ms')::bigint * interval '1 millisecond')) as due_at
+      from jsonb_array_elements(jobs) with ordinality a(e, i) order by i),
+    r as (
+      select i, id, lane, due_at,
+        e -> 'payload' as payload,
+        decode(e ->> 'payload_bytes', 'base64') as payload_bytes, nullif(e -> 'headers', 'null') as headers,
+        case when e ->> 'max_attempts' is not null then jsonb_build_object('max_attempts', (e ->> 'max_attempts')::int) end as options
+      from e),
+    d as (
+      insert into deferred (id, lane, state, due_at, queued_at, attempt, payload, payload_bytes, headers, options)
+      select id, lane, 'scheduled', due_at, statement_timestamp(), 0, payload, payload_bytes, headers, options from r
+      where due_at > v_now),
+    j as (
+      insert into job (id, lane, payload, payload_bytes, headers, options)
+      select id, lane, payload, payload_bytes, headers, options from r where due_at is null or due_at <= v_now
+      order by i)
+  select array_agg(id order by i) into v_ids from e;
+  perform ring(l.lane) from (select distinct lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false) as lane
+    from jsonb_array_elements(jobs) e) l;
+  return coalesce(v_ids, '{}');
+end $$;
+comment on function enqueue_many(jsonb) is
+'Enqueues an array of objects with the argument names of enqueue (payload_bytes: base64), all or none, at most 100000; returns the ids in order. A bad element fails the call and is named by its index.';

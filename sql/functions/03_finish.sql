@@ -1,0 +1,209 @@
+-- The end of jobs: group acks, moves, and giving back what was not done.
+
+create or replace function express_of(p_lane bigint) returns bigint
+language plpgsql security definer set search_path from current as $$
+declare
+  l lane;
+  v_lane bigint;
+begin
+  select * into l from lane where lane.lane = p_lane;
+  if not found then
+    perform fold_lanes();
+    select * into strict l from lane where lane.lane = p_lane;
+  end if;
+  if l.express then return p_lane; end if;
+  v_lane := lane_of(l.queue, l.kind, l.priority, true);
+  if not exists (select from lane q where q.lane = v_lane) then
+    insert into lane values (v_lane, l.queue, l.kind, l.priority, true) on conflict do nothing;
+    perform wake('new');
+  end if;
+  return v_lane;
+end $$;
+comment on function express_of(bigint) is 'The express twin of a lane, made when it is first needed.';
+
+create or replace function fold_lanes() returns void
+language plpgsql security definer set search_path from current as $$
+begin
+  if not exists (select from lane_seen) then return; end if;
+  with s as (delete from lane_seen returning *)
+  insert into lane select distinct s.lane, s.queue, s.kind, s.priority, false from s order by 1 on conflict do nothing;
+end $$;
+comment on function fold_lanes() is 'Makes the lanes that producers used first known to claims.';
+
+-- One statement for any number of jobs of any number of batches. Fenced: a member counts only while its batch is open
+-- and its bit is not set, so that a late or resent call changes nothing. Returns the tokens that are not ours (any more).
+create or replace function finish(p_worker bigint, p_tokens bigint[], p_acked text[], p_started int[], p_moves jsonb) returns bigint[]
+language plpgsql security definer set search_path from current
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
+declare
+  v_closed bigint[];
+  v_seen bigint[];
+begin
+  if cardinality(p_tokens) = 0 or p_tokens is null then return '{}'; end if;
+  perform pg_advisory_xact_lock_shared(key_space(), (hashint8(p_worker) & -4) | 1);
+  if not exists (select from worker w where w.id = p_worker and w.ended_at is null) then return p_tokens; end if;
+  if p_moves is not null then
+    perform apply_moves(p_worker, p_tokens, p_moves);
+  end if;
+  with a as (select * from unnest(p_tokens, p_acked, p_started) a(token, acked, started)),
+    u as (
+      update batch b set
+        acked = case when a.acked is null then b.acked
+          else coalesce(b.acked, repeat('0', b.n)::varbit) | a.acked::varbit end,
+        started_to = greatest(b.started_to, a.started),
+        closed_at = case when a.acked is null or position('0' in a.acked) = 0 then clock_timestamp() end
+      from a where b.worker = p_worker and b.token = a.token and b.closed_at is null
+      returning b.token, b.closed_at)
+  select array_agg(token), array_agg(token) filter (where closed_at is not null) into v_seen, v_closed from u;
+  if v_closed is not null then
+    delete from done d where d.worker = p_worker and d.token = any(v_closed);
+  end if;
+  if cardinality(v_seen) = cardinality(p_tokens) then return '{}'; end if;
+  -- A batch of a living worker is closed by nobody else, so a closed one was closed by an earlier sending of this call.
+  return array(select t from unnest(p_tokens) t
+    where not exists (select from batch b where b.worker = p_worker and b.token = t));
+end $$;
+comment on function finish(bigint, bigint[], text[], int[], jsonb) is
+'Group ack of a worker. acked[i]: null closes the batch as succeeded, else one 0 or 1 a member, cumulative. Returns the tokens whose lease is lost.';
+
+create or replace function apply_moves(p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void
+language plpgsql security definer set search_path from current
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_lane bigint;
+begin
+  perform from batch b where b.worker = p_worker and b.token = any(p_tokens) and b.closed_at is null order by b.token for update;
+  -- Twins that releases need; in lane order, so that two workers never wait for each other crosswise.
+  perform express_of(l.lane) from (
+    select distinct b.lane from jsonb_to_recordset(p_moves) m(token bigint, outcome text), batch b
+    where m.outcome = 'release' and b.worker = p_worker and b.token = m.token order by 1) l;
+  with m as materialized (
+      select m.*, b.lane from jsonb_to_recordset(p_moves)
+          m(token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text)
+        join batch b on b.worker = p_worker and b.token = m.token and b.closed_at is null
+      where b.ids[m.pos + 1] = m.id and (b.acked is null or get_bit(b.acked, m.pos) = 0)
+        and not exists (select from done d where d.worker = p_worker and d.token = m.token and d.pos = m.pos)),
+    gone as (delete from job j using m where j.id = m.id and j.lane = m.lane
+      returning j.*, m.token, m.outcome, m.delay_ms, m.type, m.message, m.stack),
+    failed as (
+      insert into attempt_error (job, attempt, at, worker, type, message, stack)
+      select g.id, g.attempt + 1, v_now, p_worker, g.type, g.message, g.stack from gone g where g.outcome in ('retry', 'fail')),
+    waits as (
+      insert into deferred (id, lane, state, due_at, queued_at, attempt, payload, payload_bytes, headers, options)
+      select g.id, g.lane, case g.outcome when 'retry' then 'retryable' else 'scheduled' end,
+        v_now + greatest(coalesce(g.delay_ms, 0), 0) * interval '1 millisecond',
+        coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at),
+        g.attempt + case g.outcome when 'retry' then 1 else 0 end, g.payload, g.payload_bytes, g.headers, g.options
+      from gone g where g.outcome in ('retry', 'snooze')),
+    dies as (
+      insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
+      select g.id, g.lane, 'failed', v_now, coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at), g.attempt + 1,
+        coalesce(nullif(g.message, ''), g.type), g.payload, g.payload_bytes, g.headers, g.options
+      from gone g where g.outcome = 'fail'),
+    back as (
+      insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
+      select g.id, lane_of(l.queue, l.kind, l.priority, true), g.attempt, g.payload, g.payload_bytes, g.headers,
+        coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', coalesce(g.options -> 'enqueued_at', to_jsonb(g.queued_at)))
+      from gone g join lane l on l.lane = g.lane where g.outcome = 'release' order by g.id)
+  update batch b set moved = b.moved + c.n from (select token, count(*)::int as n from gone group by token) c
+  where b.worker = p_worker and b.token = c.token;
+  for v_lane in select distinct lane_of(l.queue, l.kind, l.priority, true)
+    from jsonb_to_recordset(p_moves) m(token bigint, outcome text), batch b, lane l
+    where m.outcome = 'release' and b.worker = p_worker and b.token = m.token and l.lane = b.lane
+  loop
+    perform ring(v_lane);
+  end loop;
+end $$;
+
+-- Takes the unended members of open batches from a worker: never started ones uncounted, possibly started ones (only
+-- when p_crashed) with an attempt and a crash. Null p_tokens: all open batches. Returns how many jobs were moved, and
+-- leaves alone a job whose completion sits in an open transaction.
+create or replace function take_back(p_worker bigint, p_tokens bigint[], p_crashed boolean) returns bigint
+language plpgsql security definer set search_path from current
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_space int := key_space();
+  v_low bigint := coalesce((select h.low_token from heartbeat h where h.worker = p_worker order by h.at desc limit 1), 0);
+  v_defaults jsonb := (select jsonb_object_agg(k, m) from worker w, unnest(w.kinds, w.max_attempts) u(k, m) where w.id = p_worker);
+  v_moved bigint := 0;
+  v_n bigint;
+  v_express bigint;
+  v_default int;
+  v_left boolean;
+  b batch;
+begin
+  for b in select * from batch q where q.worker = p_worker and q.token >= v_low and q.closed_at is null
+      and (p_tokens is null or q.token = any(p_tokens)) order by q.token for update
+  loop
+    v_express := express_of(b.lane);
+    select coalesce((v_defaults ->> l.kind)::int, 25) into v_default from lane l where l.lane = b.lane;
+    with u as materialized (
+        select i.ord::int - 1 as pos, i.id, p_crashed and i.ord <= b.started_to as started
+        from unnest(b.ids) with ordinality i(id, ord)
+        where (b.acked is null or get_bit(b.acked, i.ord::int - 1) = 0)
+          and not exists (select from done d where d.worker = p_worker and d.token = b.token and d.pos = i.ord::int - 1)),
+      m as materialized (
+        select * from u where not u.started
+          or pg_try_advisory_xact_lock(v_space, (hashint8(u.id) & -4) | 3)),
+      tomb as (
+        insert into done (worker, token, pos, job, rescued) select p_worker, b.token, m.pos, m.id, true from m where m.started
+        on conflict do nothing),
+      gone as (delete from job j using m where j.id = m.id and j.lane = b.lane
+        returning j.*, m.started,
+          m.started and j.attempt + 1 >= coalesce((j.options ->> 'max_attempts')::int, v_default) as over),
+      err as (
+        insert into attempt_error (job, attempt, at, worker, type, message)
+        select g.id, g.attempt + 1, v_now, p_worker, 'worker lost', 'the worker ended or stopped answering while the job was running'
+        from gone g where g.started),
+      dies as (
+        insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
+        select g.id, g.lane, 'failed', v_now, coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at), g.attempt + 1,
+          'worker lost on the last attempt', g.payload, g.payload_bytes, g.headers, g.options
+        from gone g where g.over),
+      back as (
+        insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
+        select g.id, v_express, g.attempt + g.started::int, g.payload, g.payload_bytes, g.headers,
+          coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', coalesce(g.options -> 'enqueued_at', to_jsonb(g.queued_at)))
+            || case when g.started then jsonb_build_object('crashes', coalesce((g.options ->> 'crashes')::int, 0) + 1) else '{}' end
+        from gone g where not g.over order by g.id)
+    select count(*), exists (select from u where not exists (select from m where m.pos = u.pos)) into v_n, v_left from gone;
+    v_moved := v_moved + v_n;
+    if v_left then
+      update batch q set moved = moved + v_n,
+        acked = (select string_agg(case when (b.acked is not null and get_bit(b.acked, p) = 1)
+            or not exists (select from job j where j.id = b.ids[p + 1] and j.lane = b.lane) then '1' else '0' end, '' order by p)
+          from generate_series(0, b.n - 1) p)::varbit
+      where q.lane = b.lane and q.seq = b.seq;
+    else
+      update batch q set moved = moved + v_n, closed_at = v_now where q.lane = b.lane and q.seq = b.seq;
+    end if;
+    if v_n > 0 then perform ring(v_express); end if;
+  end loop;
+  return v_moved;
+end $$;
+
+create or replace function give_back(p_worker bigint, p_tokens bigint[]) returns bigint
+language plpgsql security definer set search_path from current as $$
+begin
+  perform pg_advisory_xact_lock_shared(key_space(), (hashint8(p_worker) & -4) | 1);
+  if not exists (select from worker w where w.id = p_worker and w.ended_at is null) then return 0; end if;
+  return take_back(p_worker, p_tokens, false);
+end $$;
+comment on function give_back(bigint, bigint[]) is 'For claims whose reply was lost: their jobs were never started; none of them counts an attempt.';
+
+create or replace function complete(p_worker bigint, p_token bigint, p_pos int, p_job bigint) returns boolean
+language plpgsql security definer set search_path from current as $$
+begin
+  perform pg_advisory_xact_lock_shared(key_space(), (hashint8(p_job) & -4) | 3);
+  if not exists (select from batch b, worker w where b.worker = p_worker and b.token = p_token and b.closed_at is null
+      and b.ids[p_pos + 1] = p_job and (b.acked is null or get_bit(b.acked, p_pos) = 0) and w.id = p_worker and w.ended_at is null) then
+    return false;
+  end if;
+  -- The tombstone of a rescue that this transaction's snapshot cannot see conflicts here.
+  insert into done (worker, token, pos, job) values (p_worker, p_token, p_pos, p_job) on conflict do nothing;
+  return found;
+end $$;
+comment on function complete(bigint, bigint, int, bigint) is
+'Completes a job inside the handler''s own transaction: commits and rolls back with it. False: the lease is lost, nothing was written.';

@@ -1,0 +1,138 @@
+-- Elected work: leadership, promotion of due jobs, rescue from dead workers. Nothing here relies on there being one
+-- leader only: each step is guarded by its own lock or predicate.
+
+create or replace function lead(p_worker bigint) returns bigint
+language plpgsql security definer set search_path from current as $$
+declare
+  l leader;
+begin
+  if not pg_try_advisory_xact_lock(key_space(), (hashtext('leader') & -4) | 3) then return 0; end if;
+  if not exists (select from worker w where w.id = p_worker and w.ended_at is null) then return 0; end if;
+  select * into l from leader q order by q.id desc limit 1;
+  if found and l.at > clock_timestamp() - interval '10 s' then
+    if l.worker = p_worker then return l.term; end if;
+    if exists (select from worker w where w.id = l.worker and w.ended_at is null) then return 0; end if;
+  end if;
+  insert into leader (term, worker, promoted_to) values (coalesce(l.term, 0) + 1, p_worker, '-infinity') returning leader.term into l.term;
+  return l.term;
+end $$;
+comment on function lead(bigint) is 'The worker''s term when it leads (from now on or already), else 0. A term ends 10 s after its last renewal.';
+
+-- One round of the leader. Null: this worker does not lead.
+create or replace function duties(p_worker bigint) returns jsonb
+language plpgsql security definer set search_path from current as $$
+declare
+  l leader;
+  v_from timestamptz;
+  v_now timestamptz := clock_timestamp();
+  v_promoted bigint;
+  v_rescued bigint;
+  v_next timestamptz;
+begin
+  select * into l from leader q order by q.id desc limit 1;
+  if not found or l.worker <> p_worker or l.at < v_now - interval '10 s' then return null; end if;
+  -- Deleted rows stay in the index while some snapshot is old, so the scan starts where the last renewal left off; every
+  -- tenth renewal starts from the beginning, for rows that were committed late.
+  v_from := case when l.id % 10 = 0 then '-infinity' else l.promoted_to end;
+  v_promoted := promote(v_from, 5000);
+  v_rescued := reap();
+  if l.at < v_now - interval '3 s' then
+    insert into leader (term, worker, promoted_to)
+      values (l.term, p_worker, case when v_promoted >= 5000 then v_from else v_now - interval '10 s' end);
+  end if;
+  select d.due_at into v_next from deferred d where d.due_at >= v_from order by d.due_at limit 1;
+  return jsonb_build_object('promoted', v_promoted, 'rescued', v_rescued,
+    'next_due_ms', coalesce(greatest(0, ceil(extract(epoch from v_next - clock_timestamp()) * 1000)::bigint), -1));
+end $$;
+
+create or replace function promote(p_from timestamptz default '-infinity', p_limit int default 5000) returns bigint
+language plpgsql security definer set search_path from current
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off as $$
+declare
+  v_lanes bigint[];
+  v_moved bigint;
+  v_id bigint[];
+begin
+  select array_agg(d.id), array_agg(distinct d.lane order by d.lane) into v_id, v_lanes from (
+    select q.id, q.lane from deferred q where q.due_at >= p_from and q.due_at <= clock_timestamp()
+    order by q.due_at, q.id limit p_limit for update skip locked) d;
+  if v_id is null then return 0; end if;
+  perform express_of(l) from unnest(v_lanes) l;
+  with gone as (
+      delete from deferred d using unnest(v_id) u(id) where d.id = u.id returning d.*),
+    back as (
+      insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
+      select g.id, case when l.express then l.lane else lane_of(l.queue, l.kind, l.priority, true) end, g.attempt, g.payload, g.payload_bytes, g.headers,
+        coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', g.queued_at)
+      from gone g join lane l on l.lane = g.lane order by g.due_at, g.id)
+  select count(*) into v_moved from gone;
+  perform ring(r.lane) from (select distinct case when l.express then l.lane else lane_of(l.queue, l.kind, l.priority, true) end as lane
+    from unnest(v_lanes) u(lane) join lane l on l.lane = u.lane) r;
+  return v_moved;
+end $$;
+comment on function promote(timestamptz, int) is 'Moves due jobs into the express twins of their lanes; returns how many.';
+
+-- Workers whose lease has lapsed. Time counts from the last sign of life, but not before the server's start: after an
+-- outage nobody has been able to beat.
+create or replace function reap() returns bigint
+language plpgsql security definer set search_path from current as $$
+declare
+  w record;
+  v_rescued bigint := 0;
+  v_space int := key_space();
+begin
+  for w in
+    select q.id, q.ended_at from worker q
+    left join lateral (select h.at from heartbeat h where h.worker = q.id order by h.at desc limit 1) h on true
+    where q.reaped_at is null
+      and (q.ended_at is not null or greatest(coalesce(h.at, q.started_at), pg_postmaster_start_time()) < clock_timestamp() - q.lease)
+    order by q.id
+  loop
+    -- Somebody claims or acks for it at this moment: look again at the next round.
+    continue when not pg_try_advisory_xact_lock(v_space, (hashint8(w.id) & -4) | 1);
+    update worker q set ended_at = clock_timestamp(), end_reason = 'lease lapsed' where q.id = w.id and q.ended_at is null
+      and not exists (select from heartbeat h where h.worker = w.id and h.at > clock_timestamp() - q.lease);
+    if not found and w.ended_at is null then continue; end if;
+    v_rescued := v_rescued + take_back(w.id, null, true);
+    update worker q set reaped_at = clock_timestamp() where q.id = w.id
+      and not exists (select from batch b where b.worker = w.id and b.closed_at is null
+        and b.token >= coalesce((select h.low_token from heartbeat h where h.worker = w.id order by h.at desc limit 1), 0));
+  end loop;
+  return v_rescued;
+end $$;
+
+-- A database that was restored from a dump: unfinished jobs go to deferred, due now; finished rows get an id that every
+-- snapshot counts as seen; each lane starts with a fresh window.
+create or replace function adopt() returns bigint
+language plpgsql security definer set search_path from current as $$
+declare
+  v_moved bigint;
+begin
+  lock table job, batch, worker in share row exclusive mode;
+  perform fold_lanes();
+  create temp table pg_temp.unfinished on commit drop as
+    select j.id from job j
+    left join lateral (select b.* from batch b where b.lane = j.lane order by b.seq desc limit 1) c on true
+    where not is_claimed(j.txid, j.id, c.lo, c.hi, c.pos_txid, c.pos_id)
+    union
+    select i.id from batch b cross join unnest(b.ids) with ordinality i(id, ord)
+    where b.closed_at is null and (b.acked is null or get_bit(b.acked, i.ord::int - 1) = 0)
+      and not exists (select from done d where d.worker = b.worker and d.token = b.token and d.pos = i.ord - 1);
+  with gone as (delete from job j using pg_temp.unfinished u where j.id = u.id returning j.*)
+  insert into deferred (id, lane, state, due_at, queued_at, attempt, payload, payload_bytes, headers, options)
+    select g.id, g.lane, 'scheduled', clock_timestamp(), coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at), g.attempt,
+      g.payload, g.payload_bytes, g.headers, g.options from gone g;
+  get diagnostics v_moved = row_count;
+  update job set txid = '3';
+  update batch set closed_at = coalesce(closed_at, clock_timestamp());
+  insert into batch (lane, seq, worker, token, lo, hi, pos_txid, pos_id, claimed_at, closed_at, n, started_to, ids)
+    select l.lane, coalesce((select max(b.seq) from batch b where b.lane = l.lane), 0) + 1, 0,
+      coalesce((select max(b.token) from batch b where b.worker = 0), 0) + row_number() over (),
+      snapshot_now(), snapshot_now(), '0', 0, clock_timestamp(), clock_timestamp(), 0, 0, '{}'
+    from lane l;
+  update worker set ended_at = coalesce(ended_at, clock_timestamp()), reaped_at = coalesce(reaped_at, clock_timestamp()),
+    end_reason = coalesce(end_reason, 'adopted') where reaped_at is null;
+  insert into meta values ('identity', identity_now()) on conflict (key) do update set value = excluded.value;
+  return v_moved;
+end $$;
+comment on function adopt() is 'Accepts this schema in this cluster and database; returns how many unfinished jobs will run again.';
