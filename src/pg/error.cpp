@@ -6,6 +6,8 @@
 
 #include <posthouse/error.hpp>
 
+#include "core/sqlstate.hpp"
+
 namespace posthouse::pg {
 namespace {
 
@@ -50,22 +52,35 @@ void throw_error(ServerMessage message, bool connection_bad, bool in_doubt, std:
     details.in_doubt = in_doubt;
     throw Unavailable("connection to the database lost: " + message.text, std::move(details));
   }
-  if (starts_with(state, "08") || starts_with(state, "57P") || state == "25P03" || state == "53300" ||
-      state == "25006") {
-    // 08007 and 40003 are the two states by which a server says itself that it does not know.
-    details.in_doubt = state == "08007";
-    throw Unavailable(message.text, std::move(details));
-  }
+  details.in_doubt = core::outcome_unknown(state);
   if (state == "57014") throw Timeout(message.text, std::move(details));
-  if (state == "53100") throw StorageFull(message.text, std::move(details));
-  if (starts_with(state, "22") || starts_with(state, "23")) throw InvalidArgument(message.text, std::move(details));
+  // Our functions refuse what exceeds a limit of ours with the state that the server uses for its own.
+  if (state == "54000" && starts_with(message.text, "posthouse:")) {
+    throw InvalidArgument(message.text, std::move(details));
+  }
+  // Prepared statements that are gone concern one statement only; Connection::prepared mends that.
+  bool const prepared = state == "26000" || state == "42P05";
+  switch (prepared ? core::Action::other : core::classify(state, false, message.text)) {
+    case core::Action::reconnect:
+    case core::Action::wrong_server:
+      throw Unavailable(message.text, std::move(details));
+    case core::Action::overloaded:
+      if (state != "53200" && state != "53400") throw Unavailable(message.text, std::move(details));
+      throw StorageFull(message.text, std::move(details));
+    case core::Action::storage:
+      throw StorageFull(message.text, std::move(details));
+    default:
+      break;
+  }
+  if (starts_with(state, "22") || starts_with(state, "23")) {
+    throw InvalidArgument(message.text, std::move(details));
+  }
   if ((state == "3F000" || state == "42P01" || state == "42883") && concerns(message.text, schema)) {
     details.hint = "run `posthouse install` (or `posthouse upgrade`) for this database and schema";
     throw SchemaMissing("schema \"" + std::string(schema) + "\" is not installed or not of this version (" +
                             message.text + "): run `posthouse install`",
                         std::move(details));
   }
-  if (state == "40003") details.in_doubt = in_doubt;
   throw ServerError(message.text, std::move(details));
 }
 
