@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/names.hpp"
+
+#include <algorithm>
+
+#include "core/refuse.hpp"
+#include "core/text.hpp"
+
+namespace posthouse::core {
+
+namespace {
+
+bool is_letter_or_digit(char c) noexcept {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+void check_name(std::string_view argument, std::string_view name) {
+  if (is_name(name)) return;
+  refuse(argument, name, "1 to 100 characters of A-Z a-z 0-9 _ . : / -, the first a letter or digit",
+         "Rename it; put other data into the payload or the headers.");
+}
+
+}  // namespace
+
+bool is_name(std::string_view name) noexcept {
+  return !name.empty() && name.size() <= 100 && is_letter_or_digit(name[0]) &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return is_letter_or_digit(c) || c == '_' || c == '.' || c == ':' || c == '/' || c == '-';
+         });
+}
+
+void check_kind(std::string_view kind) { check_name("kind", kind); }
+
+void check_queue(std::string_view queue) { check_name("queue", queue); }
+
+void check_schema(std::string_view schema) {
+  // 48 leaves room in PostgreSQL's 63 bytes for names that are made from the schema's.
+  constexpr std::size_t most = 48;
+  if (schema.empty() || schema.size() > most || schema.find('\0') != std::string_view::npos || !is_valid_utf8(schema)) {
+    refuse("schema", schema, "1 to 48 bytes of UTF-8 without NUL", "Choose another name, for example posthouse.");
+  }
+  if (schema.starts_with("pg_")) {
+    refuse("schema", schema, "names that do not begin with pg_, which PostgreSQL keeps for itself",
+           "Choose another name, for example posthouse.");
+  }
+}
+
+}  // namespace posthouse::core

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// Names of kinds, queues and schemas. Each check throws InvalidArgument.
+//
+// Thread safety: pure functions.
+#pragma once
+
+#include <string_view>
+
+namespace posthouse::core {
+
+/// [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}
+bool is_name(std::string_view name) noexcept;
+
+void check_kind(std::string_view kind);
+void check_queue(std::string_view queue);
+/// 1 to 48 bytes of UTF-8 without NUL, not one of PostgreSQL's own (pg_…).
+void check_schema(std::string_view schema);
+
+}  // namespace posthouse::core
