@@ -71,6 +71,8 @@ class Params {
  public:
   Params& null();
   Params& text(std::string_view value);
+  Params& text(std::string const& value) { return text(std::string_view(value)); }
+  Params& text(char const* value) { return text(std::string_view(value)); }
   Params& text(std::optional<std::string> const& value);
   Params& int8(std::int64_t value);
   Params& boolean(bool value);

@@ -23,10 +23,10 @@ struct ClaimedJob {
   std::int64_t id = 0;
   int attempt = 0;  ///< attempts already used
   bool is_bytes = false;
-  bool is_null = true;           ///< no payload at all
-  std::string_view payload{};    ///< JSON text or raw bytes
-  std::string_view headers{};    ///< JSON object, empty when none
-  std::string_view options{};    ///< JSON object, empty when none
+  bool is_null = true;         ///< no payload at all
+  std::string_view payload{};  ///< JSON text or raw bytes
+  std::string_view headers{};  ///< JSON object, empty when none
+  std::string_view options{};  ///< JSON object, empty when none
 };
 
 /// The rows of one claim; owns what the jobs' views point to. Jobs of one token are adjacent and in position order.
@@ -73,9 +73,9 @@ struct Registration {
 };
 
 struct Beat {
-  bool alive = false;                    ///< false: this incarnation was declared dead
+  bool alive = false;  ///< false: this incarnation was declared dead
   bool leader_vacant = false;
-  std::vector<std::int64_t> open{};      ///< tokens of the incarnation's open batches at or above low_token
+  std::vector<std::int64_t> open{};  ///< tokens of the incarnation's open batches at or above low_token
 };
 
 struct DutiesReport {
@@ -112,7 +112,7 @@ class Work {
   bool keep(std::string_view profile);  ///< try to become the keeper of this profile (session lock)
   std::vector<std::int64_t> bell(std::span<std::int64_t const> lanes);
   void unbell(std::span<std::int64_t const> lanes);
-  std::string fence();                     ///< a transaction id of our own, completed
+  std::string fence();                          ///< a transaction id of our own, completed
   bool fence_passed(std::string const& fence);  ///< every older transaction has ended
 
   // Elected work

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+// Brings the schema into a database, up to date and out again.
+#include "store/migrate.hpp"
+
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <random>
+
+#include "core/names.hpp"
+#include "core/refuse.hpp"
+#include "pg/text.hpp"
+#include "store/migration_sql.hpp"
+
+namespace posthouse::store {
+namespace {
+
+constexpr int oldest_server = 140000;
+
+/// Rolls back unless committed.
+class Block {
+ public:
+  explicit Block(pg::Connection& connection) : connection_(connection) {
+    connection_.set_deadline(std::chrono::minutes(15));
+    connection_.begin();
+  }
+  Block(Block const&) = delete;
+  Block& operator=(Block const&) = delete;
+  ~Block() {
+    if (!committed_) connection_.rollback();
+  }
+  void commit() {
+    connection_.commit();
+    committed_ = true;
+  }
+
+ private:
+  pg::Connection& connection_;
+  bool committed_ = false;
+};
+
+/// What is there by the schema's name.
+struct State {
+  bool exists = false;
+  bool ours = false;
+  std::string first_object{};  ///< of a schema that is not ours; empty when it is empty
+  std::map<int, std::string> applied{};
+  std::map<std::string, std::string> meta{};
+
+  [[nodiscard]] int number(char const* key) const {
+    auto const it = meta.find(key);
+    return it == meta.end() ? 0 : std::atoi(it->second.c_str());
+  }
+  [[nodiscard]] std::string text(char const* key) const {
+    auto const it = meta.find(key);
+    return it == meta.end() ? std::string() : it->second;
+  }
+};
+
+State read_state(pg::Connection& connection) {
+  State state;
+  pg::Result const found = connection.query(
+      "select n.oid, exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid and c.relname = "
+      "'migration') "
+      "and exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid and c.relname = 'meta'), "
+      "coalesce((select 'relation ' || c.relname from pg_catalog.pg_class c where c.relnamespace = n.oid limit 1), "
+      "(select 'function ' || p.proname from pg_catalog.pg_proc p where p.pronamespace = n.oid limit 1), "
+      "(select 'type ' || t.typname from pg_catalog.pg_type t where t.typnamespace = n.oid limit 1)) "
+      "from pg_catalog.pg_namespace n where n.nspname = $1",
+      pg::Params().text(connection.schema()));
+  if (found.rows() == 0) return state;
+  state.exists = true;
+  if (found.field(0, 1) == "t") {
+    std::string const schema = connection.quoted_schema();
+    pg::Result const meta = connection.query("select key, value from " + schema + ".meta");
+    for (int row = 0; row < meta.rows(); ++row) state.meta[meta.text(row, 0)] = meta.text(row, 1);
+    state.ours = state.meta.count("schema_version") != 0;
+  }
+  if (!state.ours) {
+    state.first_object = found.text(0, 2);
+    return state;
+  }
+  pg::Result const applied =
+      connection.query("select version, checksum from " + connection.quoted_schema() + ".migration order by version");
+  for (int row = 0; row < applied.rows(); ++row) {
+    state.applied[static_cast<int>(applied.int8(row, 0))] = applied.text(row, 1);
+  }
+  return state;
+}
+
+void check_server(pg::Connection& connection) {
+  core::check_schema(connection.schema());
+  if (connection.server_version() < oldest_server) {
+    throw ServerError("this server is PostgreSQL " + std::to_string(connection.server_version() / 10000) +
+                          "; posthouse needs 14 or later",
+                      {.sqlstate = {}, .in_doubt = false, .hint = "upgrade PostgreSQL or use another server"});
+  }
+  pg::Result const encoding = connection.query("select current_setting('server_encoding')");
+  if (encoding.field(0, 0) != "UTF8") {
+    throw ServerError("the database's encoding is " + encoding.text(0, 0) + "; posthouse needs UTF8",
+                      {.sqlstate = {},
+                       .in_doubt = false,
+                       .hint = "create the database with: createdb --encoding UTF8 --template template0"});
+  }
+}
+
+/// "0.10.2" after "0.9.9".
+bool newer(std::string const& left, std::string const& right) {
+  auto const parts = [](std::string const& text) {
+    std::array<int, 3> numbers{};
+    (void)std::sscanf(text.c_str(), "%d.%d.%d", &numbers[0], &numbers[1], &numbers[2]);
+    return numbers;
+  };
+  return parts(left) > parts(right);
+}
+
+/// Throws when this program must not touch the schema; the sentence to warn with when it may but is older.
+std::string judge(State const& state, std::string const& schema) {
+  if (state.number("schema_min_version") > known_version()) {
+    throw SchemaMissing("schema \"" + schema + "\" has version " + state.text("schema_version") +
+                            ", which needs at least posthouse " + state.text("program_version") + "; this is " +
+                            POSTHOUSE_VERSION,
+                        {.sqlstate = {}, .in_doubt = false, .hint = "upgrade this program"});
+  }
+  if (state.number("schema_version") > known_version() || newer(state.text("program_version"), POSTHOUSE_VERSION)) {
+    return "schema \"" + schema + "\" was made by posthouse " + state.text("program_version") + ", newer than this " +
+           POSTHOUSE_VERSION + "; it is compatible";
+  }
+  return {};
+}
+
+/// The pieces that are missing, without those that create or lock; names what they are.
+std::string missing_sql(State const& state, std::string const& schema, std::vector<std::string>& names) {
+  std::string sql;
+  for (Migration const& migration : known_migrations()) {
+    auto const it = state.applied.find(migration.version);
+    if (it == state.applied.end()) {
+      sql += apply_sql(migration);
+      names.emplace_back(migration.name);
+    } else if (it->second != migration.checksum) {
+      throw SchemaMissing("migration " + std::string(migration.name) + " of schema \"" + schema +
+                              "\" is not the one that this program carries",
+                          {.sqlstate = {},
+                           .in_doubt = false,
+                           .hint = "the schema comes from a development version: uninstall it and install again"});
+    }
+  }
+  if (!names.empty() || state.text("functions_checksum") != functions_checksum()) {
+    sql += functions_sql(schema);
+    names.emplace_back("functions");
+  }
+  return sql;
+}
+
+}  // namespace
+
+InstallReport install(pg::Connection& connection) {
+  check_server(connection);
+  std::string const& schema = connection.schema();
+  InstallReport report;
+  Block block(connection);
+  connection.script(lock_sql(schema));
+  State const state = read_state(connection);
+  if (state.exists && !state.ours && !state.first_object.empty()) {
+    core::refuse_because("schema", "\"" + schema + "\" exists and holds " + state.first_object,
+                         "a schema of posthouse's, an empty one, or a name that is free",
+                         "choose another name with --schema");
+  }
+  if (std::string warning = judge(state, schema); !warning.empty()) {
+    report.warnings.push_back(std::move(warning));
+    return report;
+  }
+  std::string const sql = missing_sql(state, schema, report.applied);
+  if (sql.empty()) return report;
+  if (!state.exists) connection.script(create_sql(schema));
+  connection.script(settings_sql(schema));
+  if (!state.ours) connection.script(ledger_sql());
+  connection.script(sql);
+  block.commit();
+  report.changed = true;
+  return report;
+}
+
+std::string install_sql(std::string_view schema) {
+  core::check_schema(schema);
+  std::vector<std::string> names;
+  return "begin;\n" + lock_sql(schema) + create_sql(schema) + settings_sql(schema) + ledger_sql() +
+         missing_sql(State{}, std::string(schema), names) + "commit;\n";
+}
+
+std::string upgrade_sql(pg::Connection& connection) {
+  check_server(connection);
+  std::string const& schema = connection.schema();
+  State const state = read_state(connection);
+  if (!state.ours) return install_sql(schema);
+  if (!judge(state, schema).empty()) return {};
+  std::vector<std::string> names;
+  std::string const sql = missing_sql(state, schema, names);
+  return sql.empty() ? sql : "begin;\n" + lock_sql(schema) + settings_sql(schema) + sql + "commit;\n";
+}
+
+std::string uninstall_sql(std::string_view schema) {
+  core::check_schema(schema);
+  return "begin;\n" + lock_sql(schema) + "set local lock_timeout = '10s';\ndrop schema " +
+         pg::quote_identifier(schema) + " cascade;\ncommit;\n";
+}
+
+std::vector<std::string> verify(pg::Connection& connection) {
+  check_server(connection);
+  std::string const& schema = connection.schema();
+  Block const block(connection);
+  State const state = read_state(connection);
+  if (!state.exists) return {"schema " + connection.quoted_schema() + " does not exist"};
+  if (!state.ours) return {"schema " + connection.quoted_schema() + " is not one of posthouse's"};
+  std::vector<std::string> out;
+  for (Migration const& migration : known_migrations()) {
+    auto const it = state.applied.find(migration.version);
+    if (it == state.applied.end()) {
+      out.push_back("migration " + std::string(migration.name) + " is not applied");
+    } else if (it->second != migration.checksum) {
+      out.push_back("migration " + std::string(migration.name) + " was applied in another form");
+    }
+  }
+  for (auto const& [version, sum] : state.applied) {
+    if (version > known_version()) {
+      out.push_back("migration " + std::to_string(version) + " is newer than this program");
+    }
+  }
+  Description const found = describe(connection, schema);
+  std::random_device random;
+  char shadow[48];
+  std::snprintf(shadow, sizeof shadow, "posthouse_verify_%08x%08x", random(), random());
+  connection.script(create_sql(shadow) + settings_sql(shadow));
+  std::vector<std::string> names;
+  connection.script(ledger_sql() + missing_sql(State{}, shadow, names));
+  Description const expected = describe(connection, shadow);
+  for (std::string& difference : differences(expected, found)) out.push_back(std::move(difference));
+  return out;
+}
+
+void uninstall(pg::Connection& connection) {
+  core::check_schema(connection.schema());
+  Block block(connection);
+  connection.script(lock_sql(connection.schema()));
+  State const state = read_state(connection);
+  if (!state.ours) {
+    throw SchemaMissing("there is no schema of posthouse's named " + connection.quoted_schema() + " to remove",
+                        {.sqlstate = {}, .in_doubt = false, .hint = "check --schema and the database"});
+  }
+  connection.script("set local lock_timeout = '10s'; drop schema " + connection.quoted_schema() + " cascade");
+  block.commit();
+}
+
+std::vector<std::string> check_version(pg::Connection& connection) {
+  State state;
+  pg::Result const meta =
+      connection.query("select key, value from " + connection.quoted_schema() +
+                       ".meta where key in ('schema_version', 'schema_min_version', 'program_version')");
+  for (int row = 0; row < meta.rows(); ++row) state.meta[meta.text(row, 0)] = meta.text(row, 1);
+  std::vector<std::string> warnings;
+  if (std::string warning = judge(state, connection.schema()); !warning.empty()) warnings.push_back(std::move(warning));
+  if (state.number("schema_version") < known_version()) {
+    throw SchemaMissing("schema \"" + connection.schema() + "\" has version " + state.text("schema_version") +
+                            "; this program needs " + std::to_string(known_version()) + ": run `posthouse upgrade`",
+                        {.sqlstate = {}, .in_doubt = false, .hint = "run `posthouse upgrade`"});
+  }
+  return warnings;
+}
+
+void adopt(pg::Connection& connection) { connection.query("select " + connection.quoted_schema() + ".adopt()"); }
+
+std::string describe_schema(pg::Connection& connection) {
+  Block const block(connection);
+  return to_text(describe(connection, connection.schema()));
+}
+
+}  // namespace posthouse::store

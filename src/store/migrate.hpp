@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Brings the schema into a database, up to date and out again.
+//
+// Migrations are forward only and run once; functions and views are made anew whenever they differ from ours. All of it
+// happens in one transaction under an advisory lock named after the schema, so that any number of installs may run at
+// once and a killed one leaves nothing.
+// Thread safety: as the Connection behind it, one thread at a time. The connection must not be inside a transaction.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pg/connection.hpp"
+#include "store/catalogue.hpp"
+
+namespace posthouse::store {
+
+struct InstallReport {
+  bool changed = false;
+  std::vector<std::string> applied{};   ///< names of migrations, and "functions"
+  std::vector<std::string> warnings{};  ///< a newer, compatible schema was left as it is
+};
+
+/// Throws SchemaMissing when the installed schema needs a newer program, InvalidArgument when the name is taken by
+/// something else, ServerError for an older PostgreSQL than 14.
+InstallReport install(pg::Connection& connection);
+
+/// What installing into a database without the schema runs; psql takes it as it is.
+std::string install_sql(std::string_view schema);
+/// The same for what is missing in this database; empty when nothing is.
+std::string upgrade_sql(pg::Connection& connection);
+std::string uninstall_sql(std::string_view schema);
+
+/// One sentence a difference. Compares with a schema that is installed under another name and rolled back.
+std::vector<std::string> verify(pg::Connection& connection);
+
+/// Throws SchemaMissing when there is no schema of ours by that name.
+void uninstall(pg::Connection& connection);
+
+/// For programs that start: throws SchemaMissing when the schema is absent, older than this program or needs a newer
+/// one; returns warnings about a newer, compatible one.
+std::vector<std::string> check_version(pg::Connection& connection);
+
+void adopt(pg::Connection& connection);
+
+/// The installed schema as text, for the golden test.
+std::string describe_schema(pg::Connection& connection);
+
+}  // namespace posthouse::store
