@@ -11,12 +11,12 @@ comment on function lane_of(text, text, int, boolean) is 'The lane''s id: the fi
 -- Advisory keys are (key_space(), key). The lowest two bits of the key are its class, so that no two classes meet.
 create or replace function key_space() returns int
 language sql stable parallel safe set search_path from current as $$
-  select (current_schema()::regnamespace::oid::bigint - 2147483648)::int
+  select (quote_ident(current_schema())::regnamespace::oid::bigint - 2147483648)::int
 $$;
 
 create or replace function channel() returns text
 language sql stable security definer set search_path from current as $$
-  select 'posthouse_' || current_schema()::regnamespace::oid
+  select 'posthouse_' || quote_ident(current_schema())::regnamespace::oid
 $$;
 comment on function channel() is 'The NOTIFY channel of this schema. Payloads: a lane''s id, "new", or "w" and a worker''s id.';
 

@@ -55,18 +55,18 @@ select 'column ' || rel.name || '.' || a.attname, 'rights of PUBLIC', string_agg
   from rel join pg_catalog.pg_attribute a on a.attrelid = rel.oid and a.attnum > 0, pg_catalog.aclexplode(a.attacl) x
   where x.grantee = 0 group by rel.name, a.attname
 union all
-select 'index ' || c.relname, 'definition', pg_catalog.pg_get_indexdef(i.indexrelid) || case when i.indisvalid then '' else ' (invalid)' end
+select 'index ' || c.relname, 'definition', pg_catalog.pg_get_indexdef(i.indexrelid, 0, true) || case when i.indisvalid then '' else ' (invalid)' end
   from tab join pg_catalog.pg_index i on i.indrelid = tab.oid join pg_catalog.pg_class c on c.oid = i.indexrelid
 union all
 select 'constraint ' || c.conname || ' on ' || tab.name, 'definition',
-    pg_catalog.pg_get_constraintdef(c.oid) || case when c.convalidated then '' else ' (not validated)' end
+    pg_catalog.pg_get_constraintdef(c.oid, true) || case when c.convalidated then '' else ' (not validated)' end
   from tab join pg_catalog.pg_constraint c on c.conrelid = tab.oid
 union all
 select 'trigger ' || t.tgname || ' on ' || tab.name, 'definition',
-    pg_catalog.pg_get_triggerdef(t.oid) || case when t.tgenabled = 'O' then '' else ' (tgenabled ' || t.tgenabled || ')' end
+    pg_catalog.pg_get_triggerdef(t.oid, true) || case when t.tgenabled = 'O' then '' else ' (tgenabled ' || t.tgenabled::text || ')' end
   from tab join pg_catalog.pg_trigger t on t.tgrelid = tab.oid where not t.tgisinternal
 union all
-select 'rule ' || r.rulename || ' on ' || rel.name, 'definition', pg_catalog.pg_get_ruledef(r.oid)
+select 'rule ' || r.rulename || ' on ' || rel.name, 'definition', pg_catalog.pg_get_ruledef(r.oid, true)
   from rel join pg_catalog.pg_rewrite r on r.ev_class = rel.oid where r.rulename <> '_RETURN'
 union all
 select 'policy ' || p.polname || ' on ' || tab.name, 'definition', coalesce(pg_catalog.pg_get_expr(p.polqual, p.polrelid), '')
@@ -80,7 +80,7 @@ union all
 select f.object, a.aspect, a.value
   from (
     select case p.prokind when 'p' then 'procedure ' when 'a' then 'aggregate ' else 'function ' end
-        || p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')' as object, p.*
+        || p.oid::regprocedure::text as object, p.*
     from pg_catalog.pg_proc p join n on p.pronamespace = n.oid) f
     join pg_catalog.pg_language l on l.oid = f.prolang cross join n,
     lateral (values

@@ -134,7 +134,7 @@ declare
 begin
   for f in
     select p.oid::regprocedure::text from pg_catalog.pg_proc p
-    where p.pronamespace = current_schema()::regnamespace and p.xmin <> pg_current_xact_id()::xid
+    where p.pronamespace = quote_ident(current_schema())::regnamespace and p.xmin <> pg_current_xact_id()::xid
       and p.oid::regprocedure::text in (
         select unnest(string_to_array(m.value, E'\n')) from meta m where m.key = 'functions')
   loop
@@ -148,7 +148,7 @@ end $posthouse$;
   sql +=
       "insert into meta (key, value)\n"
       "  select 'functions', string_agg(p.oid::regprocedure::text, E'\\n' order by p.oid) from pg_catalog.pg_proc p\n"
-      "  where p.pronamespace = current_schema()::regnamespace and p.xmin = pg_current_xact_id()::xid\n"
+      "  where p.pronamespace = quote_ident(current_schema())::regnamespace and p.xmin = pg_current_xact_id()::xid\n"
       "  union all values ('schema_version', '" +
       std::to_string(known_version()) + "'), ('schema_min_version', '" + std::to_string(breaking_version()) +
       "'),\n"
