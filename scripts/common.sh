@@ -35,7 +35,7 @@ as_root() {
 
 # Installs what is missing. Packages that stand in the way are never removed silently.
 install_packages() {
-  local missing
+  local missing log="$root/build/packages.log"
   if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     say "setup: no apt-get here, so nothing is installed; the build needs what scripts/packages.txt lists for Debian 12"
     return 0
@@ -43,11 +43,13 @@ install_packages() {
   mapfile -t missing < <(missing_packages)
   [[ ${#missing[@]} -gt 0 ]] || return 0
   say "setup: installing ${missing[*]}"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update </dev/null ||
-    say "setup: apt-get update failed; trying with the lists that are there"
+  mkdir -p "$root/build"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update </dev/null >"$log" 2>&1 ||
+    say "setup: apt-get update failed (see $log); trying with the lists that are there"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends --no-remove \
-    -o Dpkg::Use-Pty=0 install "${missing[@]}" </dev/null >&2 ||
-    die "apt-get could not install the packages above. If it names libboost1.74-dev as a conflict, remove that package" \
+    -o Dpkg::Use-Pty=0 install "${missing[@]}" </dev/null >>"$log" 2>&1 && return 0
+  tail -n 20 "$log" >&2
+  die "apt-get could not install the packages above. If it names libboost1.74-dev as a conflict, remove that package" \
       "(posthouse needs Boost 1.81, whose Describe and JSON work together) and run this again"
 }
 
