@@ -7,7 +7,7 @@ create or replace view partition as
     case when b.bound ~ 'TO \(MAXVALUE\)' then 'infinity' else substring(b.bound from 'TO \(''([^'']*)''\)')::timestamptz end as upper,
     i.inhdetachpending as detaching
   from pg_inherits i join pg_class c on c.oid = i.inhrelid cross join lateral (select pg_get_expr(c.relpartbound, c.oid) as bound) b
-  where i.inhparent = (select r.oid from pg_class r where r.relname = 'job' and r.relnamespace = current_schema()::regnamespace);
+  where i.inhparent = 'job'::regclass;
 comment on view partition is 'The partitions of job with their bounds.';
 
 -- [lower, upper) becomes [lower, at) and a new [at, upper).
@@ -91,7 +91,7 @@ end $$;
 create or replace function detached() returns setof text
 language sql stable security definer set search_path from current as $$
   select c.relname::text from pg_class c
-  where c.relnamespace = current_schema()::regnamespace and c.relkind = 'r' and c.relname ~ '^job_[0-9]{8}' and not c.relispartition
+  where c.relnamespace = quote_ident(current_schema())::regnamespace and c.relkind = 'r' and c.relname ~ '^job_[0-9]{8}' and not c.relispartition
 $$;
 
 -- Drops a detached partition, or moves what is unfinished in it into the log again first (a job that was appended while
