@@ -146,9 +146,9 @@ std::vector<char*> pointers(std::vector<std::string> const& texts) {
 }
 
 /// One run: the pipes, the process and the loop around them.
-class Run {
+class Process {
  public:
-  Run(Program const& program, std::string_view input, std::optional<Clock::time_point> deadline,
+  Process(Program const& program, std::string_view input, std::optional<Clock::time_point> deadline,
       std::stop_token const& stop)
       : program_(program), input_(input), deadline_(deadline), stop_(stop) {}
 
@@ -372,10 +372,10 @@ class Run {
 
 }  // namespace
 
-ProgramEnd run(Program const& program, std::string_view input,
+ProgramEnd run_program(Program const& program, std::string_view input,
                std::optional<std::chrono::steady_clock::time_point> deadline, std::stop_token const& stop) {
   try {
-    return Run(program, input, deadline, stop).go();
+    return Process(program, input, deadline, stop).go();
   } catch (std::system_error const& error) {
     ProgramEnd end;
     end.code = error.code().value();

@@ -4,7 +4,7 @@
 // The program gets a process group of its own and no descriptor of ours but 0, 1 and 2. When it ends, whatever still
 // lives in its group is killed; a descendant that left the group (setsid) lives on and holds nothing of ours. It also
 // dies with the thread that runs it, so a worker that is killed takes its programs along.
-// Thread safety: run() may be called from any number of threads; signal handlers of the process are not touched.
+// Thread safety: run_program() may be called from any number of threads; signal handlers of the process are not touched.
 #pragma once
 
 #include <chrono>
@@ -41,7 +41,7 @@ struct ProgramEnd {
 };
 
 /// Returns when the program has ended. Never throws for anything that the program does; std::bad_alloc aside.
-ProgramEnd run(Program const& program, std::string_view input,
+ProgramEnd run_program(Program const& program, std::string_view input,
                std::optional<std::chrono::steady_clock::time_point> deadline, std::stop_token const& stop);
 
 }  // namespace posthouse::execute

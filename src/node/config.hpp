@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// Configuration: flags, environment, file and defaults as one set of values, with every error reported at once.
+//
+// Precedence is flag, then POSTHOUSE_… variable, then file, then default. The URL alone goes on to DATABASE_URL, to
+// libpq's own PG* variables, and to a running `posthouse dev` server.
+// Thread safety: plain values and functions; load() reads the process's environment, which must not change meanwhile.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <posthouse/error.hpp>
+#include <posthouse/options.hpp>
+#include <posthouse/worker.hpp>
+
+#include "base/log.hpp"
+#include "node/config_tree.hpp"
+
+namespace posthouse::node {
+
+/// One entry of `kinds`: how its jobs run without code, and its policies.
+struct KindConfig {
+  std::vector<std::string> exec{};  ///< argv; empty: not a program
+  std::vector<std::string> sql{};   ///< statements; empty: not SQL
+  std::vector<std::string> env{};   ///< NAME (passed on when set) or NAME=VALUE, for exec
+  HandlerOptions options{};
+};
+
+/// The parts that make up a URL when none is given.
+struct DatabaseParts {
+  std::string host = "localhost";
+  int port = 5432;
+  std::string database{};
+  std::string user{};
+  std::string password{};
+  std::string sslmode = "prefer";
+};
+
+struct Config {
+  std::string file{};           ///< the file that was read; empty: none
+  std::string url_source{};     ///< where the URL comes from, for people; empty: there is no URL
+  DatabaseParts parts{};        ///< as given; already part of database.database_url when that is made of them
+  DatabaseOptions database{};
+  LogLevel log_level = LogLevel::info;
+  base::LogFormat log_format = base::LogFormat::text;
+  int concurrency = 4;
+  int prefetch_buffer = 0;
+  std::chrono::milliseconds claim_lease{30000};
+  bool claim_lease_given = false;
+  std::chrono::milliseconds heartbeat_interval{5000};
+  std::optional<std::chrono::milliseconds> retain_succeeded{};
+  std::optional<std::chrono::milliseconds> retain_dead{};
+  std::map<std::string, KindConfig> kinds{};
+  std::vector<std::string> warnings{};
+};
+
+/// A flag that stands for a key: its value outranks everything else.
+struct FlagValue {
+  std::string key{};   ///< "logging.level"
+  std::string value{};
+  std::string flag{};  ///< "--log-level"
+};
+
+struct Sources {
+  std::string file{};  ///< --config; empty: $POSTHOUSE_CONFIG, then the usual places
+  std::vector<FlagValue> flags{};
+  std::vector<std::pair<std::string, std::string>> environment{};
+  /// Asked last; the URL of a running `posthouse dev` server, if there is one.
+  std::function<std::optional<std::string>()> running_dev_url{};
+};
+
+/// The environment of this process.
+std::vector<std::pair<std::string, std::string>> process_environment();
+
+/// Wrong configuration; what() is one line for each problem.
+class ConfigError : public InvalidArgument {
+ public:
+  explicit ConfigError(std::vector<Problem> problems);
+  [[nodiscard]] std::vector<Problem> const& problems() const noexcept { return problems_; }
+
+ private:
+  std::vector<Problem> problems_;
+};
+
+/// Throws ConfigError with all that is wrong. A missing URL is no error here: not every command needs one.
+Config load(Sources const& sources);
+
+/// The file that load() would read; empty: none.
+std::string config_file(Sources const& sources);
+
+/// Every key with its value and where it comes from as YAML, secrets hidden. Throws ConfigError.
+std::string show(Sources const& sources);
+
+/// A commented example that load() accepts.
+std::string example();
+
+}  // namespace posthouse::node

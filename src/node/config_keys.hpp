@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one list of configuration keys: what each takes, its default, what it means, and where it goes.
+//
+// Reading, checking, showing, the example and the names of environment variables all come from this list.
+// Thread safety: pure functions over constant data.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "node/config.hpp"
+
+namespace posthouse::node {
+
+struct Key {
+  /// "logging.level"; a `*` stands for any name: "kinds.*.timeout".
+  std::string_view path{};
+  std::string_view fallback{};  ///< default as people would write it; empty: none
+  std::string_view meaning{};   ///< unit and range included
+  std::string_view sample{};    ///< for the example, as YAML; empty: the default
+  bool secret = false;
+  bool structured = false;      ///< takes a list or a mapping too: its environment variable is read as YAML
+  /// Throws InvalidArgument. `name` is what the `*` stands for, `argument` the whole key for messages.
+  void (*apply)(Config& config, std::string const& name, std::string const& argument, Tree const& value) = nullptr;
+};
+
+std::span<Key const> keys();
+
+/// Documented for later versions; refused by this one instead of being ignored.
+std::span<std::string_view const> later_keys();
+
+/// All layers in one tree: file, then environment, then flags over it. Unknown variables become warnings.
+Tree merged(Sources const& sources, Config& config, std::vector<Problem>& problems);
+
+/// Walks the tree, fills `config` and collects what is wrong.
+void apply_tree(Tree const& root, Config& config, std::vector<Problem>& problems);
+
+/// Puts POSTHOUSE_… variables into the tree. Names that mean nothing become warnings.
+void merge_environment(Tree& root, std::vector<std::pair<std::string, std::string>> const& environment,
+                       std::vector<std::string>& warnings, std::vector<Problem>& problems);
+
+/// Fills database.database_url and url_source from what the layers say.
+void resolve_url(Tree const& root, Sources const& sources, Config& config, std::vector<Problem>& problems);
+
+}  // namespace posthouse::node

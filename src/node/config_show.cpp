@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// The configuration as text: what is in use, and an example to start from.
+#include <fmt/format.h>
+
+#include <iterator>
+
+#include "base/utf8.hpp"
+#include "core/database_url.hpp"
+#include "node/config_keys.hpp"
+
+namespace posthouse::node {
+namespace {
+
+/// A double-quoted YAML (and JSON) scalar when plain text would not do.
+std::string yaml(std::string_view text) {
+  bool plain = !text.empty();
+  for (char const c : text) {
+    plain = plain && ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+                      c == '-' || c == '.' || c == '/');
+  }
+  if (plain && text[0] != '-' && text[0] != '.') return std::string(text);
+  std::string out = "\"";
+  while (!text.empty()) {
+    auto const point = base::first_code_point(text);
+    auto const raw = text.substr(0, point.length);
+    text.remove_prefix(point.length);
+    if (raw == "\"" || raw == "\\") {
+      out += '\\';
+      out += raw;
+    } else if (point.valid && (point.value < 0x20 || (point.value >= 0x7F && point.value < 0xA0))) {
+      fmt::format_to(std::back_inserter(out), "\\u{:04x}", static_cast<unsigned>(point.value));
+    } else {
+      out += raw;
+    }
+  }
+  return out + '"';
+}
+
+/// A variable's value may be a password; its name is not.
+std::string hide_value(std::string const& entry) {
+  auto const equals = entry.find('=');
+  return equals == std::string::npos ? entry : entry.substr(0, equals) + "=***";
+}
+
+void write_tree(std::string& out, Tree const& tree, std::size_t indent, bool hide) {
+  std::string const space(indent, ' ');
+  if (tree.kind == Tree::Kind::scalar) out += " " + yaml(tree.text) + "\n";
+  if (tree.kind == Tree::Kind::null) out += "\n";
+  if (tree.kind == Tree::Kind::list) {
+    out += "\n";
+    for (auto const& item : tree.items) out += space + "- " + yaml(hide ? hide_value(item.text) : item.text) + "\n";
+  }
+  if (tree.kind == Tree::Kind::map) {
+    out += "\n";
+    for (auto const& [key, value] : tree.members) {
+      out += space + yaml(key) + ":";
+      write_tree(out, value, indent + 2, key == "env");
+    }
+  }
+}
+
+std::string shown_value(Key const& key, Tree const& node) {
+  if (key.path.ends_with("database_url")) return yaml(core::redact_database_url(node.text));
+  return key.secret ? "\"***\"" : yaml(node.text);
+}
+
+/// Key by key, with the headings of nested keys as they come.
+class Sections {
+ public:
+  explicit Sections(std::string& out) : out_(out) {}
+
+  /// Returns the indentation of the key's own line.
+  std::string enter(std::string_view path, std::string_view comment = "") {
+    auto const dot = path.find('.');
+    auto const section = dot == std::string_view::npos ? std::string_view{} : path.substr(0, dot);
+    if (section != current_ && !section.empty()) out_ += fmt::format("{}{}:\n", comment, section);
+    current_ = section;
+    return section.empty() ? "" : "  ";
+  }
+
+ private:
+  std::string& out_;
+  std::string_view current_{};
+};
+
+Tree const* find_path(Tree const& root, std::string_view path) {
+  Tree const* node = &root;
+  while (node != nullptr && !path.empty()) {
+    auto const dot = path.find('.');
+    node = node->find(path.substr(0, dot));
+    path = dot == std::string_view::npos ? std::string_view{} : path.substr(dot + 1);
+  }
+  return node;
+}
+
+}  // namespace
+
+std::string show(Sources const& sources) {
+  Config config;
+  std::vector<Problem> problems;
+  auto const root = merged(sources, config, problems);
+  apply_tree(root, config, problems);
+  resolve_url(root, sources, config, problems);
+  if (!problems.empty()) throw ConfigError(std::move(problems));
+
+  std::string out = fmt::format("# file: {}\n", config.file.empty() ? "none" : config.file);
+  if (config.url_source.empty()) {
+    out += "# there is no database URL\n";
+  } else {
+    out += fmt::format("# the URL in use, from {}: {}\n", config.url_source,
+                       core::redact_database_url(config.database.database_url));
+  }
+  Sections sections(out);
+  for (auto const& key : keys()) {
+    if (key.path.find('*') != std::string_view::npos) continue;
+    auto const* node = find_path(root, key.path);
+    // The parts of a URL have defaults only where there is no URL; read back, they would contradict one.
+    bool const part = key.path == "host" || key.path == "port" || key.path == "sslmode";
+    if (node == nullptr && (key.fallback.empty() || part)) continue;
+    auto const indent = sections.enter(key.path);
+    auto const name = key.path.substr(key.path.rfind('.') + 1);
+    out += fmt::format("{}{}: {}  # {}\n", indent, name, node == nullptr ? yaml(key.fallback) : shown_value(key, *node),
+                       node == nullptr ? "default" : node->where);
+  }
+  if (auto const* kinds = root.find("kinds"); kinds != nullptr && !kinds->members.empty()) {
+    out += "kinds:";
+    write_tree(out, *kinds, 2, false);
+  }
+  return out;
+}
+
+std::string example() {
+  std::string out =
+      "# Configuration of posthouse. Every key may also come from the environment: logging.level is\n"
+      "# POSTHOUSE_LOGGING__LEVEL. What is commented out here stands at its default or is optional.\n"
+      "# Durations: a number in the key's unit, or 250ms, 30s, 5m, 1h, 2d.\n\n";
+  Sections sections(out);
+  for (auto const& key : keys()) {
+    if (key.path.find('*') != std::string_view::npos) continue;
+    auto const indent = sections.enter(key.path, "# ");
+    auto const name = key.path.substr(key.path.rfind('.') + 1);
+    auto const value = key.sample.empty() ? yaml(key.fallback) : yaml(key.sample);
+    out += fmt::format("# {}{}: {}  # {}\n", indent, name, value, key.meaning);
+  }
+  out +=
+      "\n# Handlers without code. Each kind has exec or sql.\n"
+      "kinds:\n"
+      "  resize_image:\n"
+      "    # A program: argv, no shell. The payload is its standard input; POSTHOUSE_JOB_ID, _KIND, _QUEUE, _ATTEMPT,\n"
+      "    # _DEADLINE and _TOKEN say more. Exit status 0: done; 75: not now, later; any other: failed, tried again.\n"
+      "    exec: [/usr/local/bin/resize, --quiet]\n"
+      "    env: [HOME, LANG=C.UTF-8]\n"
+      "    timeout: 5m\n"
+      "    max_attempts: 5\n"
+      "    backoff: {type: exponential, first: 1s, longest: 1h, jitter: 0.25}\n"
+      "  count_visit:\n"
+      "    # SQL: statements in one transaction, which also completes the job.\n"
+      "    sql:\n"
+      "      - insert into visit (page) values (current_setting('posthouse.payload')::jsonb ->> 'page')\n"
+      "      - update page set visits = visits + 1\n"
+      "          where name = current_setting('posthouse.payload')::jsonb ->> 'page'\n"
+      "    timeout: 10s\n"
+      "    backoff: [1s, 10s, 1m]\n";
+  return out;
+}
+
+}  // namespace posthouse::node
