@@ -45,6 +45,7 @@ class Block {
 struct State {
   bool exists = false;
   bool ours = false;
+  bool readable = true;        ///< false: meta or migration belongs to a role that does not let us look
   std::string first_object{};  ///< of a schema that is not ours; empty when it is empty
   std::map<int, std::string> applied{};
   std::map<std::string, std::string> meta{};
@@ -59,7 +60,8 @@ struct State {
   }
 };
 
-State read_state(pg::Connection& connection) {
+/// look_only: for verify, which goes on when it may not read our own tables.
+State read_state(pg::Connection& connection, bool look_only = false) {
   State state;
   pg::Result const found = connection.query(
       "select n.oid, exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid and c.relname = "
@@ -72,8 +74,18 @@ State read_state(pg::Connection& connection) {
       pg::Params().text(connection.schema()));
   if (found.rows() == 0) return state;
   state.exists = true;
+  std::string const schema = connection.quoted_schema();
+  if (found.field(0, 1) == "t" && look_only) {
+    pg::Result const rights = connection.query(
+        "select pg_catalog.has_table_privilege($1, 'select') and pg_catalog.has_table_privilege($2, 'select')",
+        pg::Params().text(schema + ".meta").text(schema + ".migration"));
+    if (rights.field(0, 0) != "t") {
+      state.ours = true;
+      state.readable = false;
+      return state;
+    }
+  }
   if (found.field(0, 1) == "t") {
-    std::string const schema = connection.quoted_schema();
     pg::Result const meta = connection.query("select key, value from " + schema + ".meta");
     for (int row = 0; row < meta.rows(); ++row) state.meta[meta.text(row, 0)] = meta.text(row, 1);
     state.ours = state.meta.count("schema_version") != 0;
@@ -83,7 +95,7 @@ State read_state(pg::Connection& connection) {
     return state;
   }
   pg::Result const applied =
-      connection.query("select version, checksum from " + connection.quoted_schema() + ".migration order by version");
+      connection.query("select version, checksum from " + schema + ".migration order by version");
   for (int row = 0; row < applied.rows(); ++row) {
     state.applied[static_cast<int>(applied.int8(row, 0))] = applied.text(row, 1);
   }
@@ -211,12 +223,13 @@ std::vector<std::string> verify(pg::Connection& connection) {
   check_server(connection);
   std::string const& schema = connection.schema();
   Block const block(connection);
-  State const state = read_state(connection);
+  State const state = read_state(connection, true);
   if (!state.exists) return {"schema " + connection.quoted_schema() + " does not exist"};
   if (!state.ours) return {"schema " + connection.quoted_schema() + " is not one of posthouse's"};
   std::vector<std::string> out;
   for (Migration const& migration : known_migrations()) {
     auto const it = state.applied.find(migration.version);
+    if (!state.readable) break;  // named below, by its owner
     if (it == state.applied.end()) {
       out.push_back("migration " + std::string(migration.name) + " is not applied");
     } else if (it->second != migration.checksum) {

@@ -68,6 +68,7 @@ struct Registration {
   std::int64_t pid = 0;
   std::vector<std::string> queues{};  ///< empty: every queue
   std::vector<std::string> kinds{};
+  std::vector<int> max_attempts{};  ///< one a kind, for the reaper; empty: 25 each
   std::int64_t lease_ms = 30000;
   int slots = 1;
 };

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a worker asks of the database. The calls of the hot path are prepared and claims come back in binary, so that
+// payloads stay where libpq put them.
+#include "store/work.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "core/text.hpp"
+#include "store/json_text.hpp"
+
+namespace posthouse::store {
+namespace {
+
+/// "{1,2}" as the server writes bigint[].
+std::vector<std::int64_t> numbers(std::string_view text) {
+  std::vector<std::int64_t> values;
+  char const* at = text.data();
+  char const* const end = text.data() + text.size();
+  while (at != end) {
+    std::int64_t value = 0;
+    auto const [next, error] = std::from_chars(at, end, value);
+    if (error == std::errc()) {
+      values.push_back(value);
+      at = next;
+    } else {
+      ++at;
+    }
+  }
+  return values;
+}
+
+std::string call(pg::Connection const& connection, std::string_view rest) {
+  return connection.quoted_schema() + "." + std::string(rest);
+}
+
+void add_acks(pg::Params& params, std::span<BatchAck const> acks) {
+  std::vector<std::int64_t> tokens;
+  std::vector<std::optional<std::string>> acked;
+  std::vector<int> started;
+  tokens.reserve(acks.size());
+  acked.reserve(acks.size());
+  started.reserve(acks.size());
+  for (BatchAck const& ack : acks) {
+    tokens.push_back(ack.token);
+    acked.push_back(ack.acked);
+    started.push_back(ack.started);
+  }
+  params.int8_array(tokens).text_array(std::span<std::optional<std::string> const>(acked)).int4_array(started);
+}
+
+void add_moves(pg::Params& params, std::span<Move const> moves) {
+  if (moves.empty()) {
+    params.null();
+    return;
+  }
+  constexpr std::size_t type_bytes = 200;
+  constexpr std::size_t text_bytes = 64 * 1024;
+  std::string json = "[";
+  for (Move const& move : moves) {
+    json += json.size() > 1 ? ",{" : "{";
+    json += "\"token\":" + std::to_string(move.token) + ",\"pos\":" + std::to_string(move.position) +
+            ",\"id\":" + std::to_string(move.id) + ",\"outcome\":";
+    append_json_string(json, move.outcome);
+    json += ",\"delay_ms\":" + std::to_string(move.delay_ms);
+    auto const text = [&](std::string_view key, std::string const& value, std::size_t most) {
+      if (value.empty()) return;
+      json += ",\"" + std::string(key) + "\":";
+      // Whatever a handler threw must be storable, or the job could never end.
+      append_json_string(json, core::sanitise(value, most));
+    };
+    text("type", move.type, type_bytes);
+    text("message", move.message, text_bytes);
+    text("stack", move.stack, text_bytes);
+    json += '}';
+  }
+  params.text(json += ']');
+}
+
+constexpr std::string_view claim_columns =
+    "select token, lane, pos, id, attempt, payload, payload_bytes, headers, options from ";
+
+Claim decode(pg::Result result) {
+  enum Column { token, lane, position, id, attempt, payload, payload_bytes, headers, options };
+  Claim claim;
+  int const rows = result.rows();
+  claim.jobs.reserve(static_cast<std::size_t>(rows));
+  for (int row = 0; row < rows; ++row) {
+    int const place = result.binary_int4(row, position);
+    if (place < 0) {
+      claim.lost.push_back(result.binary_int8(row, token));
+      continue;
+    }
+    ClaimedJob job;
+    job.token = result.binary_int8(row, token);
+    job.lane = result.binary_int8(row, lane);
+    job.position = place;
+    job.id = result.binary_int8(row, id);
+    job.attempt = result.binary_int4(row, attempt);
+    if (!result.is_null(row, payload)) {
+      job.is_null = false;
+      job.payload = result.binary_jsonb(row, payload);
+    } else if (!result.is_null(row, payload_bytes)) {
+      job.is_null = false;
+      job.is_bytes = true;
+      job.payload = result.field(row, payload_bytes);
+    }
+    if (!result.is_null(row, headers)) job.headers = result.binary_jsonb(row, headers);
+    if (!result.is_null(row, options)) job.options = result.binary_jsonb(row, options);
+    claim.jobs.push_back(job);
+  }
+  auto const in_order = [](ClaimedJob const& a, ClaimedJob const& b) {
+    return std::pair(a.token, a.position) < std::pair(b.token, b.position);
+  };
+  if (!std::is_sorted(claim.jobs.begin(), claim.jobs.end(), in_order)) {
+    std::sort(claim.jobs.begin(), claim.jobs.end(), in_order);
+  }
+  claim.results.push_back(std::move(result));
+  return claim;
+}
+
+}  // namespace
+
+std::int64_t Work::register_worker(Registration const& registration) {
+  pg::Params params;
+  params.text(registration.name)
+      .text(registration.host)
+      .int8(registration.pid)
+      .text(registration.version)
+      .text_array(std::span<std::string const>(registration.queues))
+      .text_array(std::span<std::string const>(registration.kinds))
+      .int8(registration.lease_ms)
+      .int8(registration.slots);
+  if (registration.max_attempts.empty()) {
+    params.null();
+  } else {
+    params.int4_array(registration.max_attempts);
+  }
+  return connection_.query("select " + call(connection_, "register_worker($1, $2, $3, $4, $5, $6, $7, $8, $9)"), params)
+      .int8(0, 0);
+}
+
+Beat Work::beat(std::int64_t worker, std::int64_t low_token, int free, int running) {
+  pg::Result const row = connection_.prepared(
+      "select d ->> 'alive', d ->> 'leader_vacant', array(select pg_catalog.jsonb_array_elements_text(d -> 'open')) "
+      "from " +
+          call(connection_, "beat($1, $2, $3, $4) d"),
+      pg::Params().int8(worker).int8(low_token).int8(free).int8(running));
+  Beat beat;
+  beat.alive = row.field(0, 0) == "true";
+  beat.leader_vacant = row.field(0, 1) == "true";
+  beat.open = numbers(row.field(0, 2));
+  return beat;
+}
+
+std::vector<std::int64_t> Work::look(std::int64_t worker) {
+  return numbers(
+      connection_.prepared("select " + call(connection_, "look($1)"), pg::Params().int8(worker)).field(0, 0));
+}
+
+std::vector<LaneInfo> Work::lanes(std::span<std::int64_t const> ids) {
+  pg::Result const rows = connection_.prepared(
+      "select lane, queue, kind, priority, express from " + call(connection_, "lane where lane = any($1)"),
+      pg::Params().int8_array(ids));
+  std::vector<LaneInfo> lanes;
+  lanes.reserve(static_cast<std::size_t>(rows.rows()));
+  for (int row = 0; row < rows.rows(); ++row) {
+    lanes.push_back({rows.int8(row, 0), rows.text(row, 1), rows.text(row, 2), static_cast<int>(rows.int8(row, 3)),
+                     rows.field(row, 4) == "t"});
+  }
+  return lanes;
+}
+
+Claim Work::claim(std::int64_t worker, ClaimRequest const& request) {
+  return decode(connection_.prepared(
+      std::string(claim_columns) + call(connection_, "claim($1, $2, $3, $4, $5)"),
+      pg::Params().int8(worker).int8(request.token).int8_array(request.lanes).int8(request.jobs).int8(request.start),
+      pg::Format::binary));
+}
+
+std::vector<std::int64_t> Work::finish(std::int64_t worker, std::span<BatchAck const> acks,
+                                       std::span<Move const> moves) {
+  pg::Params params;
+  params.int8(worker);
+  add_acks(params, acks);
+  add_moves(params, moves);
+  return numbers(connection_.prepared("select " + call(connection_, "finish($1, $2, $3, $4, $5)"), params).field(0, 0));
+}
+
+Claim Work::finish_and_claim(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
+                             ClaimRequest const& request) {
+  pg::Params params;
+  params.int8(worker);
+  add_acks(params, acks);
+  add_moves(params, moves);
+  params.int8(request.token).int8_array(request.lanes).int8(request.jobs).int8(request.start);
+  return decode(connection_.prepared(
+      std::string(claim_columns) + call(connection_, "finish_and_claim($1, $2, $3, $4, $5, $6, $7, $8, $9)"), params,
+      pg::Format::binary));
+}
+
+void Work::give_back(std::int64_t worker, std::span<std::int64_t const> tokens) {
+  connection_.query("select " + call(connection_, "give_back($1, $2)"), pg::Params().int8(worker).int8_array(tokens));
+}
+
+void Work::leave(std::int64_t worker) {
+  connection_.query("select " + call(connection_, "leave($1)"), pg::Params().int8(worker));
+}
+
+void Work::listen() {
+  std::string const channel = connection_.query("select " + call(connection_, "channel()")).text(0, 0);
+  connection_.script("listen " + connection_.quote_identifier(channel));
+}
+
+bool Work::keep(std::string_view profile) {
+  return connection_.query("select " + call(connection_, "keep($1)"), pg::Params().text(profile)).field(0, 0) == "t";
+}
+
+std::vector<std::int64_t> Work::bell(std::span<std::int64_t const> lanes) {
+  return numbers(
+      connection_.prepared("select " + call(connection_, "bell($1)"), pg::Params().int8_array(lanes)).field(0, 0));
+}
+
+void Work::unbell(std::span<std::int64_t const> lanes) {
+  connection_.prepared("select " + call(connection_, "unbell($1)"), pg::Params().int8_array(lanes));
+}
+
+std::string Work::fence() { return connection_.prepared("select " + call(connection_, "fence()")).text(0, 0); }
+
+bool Work::fence_passed(std::string const& fence) {
+  return connection_.prepared("select " + call(connection_, "fence_passed($1)"), pg::Params().text(fence))
+             .field(0, 0) == "t";
+}
+
+std::int64_t Work::lead(std::int64_t worker) {
+  pg::Result const row = connection_.prepared("select " + call(connection_, "lead($1)"), pg::Params().int8(worker));
+  return row.is_null(0, 0) ? 0 : row.int8(0, 0);
+}
+
+DutiesReport Work::duties(std::int64_t worker) {
+  pg::Result const row = connection_.prepared(
+      "select d ->> 'promoted', d ->> 'rescued', d ->> 'next_due_ms' from " + call(connection_, "duties($1) d"),
+      pg::Params().int8(worker));
+  DutiesReport report;
+  if (row.rows() == 0 || row.is_null(0, 0)) return report;  // the term has ended
+  report.promoted = row.int8(0, 0);
+  report.rescued = row.int8(0, 1);
+  report.next_due_ms = row.int8(0, 2);
+  return report;
+}
+
+}  // namespace posthouse::store
