@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scenarios on an idle system: latency and idle.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "bench/scenarios.hpp"
+
+namespace posthouse::bench {
+
+namespace {
+
+constexpr int probes = 300;
+constexpr int idle_workers = 10;
+
+double percentile(std::vector<double> values, double share) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  return values[static_cast<std::size_t>(share * static_cast<double>(values.size() - 1))];
+}
+
+/// From the commit of a NOTIFY on one connection to its arrival on another that waits, in ms.
+std::vector<double> raw_notify(Site& site) {
+  auto listener = pg::Connection::open(site.database());
+  listener->query("listen posthouse_bench");
+  std::vector<double> times;
+  for (int i = 0; i < probes; ++i) {
+    std::atomic<double> sent{0};
+    std::thread sender([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(3));
+      site.sql().query("notify posthouse_bench");
+      sent = now_seconds();
+    });
+    double got = 0;
+    if (!listener->wait(-1, pg::Clock::now() + std::chrono::seconds(5)).empty()) got = now_seconds();
+    sender.join();
+    if (got > 0) times.push_back(std::max(0.0, (got - sent) * 1e3));
+  }
+  return times;
+}
+
+}  // namespace
+
+void latency(Site& site, Options const& /*options*/, Figures& figures) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  double started = 0;
+  auto options = drain_options(site.database(), 0);
+  options.concurrency = 4;
+  Worker worker(options);
+  worker.on("latency", [&](Job const&) {
+    std::lock_guard const lock(mutex);
+    started = now_seconds();
+    changed.notify_one();
+  });
+  worker.start();
+  auto const enqueue = "select " + site.name("enqueue") + "('latency', '{\"n\": 1}')";
+  std::vector<double> times;
+  std::vector<double> trips;
+  for (int i = 0; i < probes + 1; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(i == 0 ? 2000 : 25 + i % 13 * 10));
+    {
+      std::lock_guard const lock(mutex);
+      started = 0;
+    }
+    double const sent = now_seconds();
+    site.sql().prepared(enqueue);
+    double const committed = now_seconds();
+    std::unique_lock lock(mutex);
+    if (!changed.wait_for(lock, std::chrono::seconds(10), [&] { return started > 0; })) continue;
+    if (i == 0) continue;
+    times.push_back(std::max(0.0, (started - committed) * 1e3));
+    trips.push_back((started - sent) * 1e3);
+  }
+  worker.stop();
+  auto const raw = raw_notify(site);
+  figures.add("latency_p50_ms", percentile(times, 0.5));
+  figures.add("latency_p99_ms", percentile(times, 0.99));
+  figures.add("enqueue_to_start_p50_ms", percentile(trips, 0.5));
+  figures.add("raw_notify_p50_ms", percentile(raw, 0.5));
+  figures.add("latency_missed", probes - static_cast<double>(times.size()));
+}
+
+void idle(Site& site, Options const& options, Figures& figures) {
+  std::vector<std::unique_ptr<Worker>> workers;
+  for (int i = 0; i < idle_workers; ++i) {
+    workers.push_back(std::make_unique<Worker>(drain_options(site.database(), 0)));
+    workers.back()->on(bench_kind, [](Job const&) {});
+    workers.back()->start();
+  }
+  std::this_thread::sleep_for(std::chrono::seconds(5));
+  auto const sum = [&] {
+    std::int64_t statements = 0;
+    for (auto const& worker : workers) statements += worker->stats().statements;
+    return statements;
+  };
+  auto const statements = sum();
+  auto const before = site.counters();
+  site.progress(fmt::format("idle: {} workers for {} s", idle_workers, options.seconds));
+  std::this_thread::sleep_for(std::chrono::seconds(options.seconds));
+  auto const after = site.counters();
+  double const spent = options.seconds + 1.1;
+  figures.add("idle_queries_per_s", static_cast<double>(sum() - statements) / spent / idle_workers);
+  figures.add("idle_client_cpu_percent", (after.client_cpu_us - before.client_cpu_us) / spent / 1e4 / idle_workers);
+  if (after.server_cpu_us && before.server_cpu_us) {
+    figures.add("idle_server_cpu_percent", (*after.server_cpu_us - *before.server_cpu_us) / spent / 1e4 / idle_workers);
+  }
+  for (auto& worker : workers) worker->stop();
+}
+
+}  // namespace posthouse::bench
