@@ -118,8 +118,9 @@ void workers(Site& site, Options const& options, Figures& figures) {
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
       }
       auto& sql = site.sql();
-      sql.query("insert into " + site.name("job") + " (lane, payload) select " + site.name("open_lane") +
-                    "($1), '{\"n\": 1}' from generate_series(1, $2)",
+      sql.query("select " + site.name("open_lane") + "($1)", pg::Params{}.text(bench_kind));
+      sql.query("insert into " + site.name("job") + " (lane, payload) select " + site.name("lane_of") +
+                    "('default', $1, 0, false), '{\"n\": 1}' from generate_series(1, $2)",
                 pg::Params{}.text(bench_kind).int8(options.jobs));
       double const start = now_seconds();
       site.client().enqueue(bench_kind);
