@@ -172,6 +172,15 @@ std::vector<LaneInfo> Work::lanes(std::span<std::int64_t const> ids) {
   return lanes;
 }
 
+std::vector<std::int64_t> Work::eligible(std::int64_t worker) {
+  pg::Result const rows =
+      connection_.prepared("select lane from " + call(connection_, "lanes_of_worker($1)"), pg::Params().int8(worker));
+  std::vector<std::int64_t> lanes;
+  lanes.reserve(static_cast<std::size_t>(rows.rows()));
+  for (int row = 0; row < rows.rows(); ++row) lanes.push_back(rows.int8(row, 0));
+  return lanes;
+}
+
 Claim Work::claim(std::int64_t worker, ClaimRequest const& request) {
   return decode(connection_.prepared(
       std::string(claim_columns) + call(connection_, "claim($1, $2, $3, $4, $5)"),
@@ -206,6 +215,10 @@ void Work::give_back(std::int64_t worker, std::span<std::int64_t const> tokens) 
 
 void Work::leave(std::int64_t worker) {
   connection_.query("select " + call(connection_, "leave($1)"), pg::Params().int8(worker));
+}
+
+void Work::wake_one(std::int64_t worker) {
+  connection_.prepared("select " + call(connection_, "wake_one($1)"), pg::Params().int8(worker));
 }
 
 void Work::listen() {
@@ -244,6 +257,7 @@ DutiesReport Work::duties(std::int64_t worker) {
       pg::Params().int8(worker));
   DutiesReport report;
   if (row.rows() == 0 || row.is_null(0, 0)) return report;  // the term has ended
+  report.leads = true;
   report.promoted = row.int8(0, 0);
   report.rescued = row.int8(0, 1);
   report.next_due_ms = row.int8(0, 2);

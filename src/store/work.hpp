@@ -80,6 +80,7 @@ struct Beat {
 };
 
 struct DutiesReport {
+  bool leads = false;  ///< false: the term has ended, nothing was done
   std::int64_t promoted = 0;
   std::int64_t rescued = 0;
   std::int64_t next_due_ms = -1;  ///< until the next deferred job is due; -1: none known
@@ -100,6 +101,8 @@ class Work {
   Beat beat(std::int64_t worker, std::int64_t low_token, int free, int running);
   std::vector<std::int64_t> look(std::int64_t worker);
   std::vector<LaneInfo> lanes(std::span<std::int64_t const> ids);
+  /// Every lane that the worker may claim from, with or without work; nothing of paused queues.
+  std::vector<std::int64_t> eligible(std::int64_t worker);
   Claim claim(std::int64_t worker, ClaimRequest const& request);
   /// Returns the tokens whose lease is lost.
   std::vector<std::int64_t> finish(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves);
@@ -107,6 +110,8 @@ class Work {
                          ClaimRequest const& request);
   void give_back(std::int64_t worker, std::span<std::int64_t const> tokens);
   void leave(std::int64_t worker);
+  /// Wakes one other worker that has said that it has free slots.
+  void wake_one(std::int64_t worker);
 
   // On the LISTEN connection
   void listen();

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// See lanes.hpp.
+#include "claim/lanes.hpp"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace posthouse::claim {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+// Waits before an empty lane is tried again; the last one repeats.
+constexpr std::array again{milliseconds{1}, milliseconds{2}, milliseconds{5}, milliseconds{10}, milliseconds{20}};
+
+milliseconds wait_after(int empty) {
+  return again[std::min<std::size_t>(static_cast<std::size_t>(std::max(empty, 1)), again.size()) - 1];
+}
+
+}  // namespace
+
+void Lanes::heat(std::int64_t lane, Time now, int tries) {
+  auto [it, fresh] = hot_.try_emplace(lane);
+  it->second.next = now;
+  it->second.empty = 0;
+  it->second.tries = fresh ? tries : std::max(it->second.tries, tries);
+}
+
+void Lanes::rang(std::int64_t lane, Time now) {
+  heat(lane, now);
+  auto const bell = bells_.find(lane);
+  if (bell == bells_.end()) return;
+  if (now - bell->second.since > cold_after) bell->second = {now, 0};
+  if (++bell->second.rings >= rings_to_unbell) unbell_.insert(lane);
+}
+
+void Lanes::claimed(std::span<std::int64_t const> asked, std::span<std::int64_t const> found, bool full, Time now) {
+  for (auto lane : found) {
+    bool const bell = bells_.contains(lane);
+    if (bell && full) unbell_.insert(lane);
+    auto& hot = hot_[lane];
+    // A claim also ends early at its limit of bytes, so only an empty one says that a lane is empty.
+    hot.empty = 0;
+    hot.tries = 1;
+    hot.next = full ? now : now + wait_after(1);
+  }
+  if (full) return;
+  for (auto lane : asked) {
+    if (std::find(found.begin(), found.end(), lane) != found.end()) continue;
+    auto const it = hot_.find(lane);
+    if (it == hot_.end()) continue;
+    auto& hot = it->second;
+    if (hot.empty == 0) hot.empty_since = now;
+    ++hot.empty;
+    hot.next = now + wait_after(hot.empty);
+    bool const bell = bells_.contains(lane);
+    bool const cold =
+        bell ? hot.empty >= hot.tries : hot.empty >= cold_after_claims && now - hot.empty_since >= cold_after;
+    if (!cold) continue;
+    hot_.erase(it);
+    if (!bell) cold_.push_back(lane);
+  }
+}
+
+LaneIds Lanes::due(Time now) const {
+  LaneIds lanes;
+  for (auto const& [lane, hot] : hot_) {
+    if (hot.next <= now) lanes.push_back(lane);
+    if (lanes.size() == max_lanes_a_claim) break;
+  }
+  return lanes;
+}
+
+std::optional<Time> Lanes::next() const {
+  std::optional<Time> first;
+  for (auto const& [lane, hot] : hot_) {
+    if (!first || hot.next < *first) first = hot.next;
+  }
+  return first;
+}
+
+LaneIds Lanes::take_cold() { return std::exchange(cold_, {}); }
+
+LaneIds Lanes::take_unbell() {
+  LaneIds lanes(unbell_.begin(), unbell_.end());
+  unbell_.clear();
+  return lanes;
+}
+
+void Lanes::belled(std::span<std::int64_t const> lanes) {
+  for (auto lane : lanes) bells_.try_emplace(lane);
+}
+
+void Lanes::unbelled(std::span<std::int64_t const> lanes) {
+  for (auto lane : lanes) bells_.erase(lane);
+}
+
+void Lanes::bells_gone() {
+  bells_.clear();
+  unbell_.clear();
+}
+
+}  // namespace posthouse::claim

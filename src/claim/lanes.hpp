@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which lanes are worth a claim now: the hot ones; and which of the cold ones have a bell.
+//
+// A lane is hot when work was found in it, or somebody said that there is. A hot lane that is found empty is tried again
+// at growing intervals and then turns cold. A lane with a bell needs no such watching: whoever enqueues rings, so an
+// empty claim or two are the end of it; a bell that rings often is taken off, since each ring is a NOTIFY.
+// Pure: no I/O, time is passed in.
+// Thread safety: one thread at a time.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+namespace posthouse::claim {
+
+using Clock = std::chrono::steady_clock;
+using Time = Clock::time_point;
+using LaneIds = std::vector<std::int64_t>;
+
+inline constexpr std::size_t max_bells = 2'000;          ///< of one keeper; each is an entry of the server's lock table
+inline constexpr std::size_t max_lanes_a_claim = 1'000;
+inline constexpr std::chrono::milliseconds cold_after{100};  ///< empty for this long, without a bell
+inline constexpr int cold_after_claims = 4;                  ///< and for so many claims
+inline constexpr int rings_to_unbell = 10;                   ///< within cold_after
+
+class Lanes {
+ public:
+  /// There is work, or there may be. `tries`: empty claims until a lane with a bell is left alone again.
+  void heat(std::int64_t lane, Time now, int tries = 2);
+  /// Its bell rang.
+  void rang(std::int64_t lane, Time now);
+  /// A claim asked for `asked` and brought jobs of `found`. `full`: it brought all it was allowed to, so a lane that is
+  /// not among the found may have work all the same.
+  void claimed(std::span<std::int64_t const> asked, std::span<std::int64_t const> found, bool full, Time now);
+
+  /// Hot lanes whose time has come.
+  [[nodiscard]] LaneIds due(Time now) const;
+  /// When the next one's time comes.
+  [[nodiscard]] std::optional<Time> next() const;
+  [[nodiscard]] bool hot(std::int64_t lane) const { return hot_.contains(lane); }
+  [[nodiscard]] bool any_hot() const noexcept { return !hot_.empty(); }
+
+  /// Lanes without a bell that turned cold since the last call.
+  LaneIds take_cold();
+  /// Lanes whose bell should go.
+  LaneIds take_unbell();
+  void belled(std::span<std::int64_t const> lanes);
+  void unbelled(std::span<std::int64_t const> lanes);
+  /// The connection that held them is gone.
+  void bells_gone();
+  [[nodiscard]] bool has_bell(std::int64_t lane) const { return bells_.contains(lane); }
+  [[nodiscard]] std::size_t bells() const noexcept { return bells_.size(); }
+
+ private:
+  struct Hot {
+    Time next{};
+    int empty = 0;  // claims in a row
+    int tries = 2;
+    Time empty_since{};
+  };
+  struct Bell {
+    Time since{};
+    int rings = 0;
+  };
+
+  std::unordered_map<std::int64_t, Hot> hot_;
+  std::unordered_map<std::int64_t, Bell> bells_;
+  LaneIds cold_;
+  std::unordered_set<std::int64_t> unbell_;
+};
+
+}  // namespace posthouse::claim

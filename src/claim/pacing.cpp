@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+// See pacing.hpp.
+#include "claim/pacing.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace posthouse::claim {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr std::array fence_waits{milliseconds{1},  milliseconds{2},   milliseconds{5},   milliseconds{10}, milliseconds{20},
+                                 milliseconds{50}, milliseconds{100}, milliseconds{200}, milliseconds{500}, milliseconds{1000}};
+constexpr std::size_t fence_by_lane = 64;  // more lanes than this are looked at together
+constexpr milliseconds longest_sleep{1'000};
+constexpr milliseconds first_failure_wait{10};
+constexpr int failure_doublings = 7;
+
+}  // namespace
+
+Pacing::Pacing(Limits limits, Time now) : limits_(limits) { next_look_ = now; }
+
+int Pacing::ahead(Time now) const {
+  auto const window = std::max<Clock::duration>(rate_window, 3 * round_trip_);
+  std::int64_t recent = 0;
+  for (auto it = ends_.rbegin(); it != ends_.rend() && now - it->first <= window; ++it) recent += it->second;
+  auto const twice = 2 * (recent - limits_.slots);
+  return static_cast<int>(std::clamp<std::int64_t>(twice, limits_.slots, limits_.slots + std::int64_t{2} * max_jobs_a_claim));
+}
+
+int Pacing::wanted(Load const& load) const noexcept {
+  if (stopping_) return 0;
+  int const held = load.handed + load.waiting;
+  int const room = limits_.slots + limits_.prefetch - held;
+  int const buffered = std::max(0, held - limits_.slots);
+  if (room <= 0 || (limits_.prefetch > 0 && buffered > limits_.prefetch / 2)) return 0;
+  return std::min(room, max_jobs_a_claim);
+}
+
+Step Pacing::step(Time now, Load const& load) {
+  working_ = load.handed + load.waiting;
+  if (!load.unreported) oldest_.reset();
+  if (load.unreported && !oldest_) oldest_ = now;
+  if (now < not_before_) return {.until = not_before_, .any_end = false, .low_water = 0};
+
+  for (auto const& lanes = lanes_.take_cold(); auto lane : lanes) {
+    if (keeper_) bell_wanted_.insert(lane);
+  }
+  int const room = std::max(0, ahead(now) - load.handed);
+  int const want = wanted(load);
+
+  // In turns: a busy worker must still put bells on, and a keeper with much to do must still claim.
+  if (housekeeping_turn_) {
+    housekeeping_turn_ = false;
+    if (auto next = housekeeping(now, want)) return std::move(*next);
+  }
+  if (auto next = engine(now, load, room, want)) {
+    housekeeping_turn_ = true;
+    return std::move(*next);
+  }
+  if (auto next = housekeeping(now, want)) return std::move(*next);
+
+  Step rest;
+  rest.until = sleep_until(now, load, want);
+  rest.any_end = !load.unreported;
+  if (limits_.prefetch > 0) rest.low_water = std::max(0, limits_.prefetch / 2 - load.waiting);
+  return rest;
+}
+
+std::optional<Step> Pacing::engine(Time now, Load const& load, int room, int want) {
+  bool const idle_slot = load.handed < limits_.slots;
+  bool const stuck = load.waiting > 0 && idle_slot && room > 0;  // a thread has nothing to do, and may not start a job
+  bool const flush = load.unreported && (idle_slot || stopping_ || now - *oldest_ >= limits_.flush_interval);
+
+  Step next;
+  next.room = room;
+  next.flush = load.unreported || load.waiting > 0;
+  if (want > 0) {
+    next.what = What::claim;
+    next.jobs = want;
+    if (look_now_) return next;
+    next.lanes = lanes_.due(now);
+    if (!next.lanes.empty()) return next;
+  }
+  if (flush || stuck) {
+    next.what = What::finish;
+    next.jobs = 0;
+    return next;
+  }
+  return std::nullopt;
+}
+
+std::optional<Step> Pacing::housekeeping(Time now, int want) {
+  if (stopping_) return std::nullopt;
+  if (list_now_) return Step{.what = What::look};
+  if (keeper_) {
+    if (auto lanes = lanes_.take_unbell(); !lanes.empty()) return Step{.what = What::unbell, .lanes = std::move(lanes)};
+    if (now >= next_survey_) return Step{.what = What::survey};
+    if (!bell_refused_.empty() && now >= next_rebell_) {
+      bell_wanted_.merge(bell_refused_);
+      next_rebell_ = now + rebell_every;
+    }
+    LaneIds lanes;
+    for (auto lane : bell_wanted_) {
+      if (lanes_.bells() + lanes.size() >= max_bells) break;
+      if (!lanes_.hot(lane) && !lanes_.has_bell(lane)) lanes.push_back(lane);
+    }
+    bell_wanted_.clear();
+    if (!lanes.empty()) return Step{.what = What::bell, .lanes = std::move(lanes)};
+    if (!fenced_.empty() && now >= next_fence_) return Step{.what = What::check_fence};
+    if (hand_on_ && want == 0 && now >= next_hand_on_) return Step{.what = What::hand_on};
+  } else if (listening_ && now >= next_keep_) {
+    return Step{.what = What::keep};
+  }
+  if (now >= next_look_ && (want > 0 || keeper_)) return Step{.what = What::look};
+  return std::nullopt;
+}
+
+Time Pacing::sleep_until(Time now, Load const& load, int want) const {
+  auto until = now + longest_sleep;
+  auto const at = [&until](Time time) { until = std::min(until, time); };
+  if (load.unreported) at(*oldest_ + limits_.flush_interval);
+  if (stopping_) return until;
+  if (want > 0) {
+    if (auto next = lanes_.next()) at(*next);
+  }
+  if (want > 0 || keeper_) at(next_look_);
+  if (keeper_) {
+    at(next_survey_);
+    if (!bell_refused_.empty()) at(next_rebell_);
+    if (!fenced_.empty()) at(next_fence_);
+    if (hand_on_ && want == 0) at(next_hand_on_);
+  } else if (listening_) {
+    at(next_keep_);
+  }
+  return until;
+}
+
+void Pacing::plan_look(Time now) {
+  if (!listening_) {
+    next_look_ = now + deaf_poll_;
+  } else if (keeper_ || lanes_.any_hot() || working_ > 0) {
+    next_look_ = now + look_every;
+  } else {
+    next_look_ = now + idle_look_every;
+  }
+}
+
+void Pacing::ended(int jobs, Time now) {
+  if (jobs <= 0) return;
+  if (!oldest_) oldest_ = now;
+  ends_.emplace_back(now, jobs);
+  auto const keep = std::max<Clock::duration>(rate_window, 3 * round_trip_);
+  while (now - ends_.front().first > keep) ends_.pop_front();
+}
+
+void Pacing::flushed(Time /*now*/, Clock::duration took) {
+  oldest_.reset();
+  round_trip_ = took;
+  failures_ = 0;
+}
+
+void Pacing::claimed(std::span<std::int64_t const> asked, std::span<std::int64_t const> found, bool full, Time now) {
+  failures_ = 0;
+  lanes_.claimed(asked, found, full, now);
+  if (!found.empty()) deaf_poll_ = deaf_poll_first;
+  if (asked.empty()) {
+    look_now_ = false;
+    list_now_ = full;
+    if (found.empty()) deaf_poll_ = std::min(deaf_poll_ * 2, deaf_poll_last);
+    plan_look(now);
+  }
+}
+
+void Pacing::looked(std::span<std::int64_t const> lanes, Time now) {
+  failures_ = 0;
+  list_now_ = false;
+  for (auto lane : lanes) {
+    if (!lanes_.hot(lane)) lanes_.heat(lane, now);
+  }
+  deaf_poll_ = lanes.empty() ? std::min(deaf_poll_ * 2, deaf_poll_last) : deaf_poll_first;
+  if (keeper_ && !lanes.empty()) hand_on_ = true;
+  plan_look(now);
+}
+
+void Pacing::rang(std::int64_t lane, Time now) {
+  // Everybody hears every bell. One claim is enough, and it is the keeper's; whoever is busy with the lane joins in.
+  if (!keeper_ && !lanes_.hot(lane)) return;
+  lanes_.rang(lane, now);
+  hand_on_ = true;
+}
+
+void Pacing::new_lane(Time now) {
+  if (!keeper_) return;
+  look_now_ = true;
+  next_survey_ = now;
+  hand_on_ = true;
+}
+
+void Pacing::called(Time /*now*/) { look_now_ = true; }
+
+void Pacing::kept(bool got, Time now) {
+  failures_ = 0;
+  keeper_ = got;
+  next_keep_ = now + keep_every;
+  if (!got) return;
+  next_survey_ = now;
+  next_look_ = now;
+  next_rebell_ = now + rebell_every;
+}
+
+void Pacing::surveyed(std::span<std::int64_t const> lanes, Time now) {
+  failures_ = 0;
+  next_survey_ = now + survey_every;
+  want_bells(lanes);
+}
+
+void Pacing::want_bells(std::span<std::int64_t const> lanes) {
+  for (auto lane : lanes) {
+    if (!lanes_.has_bell(lane) && !lanes_.hot(lane) && !bell_refused_.contains(lane)) bell_wanted_.insert(lane);
+  }
+}
+
+void Pacing::belled(std::span<std::int64_t const> asked, std::span<std::int64_t const> got, Time now) {
+  failures_ = 0;
+  lanes_.belled(got);
+  for (auto lane : asked) {
+    if (std::find(got.begin(), got.end(), lane) == got.end()) bell_refused_.insert(lane);
+  }
+  if (got.empty()) return;
+  fenced_.insert(fenced_.end(), got.begin(), got.end());
+  fence_step_ = 0;
+  next_fence_ = now;
+}
+
+void Pacing::unbelled(std::span<std::int64_t const> lanes) {
+  failures_ = 0;
+  lanes_.unbelled(lanes);
+  std::erase_if(fenced_, [&](std::int64_t lane) { return std::find(lanes.begin(), lanes.end(), lane) != lanes.end(); });
+}
+
+void Pacing::fence_checked(bool passed, Time now) {
+  failures_ = 0;
+  // The check came before the claims that follow now: when it says passed, they see all that can be missed.
+  if (fenced_.size() > fence_by_lane) {
+    next_look_ = now;
+  } else {
+    for (auto lane : fenced_) {
+      if (!lanes_.hot(lane)) lanes_.heat(lane, now, 1);
+    }
+  }
+  if (passed) {
+    fenced_.clear();
+    return;
+  }
+  next_fence_ = now + fence_waits[fence_step_];
+  fence_step_ = std::min(fence_step_ + 1, fence_waits.size() - 1);
+}
+
+void Pacing::handed_on(Time now) {
+  failures_ = 0;
+  hand_on_ = false;
+  next_hand_on_ = now + hand_on_every;
+}
+
+void Pacing::listening(Time now) {
+  listening_ = true;
+  next_keep_ = now;
+  look_now_ = true;
+}
+
+void Pacing::deaf(Time now) {
+  listening_ = false;
+  keeper_ = false;
+  lanes_.bells_gone();
+  bell_wanted_.clear();
+  bell_refused_.clear();
+  fenced_.clear();
+  hand_on_ = false;
+  deaf_poll_ = deaf_poll_first;
+  next_look_ = now;
+}
+
+void Pacing::reconnected(Time now) {
+  look_now_ = true;
+  failures_ = 0;
+  not_before_ = now;
+}
+
+void Pacing::failed(Time now) {
+  not_before_ = now + first_failure_wait * (1 << std::min(failures_, failure_doublings));
+  ++failures_;
+}
+
+}  // namespace posthouse::claim

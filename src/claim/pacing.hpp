@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a worker sends next, and until when it may sleep: a state machine without I/O.
+//
+// The caller reports what happened (found, finished, rang, …), asks step() what to do, does it, reports again. It knows:
+// - finished jobs are reported at once when a handler is idle, else in groups, at the latest after flush_interval;
+// - a claim is sent when a slot is free, or when half of the prefetch buffer is used up, so that batches stay big;
+// - the keeper of a profile puts bells on cold lanes, and looks at them again until its fence has passed, since a
+//   producer whose transaction is older than the bell may not have seen it;
+// - a full look now and then is the net under all that.
+// Thread safety: one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <set>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "claim/lanes.hpp"
+
+namespace posthouse::claim {
+
+inline constexpr int max_jobs_a_claim = 2'000;
+inline constexpr int max_batches_a_claim = 16;  ///< as the SQL function has it; tokens are taken in such ranges
+inline constexpr std::chrono::milliseconds look_every{1'000};         ///< the net: keeper, and whoever is working
+inline constexpr std::chrono::milliseconds idle_look_every{10'000};   ///< the same of an idle worker beside a keeper
+inline constexpr std::chrono::milliseconds keep_every{2'500};         ///< tries to become the keeper
+inline constexpr std::chrono::milliseconds survey_every{60'000};      ///< keeper: which lanes are there at all
+inline constexpr std::chrono::milliseconds rebell_every{5'000};       ///< lanes whose bell another profile's keeper has
+inline constexpr std::chrono::milliseconds hand_on_every{50};         ///< a full keeper wakes others
+inline constexpr std::chrono::milliseconds deaf_poll_first{5};        ///< without a LISTEN connection
+inline constexpr std::chrono::milliseconds deaf_poll_last{250};
+inline constexpr std::chrono::milliseconds rate_window{10};  ///< see Pacing::ahead()
+
+struct Limits {
+  int slots = 1;     ///< handler threads
+  int prefetch = 0;  ///< jobs claimed ahead of a free slot
+  Clock::duration flush_interval{std::chrono::milliseconds{5}};
+};
+
+/// What the worker holds, once everything that may start has been handed to its handlers.
+struct Load {
+  int handed = 0;           ///< with the handlers: running, or queued for a thread
+  int waiting = 0;          ///< claimed, may not start yet
+  bool unreported = false;  ///< something ended that the server does not know of
+};
+
+enum class What {
+  wait,        ///< until `until`
+  finish,      ///< report what ended, raise what may start by up to `room`
+  claim,       ///< the same when there is anything, and claim `jobs` of `lanes` (empty: look first)
+  look,        ///< Work::look, then looked()
+  keep,        ///< Work::keep, then kept()
+  survey,      ///< Work::eligible, then surveyed()
+  bell,        ///< Work::bell on `lanes`, Work::fence, then belled()
+  unbell,      ///< Work::unbell on `lanes`, then unbelled()
+  check_fence, ///< Work::fence_passed, then fence_checked()
+  hand_on      ///< Work::wake_one, then handed_on()
+};
+
+struct Step {
+  What what = What::wait;
+  LaneIds lanes{};
+  int jobs = 0;
+  int room = 0;          ///< how many more members may be allowed to start
+  bool flush = false;    ///< something is to be reported or raised with this claim
+  Time until{};          ///< wait: the next moment at which there may be something to do
+  bool any_end = false;  ///< wait: the first job that ends should wake the worker, else only
+  int low_water = 0;     ///< … when no more than this many are left with the handlers' queue
+};
+
+class Pacing {
+ public:
+  Pacing(Limits limits, Time now);
+
+  /// What to do next. Report the outcome of a step before asking again.
+  [[nodiscard]] Step step(Time now, Load const& load);
+
+  // -- what happened ------------------------------------------------------------------------------------------------
+  void ended(int jobs, Time now);  ///< handlers finished so many jobs
+  /// A finish, or the finish part of a claim, has been sent and answered; `took` is how long that was.
+  void flushed(Time now, Clock::duration took);
+  void claimed(std::span<std::int64_t const> asked, std::span<std::int64_t const> found, bool full, Time now);
+  void looked(std::span<std::int64_t const> lanes, Time now);
+  void rang(std::int64_t lane, Time now);  ///< NOTIFY with a lane
+  void new_lane(Time now);                 ///< NOTIFY "new"
+  void called(Time now);                   ///< NOTIFY with our own name
+  void kept(bool got, Time now);
+  void surveyed(std::span<std::int64_t const> lanes, Time now);
+  void belled(std::span<std::int64_t const> asked, std::span<std::int64_t const> got, Time now);
+  void unbelled(std::span<std::int64_t const> lanes);
+  void fence_checked(bool passed, Time now);
+  void handed_on(Time now);
+  void listening(Time now);   ///< a LISTEN connection is there, from now on
+  void deaf(Time now);        ///< it is gone, and the bells with it
+  void reconnected(Time now); ///< a new main connection: anything may have happened
+  void failed(Time now);      ///< the server refused a statement; wait a little, longer each time in a row
+  void stopping() noexcept { stopping_ = true; }
+
+  [[nodiscard]] bool keeper() const noexcept { return keeper_; }
+  [[nodiscard]] Lanes const& lanes() const noexcept { return lanes_; }
+  /// Nothing is known that could be claimed: not before a look or a wake-up.
+  [[nodiscard]] bool nothing_known() const noexcept { return !look_now_ && !lanes_.any_hot(); }
+  /// How many members may be allowed to start at once: the slots, and what they got through in the last few
+  /// milliseconds, twice. Jobs slower than the window never raise it above the slots, so a crash charges an attempt to
+  /// nobody that did not run.
+  [[nodiscard]] int ahead(Time now) const;
+
+ private:
+  [[nodiscard]] int wanted(Load const& load) const noexcept;
+  std::optional<Step> engine(Time now, Load const& load, int room, int want);
+  std::optional<Step> housekeeping(Time now, int want);
+  [[nodiscard]] Time sleep_until(Time now, Load const& load, int want) const;
+  void plan_look(Time now);
+  void want_bells(std::span<std::int64_t const> lanes);
+
+  Limits limits_;
+  Lanes lanes_;
+  bool stopping_ = false;
+  bool housekeeping_turn_ = false;  // so that neither claims nor the rest starve each other
+
+  std::optional<Time> oldest_{};  // first job that ended and is not reported
+  std::deque<std::pair<Time, int>> ends_{};
+  Clock::duration round_trip_{};
+  int working_ = 0;  // members at the last step
+
+  bool look_now_ = true;  // a claim should look first
+  bool list_now_ = false; // there are more lanes with work than one claim reached
+  Time next_look_{};
+
+  bool listening_ = false;
+  bool keeper_ = false;
+  Time next_keep_{};
+  Time next_survey_{};
+  std::set<std::int64_t> bell_wanted_{};
+  std::set<std::int64_t> bell_refused_{};
+  Time next_rebell_{};
+  LaneIds fenced_{};  // lanes that the fence is about; empty: no fence
+  std::size_t fence_step_ = 0;
+  Time next_fence_{};
+  bool hand_on_ = false;
+  Time next_hand_on_{};
+
+  std::chrono::milliseconds deaf_poll_ = deaf_poll_first;
+  int failures_ = 0;
+  Time not_before_{};
+};
+
+}  // namespace posthouse::claim

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+// See batch_book.hpp.
+#include "complete/batch_book.hpp"
+
+#include <algorithm>
+#include <iterator>
+
+namespace posthouse::complete {
+
+void BatchBook::open(std::shared_ptr<store::Claim const> const& claim, int start) {
+  auto const& jobs = claim->jobs;
+  for (std::size_t from = 0; from < jobs.size();) {
+    auto const token = jobs[from].token;
+    std::size_t to = from;
+    while (to < jobs.size() && jobs[to].token == token) ++to;
+
+    Batch batch;
+    batch.claim = claim;
+    batch.first = &jobs[from];
+    batch.members = static_cast<int>(to - from);
+    batch.size = jobs[to - 1].position + 1;
+    batch.started = std::min(std::max(start, 0), batch.size);
+    batch.acked.assign(static_cast<std::size_t>(batch.size), '0');
+    if (batch.members < batch.size) {
+      // A member whose row is not there any more cannot be run: it counts as ended.
+      batch.acked.assign(static_cast<std::size_t>(batch.size), '1');
+      for (auto at = from; at < to; ++at) batch.acked[static_cast<std::size_t>(jobs[at].position)] = '0';
+      batch.ended = batch.size - batch.members;
+    }
+    start -= batch.size;
+    waiting_ += batch.members;
+    startable_ += may_start(batch);
+    order_.push_back(token);
+    batches_.insert_or_assign(token, std::move(batch));
+    from = to;
+  }
+  recent_ = {0, nullptr};
+}
+
+store::ClaimedJob const* BatchBook::next() {
+  if (startable_ == 0) return nullptr;
+  for (std::size_t at = 0; at < order_.size();) {
+    auto* batch = find(order_[at]);
+    if (batch == nullptr || batch->lost || batch->next == batch->members) {
+      order_.erase(order_.begin() + static_cast<std::ptrdiff_t>(at));
+      continue;
+    }
+    auto const& job = batch->first[batch->next];
+    if (job.position < batch->started) {
+      ++batch->next;
+      ++batch->handed;
+      ++handed_;
+      --waiting_;
+      --startable_;
+      return &job;
+    }
+    ++at;
+  }
+  return nullptr;
+}
+
+bool BatchBook::ended(std::int64_t token, int position, std::optional<store::Move> move) {
+  auto* batch = find(token);
+  if (batch == nullptr) return false;
+  --handed_;
+  --batch->handed;
+  if (batch->lost) {
+    if (batch->handed == 0) {
+      batches_.erase(token);
+      recent_ = {0, nullptr};
+    }
+    return false;
+  }
+  end(token, *batch, position);
+  if (move) moves_.push_back(std::move(*move));
+  return true;
+}
+
+std::size_t BatchBook::release_unstarted() {
+  std::size_t released = 0;
+  for (auto& [token, batch] : batches_) {
+    if (batch.lost) continue;
+    startable_ -= may_start(batch);
+    for (; batch.next < batch.members; ++batch.next, ++released) {
+      auto const& job = batch.first[batch.next];
+      moves_.push_back({.token = token, .position = job.position, .id = job.id, .outcome = "release"});
+      end(token, batch, job.position);
+      --waiting_;
+    }
+  }
+  order_.clear();
+  return released;
+}
+
+Flush BatchBook::prepare(int raise, int& raised) {
+  raised = 0;
+  for (auto token : order_) {
+    if (raise <= 0) break;
+    auto* batch = find(token);
+    if (batch == nullptr || batch->lost || batch->started >= batch->size) continue;
+    int const more = std::min(raise, batch->size - batch->started);
+    batch->raised = batch->started + more;
+    raise -= more;
+    raised += more;
+    mark(token, *batch);
+  }
+
+  Flush flush;
+  flush.acks.reserve(dirty_.size());
+  for (auto token : dirty_) {
+    auto* batch = find(token);
+    if (batch == nullptr || batch->lost) continue;
+    batch->dirty = false;
+    batch->closing = batch->ended == batch->size;
+    store::BatchAck ack{.token = token, .acked = std::nullopt, .started = std::max(batch->started, batch->raised)};
+    if (!batch->closing) ack.acked = batch->acked;
+    flush.acks.push_back(std::move(ack));
+    sent_.push_back(token);
+  }
+  dirty_.clear();
+  sent_moves_ = std::move(moves_);
+  moves_.clear();
+  flush.moves = sent_moves_;
+  return flush;
+}
+
+void BatchBook::confirm(std::span<std::int64_t const> lost) {
+  sent_moves_.clear();
+  for (auto token : sent_) {
+    auto const it = batches_.find(token);
+    if (it == batches_.end() || it->second.lost) continue;
+    auto& batch = it->second;
+    if (std::find(lost.begin(), lost.end(), token) != lost.end()) {
+      lose(it);
+    } else if (batch.closing) {
+      batches_.erase(it);
+      recent_ = {0, nullptr};
+    } else if (batch.raised > batch.started) {
+      startable_ -= may_start(batch);
+      batch.started = batch.raised;
+      startable_ += may_start(batch);
+    }
+  }
+  sent_.clear();
+}
+
+void BatchBook::undecided() {
+  moves_.insert(moves_.begin(), std::make_move_iterator(sent_moves_.begin()),
+                std::make_move_iterator(sent_moves_.end()));
+  sent_moves_.clear();
+  for (auto token : sent_) {
+    auto* batch = find(token);
+    if (batch == nullptr || batch->lost) continue;
+    batch->in_doubt = batch->in_doubt || batch->closing;
+    batch->closing = false;
+    batch->raised = 0;
+    mark(token, *batch);
+  }
+  sent_.clear();
+}
+
+BatchBook::Differences BatchBook::reconcile(std::span<std::int64_t const> open) {
+  Differences differences;
+  for (auto token : open) {
+    if (!batches_.contains(token)) differences.unknown.push_back(token);
+  }
+  for (auto it = batches_.begin(); it != batches_.end();) {
+    auto const here = it++;
+    auto& [token, batch] = *here;
+    if (batch.lost || std::find(open.begin(), open.end(), token) != open.end()) continue;
+    if (batch.in_doubt) {
+      std::erase_if(moves_, [token = token](store::Move const& move) { return move.token == token; });
+      batches_.erase(here);
+      recent_ = {0, nullptr};
+    } else {
+      differences.lost.push_back(token);
+      lose(here);
+    }
+  }
+  return differences;
+}
+
+std::vector<std::int64_t> BatchBook::lose_all() {
+  std::vector<std::int64_t> occupied;
+  for (auto it = batches_.begin(); it != batches_.end();) {
+    auto const here = it++;
+    if (here->second.handed > 0) occupied.push_back(here->first);
+    if (!here->second.lost) lose(here);
+  }
+  moves_.clear();
+  sent_moves_.clear();
+  sent_.clear();
+  dirty_.clear();
+  order_.clear();
+  return occupied;
+}
+
+std::optional<std::int64_t> BatchBook::lowest() const {
+  for (auto const& [token, batch] : batches_) {
+    if (!batch.lost) return token;
+  }
+  return std::nullopt;
+}
+
+BatchBook::Batch* BatchBook::find(std::int64_t token) {
+  if (recent_.second != nullptr && recent_.first == token) return recent_.second;
+  auto const it = batches_.find(token);
+  if (it == batches_.end()) return nullptr;
+  recent_ = {token, &it->second};
+  return recent_.second;
+}
+
+void BatchBook::mark(std::int64_t token, Batch& batch) {
+  if (batch.dirty) return;
+  batch.dirty = true;
+  dirty_.push_back(token);
+}
+
+void BatchBook::end(std::int64_t token, Batch& batch, int position) {
+  auto& bit = batch.acked[static_cast<std::size_t>(position)];
+  if (bit == '1') return;
+  bit = '1';
+  ++batch.ended;
+  mark(token, batch);
+}
+
+void BatchBook::lose(Batches::iterator it) {
+  auto& [token, batch] = *it;
+  waiting_ -= batch.members - batch.next;
+  startable_ -= may_start(batch);
+  batch.next = batch.members;
+  batch.lost = true;
+  std::erase_if(moves_, [token = token](store::Move const& move) { return move.token == token; });
+  if (batch.handed == 0) {
+    batches_.erase(it);
+    recent_ = {0, nullptr};
+  }
+}
+
+int BatchBook::may_start(Batch const& batch) const noexcept {
+  int count = 0;
+  // Positions have gaps only when rows were missing, so this is one step in nearly every case.
+  int at = std::min(batch.members, batch.started);
+  if (batch.members == batch.size) return std::max(0, at - batch.next);
+  for (at = batch.next; at < batch.members && batch.first[at].position < batch.started; ++at) ++count;
+  return count;
+}
+
+}  // namespace posthouse::complete

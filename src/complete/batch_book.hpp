@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// What this worker holds: its open batches, which members may start, which have ended, what is still to be reported.
+//
+// Pure: no I/O and no clock. One statement is in flight at a time: prepare() says what to send; confirm() or
+// undecided() says what became of it. Acks are cumulative, so what was sent in vain is simply sent again.
+// Memory: one record a batch, and the reply of its claim until the last member has ended.
+// Thread safety: one thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "store/work.hpp"
+
+namespace posthouse::complete {
+
+/// The finish part of one statement.
+struct Flush {
+  std::vector<store::BatchAck> acks{};
+  std::vector<store::Move> moves{};
+  [[nodiscard]] bool empty() const noexcept { return acks.empty(); }
+};
+
+class BatchBook {
+ public:
+  /// Enters the batches of one claim. `start` is what the claim asked for: the server gives it to the batches in order.
+  void open(std::shared_ptr<store::Claim const> const& claim, int start);
+
+  /// The next member in order that may start, counted as handed out from now on; nullptr: none may.
+  store::ClaimedJob const* next();
+
+  /// A member that next() gave has ended; `move` when otherwise than by success. False: its batch is lost, nothing is
+  /// to be reported.
+  bool ended(std::int64_t token, int position, std::optional<store::Move> move);
+
+  /// Gives back every member that next() has not given. Returns how many.
+  std::size_t release_unstarted();
+
+  /// What to send: acks of everything that ended since, and up to `raise` more members that may start once it commits.
+  /// `raised` is how many of them there are.
+  Flush prepare(int raise, int& raised);
+  /// The statement has committed; `lost` are tokens whose lease is lost.
+  void confirm(std::span<std::int64_t const> lost);
+  /// It failed or nobody knows: the same, and more, is sent next time.
+  void undecided();
+
+  /// What the server said after a reconnect.
+  struct Differences {
+    std::vector<std::int64_t> unknown{};  ///< open there, not known here: claims whose reply was lost
+    std::vector<std::int64_t> lost{};     ///< open here, not there
+  };
+  /// Batches that are not open any more are lost, but for those whose close was sent: they are done.
+  Differences reconcile(std::span<std::int64_t const> open);
+  /// The incarnation is dead. Returns the tokens that had members handed out.
+  std::vector<std::int64_t> lose_all();
+
+  /// Members that next() gave and that have not ended, those of lost batches included: they occupy handlers.
+  [[nodiscard]] int handed() const noexcept { return handed_; }
+  /// Members that next() has not given yet.
+  [[nodiscard]] int waiting() const noexcept { return waiting_; }
+  /// Of these: how many next() would give now.
+  [[nodiscard]] int startable() const noexcept { return startable_; }
+  /// Something ended that the server does not know of.
+  [[nodiscard]] bool unreported() const noexcept { return !dirty_.empty(); }
+  /// The lowest token of a batch that may be open.
+  [[nodiscard]] std::optional<std::int64_t> lowest() const;
+  [[nodiscard]] bool known(std::int64_t token) const { return batches_.contains(token); }
+  [[nodiscard]] std::size_t batches() const noexcept { return batches_.size(); }
+
+ private:
+  struct Batch {
+    std::shared_ptr<store::Claim const> claim{};
+    store::ClaimedJob const* first = nullptr;  // in *claim
+    int members = 0;                           // rows in *claim
+    int size = 0;                              // length of the ack: last position + 1
+    int next = 0;                              // first member not handed out
+    int started = 0;                           // committed: members below may start
+    int raised = 0;                            // sent, not confirmed
+    int handed = 0;                            // given and not ended
+    int ended = 0;
+    std::string acked{};
+    bool dirty = false;
+    bool closing = false;   // the close is in flight
+    bool in_doubt = false;  // the close was sent and nobody knows
+    bool lost = false;
+  };
+  using Batches = std::map<std::int64_t, Batch>;
+
+  Batch* find(std::int64_t token);
+  void mark(std::int64_t token, Batch& batch);
+  void end(std::int64_t token, Batch& batch, int position);
+  void lose(Batches::iterator it);
+  int may_start(Batch const& batch) const noexcept;
+
+  Batches batches_;
+  std::deque<std::int64_t> order_;      // batches with members that next() has not given, oldest first
+  std::vector<std::int64_t> dirty_;     // batches with something to report
+  std::vector<store::Move> moves_;      // to be sent
+  std::vector<std::int64_t> sent_;      // batches in flight
+  std::vector<store::Move> sent_moves_;
+  std::pair<std::int64_t, Batch*> recent_{0, nullptr};
+  int handed_ = 0;
+  int waiting_ = 0;
+  int startable_ = 0;
+};
+
+}  // namespace posthouse::complete

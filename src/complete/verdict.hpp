@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// From how a handler ended to what becomes of the job.
+//
+// Thread safety: a pure function, as far as Backoff::custom is.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <posthouse/outcome.hpp>
+#include <posthouse/worker.hpp>
+
+#include "store/work.hpp"
+
+namespace posthouse::complete {
+
+inline constexpr std::size_t max_type_bytes = 200;
+inline constexpr std::size_t max_message_bytes = 64 * 1024;
+
+/// How one run ended, and what the decision needs to know.
+struct Ending {
+  Outcome outcome{};
+  bool decode_error = false;          ///< the payload could not be read
+  std::int64_t attempt = 1;           ///< the number of this attempt
+  std::int64_t max_attempts = 25;     ///< the job's own, else its kind's
+  HandlerOptions const* kind = nullptr;
+};
+
+/// The move that the server is asked for; nullopt: success. Texts are made storable. `random` in [0, 1) is the jitter.
+std::optional<store::Move> verdict(std::int64_t token, int position, std::int64_t id, Ending const& ending,
+                                   double random);
+
+}  // namespace posthouse::complete

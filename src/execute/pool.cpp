@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+// See pool.hpp.
+#include "execute/pool.hpp"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+#include <variant>
+
+#include "core/headers_json.hpp"
+
+namespace posthouse::execute {
+
+namespace {
+
+thread_local Pool const* current_pool = nullptr;
+
+Payload payload_of(Task const& task) {
+  if (task.is_null) return {};
+  if (task.is_bytes) return bytes{std::string(task.payload)};
+  return json{std::string(task.payload)};
+}
+
+}  // namespace
+
+// One handler thread and what it runs. Guarded by the pool's lock, but for what says otherwise.
+struct Pool::Slot final : Job::Link {
+  explicit Slot(Pool& owner) : pool(owner) {}
+
+  void progress(double fraction, std::string_view text) override {
+    auto shown = std::to_string(static_cast<int>(std::clamp(fraction, 0.0, 1.0) * 100)) + " %";
+    if (!text.empty()) shown += " " + std::string(text);
+    pool.log_.debug("progress", {{"job", std::to_string(id_for_log.load())}, {"progress", shown}});
+    std::lock_guard const lock(progress_mutex);
+    last_progress = std::move(shown);
+  }
+  void heartbeat() override {
+    pool.log_.debug("sign of life", {{"job", std::to_string(id_for_log.load())}});
+  }
+  void complete(Job const& job, Transaction const& transaction) override { pool.options_.complete(job, transaction); }
+
+  Pool& pool;
+  bool busy = false;
+  std::int64_t token = 0;
+  std::int64_t id = 0;
+  Registered const* kind = nullptr;
+  Clock::time_point since{};
+  std::optional<Clock::time_point> deadline{};
+  std::stop_source stop{};
+  bool stop_asked = false;
+
+  std::atomic<std::int64_t> id_for_log{0};
+  std::mutex progress_mutex;  // guards last_progress
+  std::string last_progress{};
+
+  std::jthread thread;
+};
+
+Pool::Pool(Options options, base::Log const& log) : options_(std::move(options)), log_(log) {}
+
+Pool::~Pool() {
+  close();
+  watchdog_ = {};
+  slots_.clear();
+}
+
+void Pool::push(std::vector<Task> const& tasks) {
+  if (tasks.empty()) return;
+  std::size_t wake = 0;
+  {
+    std::lock_guard const lock(mutex_);
+    if (closed_) return;
+    tasks_.insert(tasks_.end(), tasks.begin(), tasks.end());
+    wake = std::min(idle_, tasks.size());
+    // Threads that run nothing are waiting, or on their way to look for a task.
+    while (slots_.size() - busy_ < tasks_.size() && slots_.size() < static_cast<std::size_t>(options_.threads)) {
+      auto& slot = *slots_.emplace_back(std::make_unique<Slot>(*this));
+      slot.thread = std::jthread([this, &slot] { work(slot); });
+    }
+    bool const timed = std::any_of(tasks.begin(), tasks.end(), [](Task const& task) { return task.timeout.count() > 0; });
+    if (timed && !watchdog_.joinable()) {
+      watchdog_ = std::jthread([this](std::stop_token const& stop) { watch(stop); });
+    }
+  }
+  for (; wake > 0; --wake) tasks_ready_.notify_one();
+}
+
+void Pool::harvest(std::vector<Ended>& into) {
+  std::lock_guard const lock(mutex_);
+  if (into.empty()) {
+    std::swap(into, ended_);
+  } else {
+    into.insert(into.end(), std::make_move_iterator(ended_.begin()), std::make_move_iterator(ended_.end()));
+    ended_.clear();
+  }
+}
+
+std::vector<Task> Pool::take_back() {
+  std::lock_guard const lock(mutex_);
+  std::vector<Task> tasks(tasks_.begin(), tasks_.end());
+  tasks_.clear();
+  return tasks;
+}
+
+bool Pool::arm(bool any, std::size_t low_water) {
+  std::lock_guard const lock(mutex_);
+  if (!ended_.empty() && (any || tasks_.size() <= low_water)) return false;
+  armed_ = any ? Armed::any : Armed::low;
+  low_water_ = low_water;
+  return true;
+}
+
+template <class Matches>
+void Pool::ask_to_stop(Matches const& matches) {
+  // Callbacks of users run inside request_stop(), so it is called without the lock. A slot that was asked gets a fresh
+  // source for its next job, which a request that comes late cannot reach.
+  std::vector<std::stop_source> asked;
+  {
+    std::lock_guard const lock(mutex_);
+    for (auto& slot : slots_) {
+      if (!slot->busy || slot->stop_asked || !matches(*slot)) continue;
+      slot->stop_asked = true;
+      asked.push_back(slot->stop);
+    }
+  }
+  for (auto& stop : asked) stop.request_stop();
+}
+
+void Pool::request_stop(std::int64_t token) {
+  ask_to_stop([token](Slot const& slot) { return slot.token == token; });
+}
+
+void Pool::request_stop_all() {
+  ask_to_stop([](Slot const&) { return true; });
+}
+
+void Pool::close() {
+  {
+    std::lock_guard const lock(mutex_);
+    closed_ = true;
+    tasks_.clear();
+  }
+  tasks_ready_.notify_all();
+}
+
+bool Pool::wait_quiet(Clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  return quiet_.wait_until(lock, deadline, [this] { return busy_ == 0; });
+}
+
+std::vector<Running> Pool::running() const {
+  std::vector<Running> all;
+  std::lock_guard const lock(mutex_);
+  for (auto const& slot : slots_) {
+    if (!slot->busy) continue;
+    std::lock_guard const progress(slot->progress_mutex);
+    all.push_back({slot->token, slot->id, slot->kind->kind, slot->since, slot->last_progress});
+  }
+  return all;
+}
+
+bool Pool::inside() const noexcept { return current_pool == this; }
+
+void Pool::work(Slot& slot) {
+  pthread_setname_np(pthread_self(), "posthouse-job");
+  current_pool = this;
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    if (tasks_.empty()) {
+      if (closed_) return;
+      ++idle_;
+      tasks_ready_.wait(lock, [this] { return closed_ || !tasks_.empty(); });
+      --idle_;
+      continue;
+    }
+    Task const task = tasks_.front();
+    tasks_.pop_front();
+    slot.busy = true;
+    slot.token = task.token;
+    slot.id = task.id;
+    slot.kind = task.kind;
+    slot.since = Clock::now();
+    slot.id_for_log.store(task.id, std::memory_order_relaxed);
+    slot.deadline.reset();
+    if (slot.stop_asked) {
+      slot.stop = std::stop_source{};
+      slot.stop_asked = false;
+    }
+    if (task.timeout.count() > 0) {
+      slot.deadline = slot.since + task.timeout;
+      if (*slot.deadline < next_deadline_) {
+        next_deadline_ = *slot.deadline;
+        deadline_changed_.notify_one();
+      }
+    }
+    ++busy_;
+    auto const deadline = slot.deadline;
+    lock.unlock();
+
+    Ended ended{.token = task.token, .position = task.position, .id = task.id};
+    if (auto result = run_task(slot, task, deadline); !std::holds_alternative<Success>(result.outcome)) {
+      ended.otherwise.reset(new Ended::Otherwise{std::move(result), task.kind, task.attempt, task.max_attempts});
+    }
+
+    lock.lock();
+    slot.busy = false;
+    --busy_;
+    ended_.push_back(std::move(ended));
+    if (busy_ == 0) quiet_.notify_all();
+    if (armed_ == Armed::any || (armed_ == Armed::low && tasks_.size() <= low_water_)) {
+      armed_ = Armed::no;
+      lock.unlock();
+      options_.wake();
+      lock.lock();
+    }
+  }
+}
+
+Run Pool::run_task(Slot& slot, Task const& task, std::optional<Clock::time_point> deadline) {
+  try {
+    if (!slot.last_progress.empty()) {
+      std::lock_guard const lock(slot.progress_mutex);
+      slot.last_progress.clear();
+    }
+    Job::Facts facts;
+    facts.id = task.id;
+    facts.kind = task.kind->kind;
+    facts.queue = task.queue;
+    facts.priority = task.priority;
+    facts.attempt = task.attempt;
+    facts.max_attempts = task.max_attempts;
+    facts.payload = payload_of(task);
+    if (!task.headers.empty()) facts.headers = core::headers_from_json(task.headers);
+    facts.worker = task.worker;
+    facts.token = task.token;
+    facts.position = task.position;
+    facts.deadline = deadline;
+    Job const job(std::move(facts), slot.stop.get_token(), &slot);
+    return run(task.kind->handler, options_.around, job);
+  } catch (std::exception const&) {
+    return outcome_of(std::current_exception());
+  }
+}
+
+void Pool::watch(std::stop_token const& stop) {
+  pthread_setname_np(pthread_self(), "posthouse-time");
+  while (!stop.stop_requested()) {
+    {
+      std::unique_lock lock(mutex_);
+      auto const seen = next_deadline_;
+      auto const changed = [this, seen] { return next_deadline_ < seen; };
+      if (seen == Clock::time_point::max()) {
+        deadline_changed_.wait(lock, stop, changed);
+      } else {
+        deadline_changed_.wait_until(lock, stop, seen, changed);
+      }
+    }
+    if (stop.stop_requested()) return;
+    auto const now = Clock::now();
+    ask_to_stop([now](Slot const& slot) { return slot.deadline && *slot.deadline <= now; });
+    std::lock_guard const lock(mutex_);
+    next_deadline_ = Clock::time_point::max();
+    for (auto const& slot : slots_) {
+      if (slot->busy && !slot->stop_asked && slot->deadline) next_deadline_ = std::min(next_deadline_, *slot->deadline);
+    }
+  }
+}
+
+}  // namespace posthouse::execute

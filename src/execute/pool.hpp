@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// The handler threads: take tasks in order, run them, collect how they ended.
+//
+// One lock, held for well under a microsecond a job, guards the queue of tasks and the list of endings; nobody is
+// signalled a job. Threads are started as tasks come, up to the limit, and end with close().
+// Memory: what was pushed and not harvested; the caller bounds it.
+// Thread safety: all members. push(), harvest() and arm() are meant for one thread.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <posthouse/job.hpp>
+#include <posthouse/transaction.hpp>
+#include <posthouse/worker.hpp>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "base/log.hpp"
+#include "execute/run.hpp"
+
+namespace posthouse::execute {
+
+using Clock = std::chrono::steady_clock;
+
+/// A kind and its handler, as registered. Outlives every task.
+struct Registered {
+  std::string kind{};
+  HandlerOptions options{};
+  Handler handler{};
+};
+
+/// One job to run. The views stay valid until its Ended was harvested, or until take_back() returned it.
+struct Task {
+  Registered const* kind = nullptr;
+  std::int64_t worker = 0;
+  std::int64_t token = 0;
+  int position = 0;
+  std::int64_t id = 0;
+  std::int64_t attempt = 1;  ///< the number of this attempt
+  std::int64_t max_attempts = 25;
+  std::chrono::milliseconds timeout{0};  ///< 0: none
+  std::string_view queue{};
+  int priority = 0;
+  bool is_null = true;
+  bool is_bytes = false;
+  std::string_view payload{};
+  std::string_view headers{};
+};
+
+struct Ended {
+  std::int64_t token = 0;
+  int position = 0;
+  std::int64_t id = 0;
+  /// Nothing: success.
+  struct Otherwise {
+    Run run{};
+    Registered const* kind = nullptr;
+    std::int64_t attempt = 1;
+    std::int64_t max_attempts = 25;
+  };
+  std::unique_ptr<Otherwise> otherwise{};
+};
+
+/// A job that is running now, for logs.
+struct Running {
+  std::int64_t token = 0;
+  std::int64_t id = 0;
+  std::string kind{};
+  Clock::time_point since{};
+  std::string progress{};
+};
+
+class Pool {
+ public:
+  struct Options {
+    int threads = 1;
+    Around around{};
+    std::function<void(Job const&, Transaction const&)> complete{};  ///< behind Job::complete
+    std::function<void()> wake{};                                    ///< see arm(); must not throw
+  };
+
+  Pool(Options options, base::Log const& log);
+  /// Waits for the running handlers.
+  ~Pool();
+  Pool(Pool const&) = delete;
+  Pool& operator=(Pool const&) = delete;
+
+  void push(std::vector<Task> const& tasks);
+  /// Appends what has ended since the last call.
+  void harvest(std::vector<Ended>& into);
+  /// Tasks that no thread has taken; they will not run.
+  std::vector<Task> take_back();
+
+  /// Before the caller sleeps: wake() is called once when something has ended and, unless `any`, at most `low_water`
+  /// tasks are left to take. False: something has ended already, harvest again.
+  bool arm(bool any, std::size_t low_water);
+
+  /// Asks the handlers of that batch, or all, to stop.
+  void request_stop(std::int64_t token);
+  void request_stop_all();
+
+  /// No more tasks. Threads end when their handlers return.
+  void close();
+  /// False: handlers were still running at the deadline.
+  bool wait_quiet(Clock::time_point deadline);
+  [[nodiscard]] std::vector<Running> running() const;
+  /// True on one of this pool's threads, inside a handler.
+  [[nodiscard]] bool inside() const noexcept;
+
+ private:
+  struct Slot;
+
+  void work(Slot& slot);
+  Run run_task(Slot& slot, Task const& task, std::optional<Clock::time_point> deadline);
+  void watch(std::stop_token const& stop);
+  template <class Matches>
+  void ask_to_stop(Matches const& matches);
+
+  Options const options_;
+  base::Log const& log_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable tasks_ready_;
+  std::condition_variable quiet_;
+  std::condition_variable_any deadline_changed_;
+  std::deque<Task> tasks_;
+  std::vector<Ended> ended_;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::size_t idle_ = 0;
+  std::size_t busy_ = 0;
+  bool closed_ = false;
+  enum class Armed { no, low, any } armed_ = Armed::no;
+  std::size_t low_water_ = 0;
+  Clock::time_point next_deadline_ = Clock::time_point::max();
+
+  std::jthread watchdog_;  // started with the first task that has a timeout
+};
+
+}  // namespace posthouse::execute
