@@ -12,6 +12,7 @@
 #include "core/names.hpp"
 #include "core/refuse.hpp"
 #include "pg/text.hpp"
+#include "store/block.hpp"
 #include "store/migration_sql.hpp"
 
 namespace posthouse::store {
@@ -19,26 +20,16 @@ namespace {
 
 constexpr int oldest_server = 140000;
 
-/// Rolls back unless committed.
-class Block {
+/// A transaction with time enough for a migration of a large table.
+class LongBlock : public Block {
  public:
-  explicit Block(pg::Connection& connection) : connection_(connection) {
-    connection_.set_deadline(std::chrono::minutes(15));
-    connection_.begin();
-  }
-  Block(Block const&) = delete;
-  Block& operator=(Block const&) = delete;
-  ~Block() {
-    if (!committed_) connection_.rollback();
-  }
-  void commit() {
-    connection_.commit();
-    committed_ = true;
-  }
+  explicit LongBlock(pg::Connection& connection) : Block(patient(connection)) {}
 
  private:
-  pg::Connection& connection_;
-  bool committed_ = false;
+  static pg::Connection& patient(pg::Connection& connection) {
+    connection.set_deadline(std::chrono::minutes(15));
+    return connection;
+  }
 };
 
 /// What is there by the schema's name.
@@ -172,7 +163,7 @@ InstallReport install(pg::Connection& connection) {
   check_server(connection);
   std::string const& schema = connection.schema();
   InstallReport report;
-  Block block(connection);
+  LongBlock block(connection);
   connection.script(lock_sql(schema));
   State const state = read_state(connection);
   if (state.exists && !state.ours && !state.first_object.empty()) {
@@ -222,7 +213,7 @@ std::string uninstall_sql(std::string_view schema) {
 std::vector<std::string> verify(pg::Connection& connection) {
   check_server(connection);
   std::string const& schema = connection.schema();
-  Block const block(connection);
+  LongBlock const block(connection);
   State const state = read_state(connection, true);
   if (!state.exists) return {"schema " + connection.quoted_schema() + " does not exist"};
   if (!state.ours) return {"schema " + connection.quoted_schema() + " is not one of posthouse's"};
@@ -255,7 +246,7 @@ std::vector<std::string> verify(pg::Connection& connection) {
 
 void uninstall(pg::Connection& connection) {
   core::check_schema(connection.schema());
-  Block block(connection);
+  LongBlock block(connection);
   connection.script(lock_sql(connection.schema()));
   State const state = read_state(connection);
   if (!state.ours) {
@@ -285,7 +276,7 @@ std::vector<std::string> check_version(pg::Connection& connection) {
 void adopt(pg::Connection& connection) { connection.query("select " + connection.quoted_schema() + ".adopt()"); }
 
 std::string describe_schema(pg::Connection& connection) {
-  Block const block(connection);
+  LongBlock const block(connection);
   return to_text(describe(connection, connection.schema()));
 }
 

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// Enqueue through the functions: one job, or many as one JSON array.
+#include "store/produce.hpp"
+
+#include "core/time_format.hpp"
+#include "pg/text.hpp"
+#include "store/block.hpp"
+#include "store/json_text.hpp"
+
+namespace posthouse::store {
+namespace {
+
+constexpr std::size_t chunk_jobs = 5000;
+/// jsonb ends at 256 MiB; long before that a statement is better sent in parts.
+constexpr std::size_t chunk_bytes = 16 * 1024 * 1024;
+
+/// $1 kind, $2 payload, $3 queue, $4 priority, $5 run_at, $6 delay, $7 headers, $8 max_attempts
+std::string enqueue_sql(std::string const& quoted_schema, bool is_bytes) {
+  return "select " + quoted_schema +
+         (is_bytes ? ".enqueue_bytes(kind => $1, payload => $2::pg_catalog.bytea"
+                   : ".enqueue(kind => $1, payload => $2::pg_catalog.jsonb") +
+         ", queue => $3, priority => $4::pg_catalog.int4, run_at => $5::pg_catalog.timestamptz, "
+         "delay => $6::pg_catalog.interval, headers => $7::pg_catalog.jsonb, max_attempts => $8::pg_catalog.int4)";
+}
+
+/// A job without anything special, which is most of them, goes by a shorter statement.
+std::string plain_sql(std::string const& quoted_schema) {
+  return "select " + quoted_schema +
+         ".enqueue(kind => $1, payload => $2::pg_catalog.jsonb, queue => $3, priority => $4::pg_catalog.int4)";
+}
+
+std::optional<std::string> run_at_text(NewJob const& job) {
+  if (!job.run_at) return std::nullopt;
+  return core::format_time(*job.run_at);
+}
+
+std::optional<std::string> delay_text(NewJob const& job) {
+  if (!job.delay) return std::nullopt;
+  return std::to_string(job.delay->count()) + " milliseconds";
+}
+
+std::string hex(std::string_view bytes) {
+  static constexpr char digits[] = "0123456789abcdef";
+  std::string text = "\\x";
+  text.reserve(2 + bytes.size() * 2);
+  for (char const c : bytes) {
+    auto const byte = static_cast<unsigned char>(c);
+    text += digits[byte >> 4U];
+    text += digits[byte & 15U];
+  }
+  return text;
+}
+
+void append_element(std::string& json, NewJob const& job) {
+  json += "{\"kind\":";
+  append_json_string(json, job.kind);
+  if (job.payload != nullptr && job.payload->is_json()) {
+    json += ",\"payload\":";
+    json += job.payload->data();
+  } else if (job.payload != nullptr && job.payload->is_bytes()) {
+    json += ",\"payload_bytes\":";
+    append_base64_string(json, job.payload->data());
+  }
+  if (job.queue != "default") {
+    json += ",\"queue\":";
+    append_json_string(json, job.queue);
+  }
+  if (job.priority != 0) json += ",\"priority\":" + std::to_string(job.priority);
+  if (job.run_at) json += ",\"run_at\":\"" + core::format_time(*job.run_at) + "\"";
+  if (job.delay) json += ",\"delay_ms\":" + std::to_string(job.delay->count());
+  if (!job.headers.empty()) {
+    json += ",\"headers\":";
+    json += job.headers;
+  }
+  if (job.max_attempts) json += ",\"max_attempts\":" + std::to_string(*job.max_attempts);
+  json += '}';
+}
+
+/// Calls `send` with one JSON array after the other.
+template <class Send>
+void in_chunks(JobList const& jobs, std::size_t most, Send send) {
+  std::string json = "[";
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < jobs.size; ++i) {
+    if (count > 0) json += ',';
+    append_element(json, jobs.at(i));
+    ++count;
+    if (count == most || json.size() >= chunk_bytes || i + 1 == jobs.size) {
+      json += ']';
+      send(json);
+      json.assign(1, '[');
+      count = 0;
+    }
+  }
+}
+
+std::string many_sql(std::string const& quoted_schema) {
+  return "select pg_catalog.unnest(" + quoted_schema + ".enqueue_many($1::pg_catalog.jsonb))";
+}
+
+}  // namespace
+
+std::int64_t enqueue(pg::Connection& connection, NewJob const& job) {
+  pg::Params params;
+  params.text(job.kind);
+  bool const is_bytes = job.payload != nullptr && job.payload->is_bytes();
+  if (job.payload == nullptr || job.payload->is_null()) {
+    params.null();
+  } else if (is_bytes) {
+    params.bytea(job.payload->data());
+  } else {
+    params.text(job.payload->data());
+  }
+  params.text(job.queue).int8(job.priority);
+  std::string const schema = connection.quoted_schema();
+  if (!is_bytes && !job.deferred() && job.headers.empty() && !job.max_attempts) {
+    return connection.prepared(plain_sql(schema), params).int8(0, 0);
+  }
+  params.text(run_at_text(job)).text(delay_text(job));
+  if (job.headers.empty()) {
+    params.null();
+  } else {
+    params.text(job.headers);
+  }
+  if (job.max_attempts) {
+    params.int8(*job.max_attempts);
+  } else {
+    params.null();
+  }
+  return connection.prepared(enqueue_sql(schema, is_bytes), params).int8(0, 0);
+}
+
+std::int64_t enqueue(Transaction const& transaction, std::string const& schema, NewJob const& job) {
+  bool const is_bytes = job.payload != nullptr && job.payload->is_bytes();
+  std::optional<std::string> payload;
+  if (is_bytes) {
+    payload = hex(job.payload->data());
+  } else if (job.payload != nullptr && job.payload->is_json()) {
+    payload = std::string(job.payload->data());
+  }
+  std::vector<std::optional<std::string>> values{std::string(job.kind), std::move(payload), std::string(job.queue),
+                                                 std::to_string(job.priority)};
+  values.push_back(run_at_text(job));
+  values.push_back(delay_text(job));
+  values.push_back(job.headers.empty() ? std::nullopt : std::optional<std::string>(job.headers));
+  values.push_back(job.max_attempts ? std::optional<std::string>(std::to_string(*job.max_attempts)) : std::nullopt);
+  auto const rows = transaction.executor().query(enqueue_sql(pg::quote_identifier(schema), is_bytes), values);
+  return parse_id(rows);
+}
+
+std::vector<std::int64_t> enqueue_many(pg::Connection& connection, JobList const& jobs) {
+  std::vector<std::int64_t> ids;
+  ids.reserve(jobs.size);
+  std::string const sql = many_sql(connection.quoted_schema());
+  std::optional<Block> block;
+  auto const send = [&](std::string const& json) {
+    pg::Result const rows = connection.query(sql, pg::Params().text(json), pg::Format::binary);
+    for (int row = 0; row < rows.rows(); ++row) ids.push_back(rows.binary_int8(row, 0));
+  };
+  // One statement is a transaction of its own; the block opens when a second one turns out to be needed.
+  std::size_t bytes = 0;
+  for (std::size_t i = 0; i < jobs.size && bytes < chunk_bytes / 2; ++i) {
+    NewJob const job = jobs.at(i);
+    bytes += job.headers.size() + (job.payload == nullptr ? 0 : job.payload->data().size() * 4 / 3) + 256;
+  }
+  bool const several = jobs.size > chunk_jobs || bytes >= chunk_bytes / 2;
+  if (several && !connection.in_transaction()) block.emplace(connection);
+  in_chunks(jobs, chunk_jobs, send);
+  if (block) block->commit();
+  return ids;
+}
+
+std::vector<std::int64_t> enqueue_many(Transaction const& transaction, std::string const& schema, JobList const& jobs) {
+  std::vector<std::int64_t> ids;
+  ids.reserve(jobs.size);
+  std::string const sql = many_sql(pg::quote_identifier(schema));
+  in_chunks(jobs, chunk_jobs, [&](std::string const& json) {
+    for (auto const& row : transaction.executor().query(sql, {json})) ids.push_back(parse_id({row}));
+  });
+  return ids;
+}
+
+}  // namespace posthouse::store

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Enqueue: one job, many through the function, or many by COPY.
+//
+// Everything in a NewJob has been checked by the caller; nothing here parses or rewrites a payload.
+// Thread safety: as the Connection or Transaction behind it, one thread at a time.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <posthouse/payload.hpp>
+#include <posthouse/transaction.hpp>
+
+#include "pg/connection.hpp"
+
+namespace posthouse::store {
+
+/// The views must live as long as the call.
+struct NewJob {
+  std::string_view kind{};
+  std::string_view queue{};
+  int priority = 0;
+  Payload const* payload = nullptr;
+  std::string_view headers{};  ///< JSON object; empty: none
+  std::optional<int> max_attempts{};
+  std::optional<std::chrono::milliseconds> delay{};
+  std::optional<std::chrono::system_clock::time_point> run_at{};
+
+  [[nodiscard]] bool deferred() const noexcept { return delay.has_value() || run_at.has_value(); }
+};
+
+/// Jobs made when they are asked for, so that a million of them need no second list.
+struct JobList {
+  std::size_t size = 0;
+  std::function<NewJob(std::size_t)> at{};
+};
+
+std::int64_t enqueue(pg::Connection& connection, NewJob const& job);
+std::int64_t enqueue(Transaction const& transaction, std::string const& schema, NewJob const& job);
+
+/// All or none, ids in order: through the function, in as few statements as their size allows.
+std::vector<std::int64_t> enqueue_many(pg::Connection& connection, JobList const& jobs);
+std::vector<std::int64_t> enqueue_many(Transaction const& transaction, std::string const& schema, JobList const& jobs);
+
+/// The same by COPY under ids reserved beforehand; deferred jobs go through the function in the same transaction.
+std::vector<std::int64_t> copy_many(pg::Connection& connection, JobList const& jobs);
+
+}  // namespace posthouse::store
