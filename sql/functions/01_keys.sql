@@ -1,11 +1,11 @@
--- Names, hashes and lock keys.
+-- Names, hashes and lock keys. Functions with a body that is resolved at creation (return …) need no pinned search_path,
+-- which would keep the planner from inlining them.
 
 create or replace function lane_of(queue text, kind text, priority int, express boolean) returns bigint
-language sql immutable parallel safe set search_path from current as $$
-  select ('x' || encode(substring(sha256(convert_to(
-    lane_of.queue || ' ' || lane_of.kind || ' ' || lane_of.priority || case when lane_of.express then ' express' else '' end,
-    'UTF8')) for 8), 'hex'))::bit(64)::bigint
-$$;
+language sql immutable parallel safe
+return ('x' || encode(substring(sha256(decode(replace(
+  lane_of.queue || ' ' || lane_of.kind || ' ' || lane_of.priority::text || case when lane_of.express then ' express' else '' end,
+  '\', '\\'), 'escape')) for 8), 'hex'))::bit(64)::bigint;
 comment on function lane_of(text, text, int, boolean) is 'The lane''s id: the first 64 bits of the SHA-256 of "queue kind priority[ express]". Stable across versions and machines.';
 
 -- Advisory keys are (key_space(), key). The lowest two bits of the key are its class, so that no two classes meet.
@@ -33,8 +33,7 @@ begin
 end $$;
 
 create or replace function is_claimed(txid xid8, id bigint, lo pg_snapshot, hi pg_snapshot, pos_txid xid8, pos_id bigint)
-returns boolean language sql immutable parallel safe as $$
-  select coalesce(pg_visible_in_snapshot(txid, lo)
-    or (pg_visible_in_snapshot(txid, hi) and (txid, id) <= (pos_txid, pos_id)), false)
-$$;
+returns boolean language sql immutable parallel safe
+return coalesce(pg_visible_in_snapshot(txid, lo)
+  or (pg_visible_in_snapshot(txid, hi) and (txid, id) <= (pos_txid, pos_id)), false);
 comment on function is_claimed(xid8, bigint, pg_snapshot, pg_snapshot, xid8, bigint) is 'Whether a job of the log is claimed, given its lane''s newest batch (nulls: no batch, so no).';
