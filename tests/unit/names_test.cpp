@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/names.hpp"
+
+#include <gtest/gtest.h>
+
+#include <posthouse/error.hpp>
+#include <string>
+
+#include "core/refuse.hpp"
+
+namespace posthouse::core {
+namespace {
+
+template <class F>
+std::string message(F call) {
+  try {
+    call();
+  } catch (InvalidArgument const& error) {
+    EXPECT_FALSE(error.hint().empty());
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(Names, AcceptsTheWholeAlphabet) {
+  for (std::string const& name : {std::string("a"), std::string("0"), std::string("send_welcome"),
+                                  std::string("A.b:c/d-e_9"), std::string(100, 'x')}) {
+    EXPECT_TRUE(is_name(name)) << name;
+  }
+}
+
+TEST(Names, RefusesTheRest) {
+  for (std::string const& name :
+       {std::string(), std::string("_a"), std::string("-a"), std::string(".a"), std::string(":a"), std::string("/a"),
+        std::string("a b"), std::string("a\n"), std::string("ä"), std::string("a\0b", 3), std::string("a'"),
+        std::string("a\""), std::string("a,b"), std::string(101, 'x')}) {
+    EXPECT_FALSE(is_name(name)) << name;
+  }
+}
+
+TEST(Names, ErrorNamesArgumentValueAndWhatIsAllowed) {
+  EXPECT_EQ(message([] { check_kind("a\x1b"); }),
+            "kind is \"a\\x1b\"; allowed: 1 to 100 characters of A-Z a-z 0-9 _ . : / -, the first a letter or digit");
+  EXPECT_TRUE(message([] { check_queue(""); }).starts_with("queue is \"\"; allowed: "));
+  EXPECT_EQ(message([] {
+              check_kind("k");
+              check_queue("q");
+            }),
+            "accepted");
+}
+
+TEST(Names, LongValuesAreShortened) {
+  auto const text = message([] { check_kind(std::string(100'000, 'x')); });
+  EXPECT_LT(text.size(), 300U);
+  EXPECT_NE(text.find("(100000 bytes)"), std::string::npos);
+}
+
+TEST(SchemaName, UpTo48BytesOfAnyText) {
+  for (std::string const& name : {std::string("posthouse"), std::string("we\"ird; drop--"), std::string("äöü"),
+                                  std::string(48, 'x'), std::string(24, 'x') + std::string("ääääääääääää")}) {
+    EXPECT_EQ(message([&] { check_schema(name); }), "accepted") << name;
+  }
+  for (std::string const& name :
+       {std::string(), std::string(49, 'x'), std::string("a\0b", 3), std::string("\xff"), std::string("pg_jobs")}) {
+    EXPECT_TRUE(message([&] { check_schema(name); }).starts_with("schema is ")) << name;
+  }
+}
+
+TEST(Range, LimitsAreAllowed) {
+  EXPECT_NO_THROW(check_range("n", 1, 1, 5));
+  EXPECT_NO_THROW(check_range("n", 5, 1, 5));
+  EXPECT_EQ(message([] { check_range("pool_size", 0, 1, 1000); }), "pool_size is 0; allowed: 1 to 1000");
+  EXPECT_EQ(message([] { check_range("connect_timeout", 600001, 100, 600000, "ms"); }),
+            "connect_timeout is 600001 ms; allowed: 100 to 600000 ms");
+}
+
+}  // namespace
+}  // namespace posthouse::core
