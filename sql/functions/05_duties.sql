@@ -35,10 +35,10 @@ begin
   -- tenth renewal starts from the beginning, for rows that were committed late.
   v_from := case when l.id % 10 = 0 then '-infinity' else l.promoted_to end;
   v_promoted := promote(v_from, 5000);
-  v_rescued := reap();
+  v_rescued := reap(l.since);
   if l.at < v_now - interval '3 s' then
-    insert into leader (term, worker, promoted_to)
-      values (l.term, p_worker, case when v_promoted >= 5000 then v_from else v_now - interval '10 s' end);
+    insert into leader (term, worker, since, promoted_to)
+      values (l.term, p_worker, l.since, case when v_promoted >= 5000 then v_from else v_now - interval '10 s' end);
   end if;
   select d.due_at into v_next from deferred d where d.due_at >= v_from order by d.due_at limit 1;
   return jsonb_build_object('promoted', v_promoted, 'rescued', v_rescued,
@@ -73,8 +73,8 @@ end $$;
 comment on function promote(timestamptz, int) is 'Moves due jobs into the express twins of their lanes; returns how many.';
 
 -- Workers whose lease has lapsed. Time counts from the last sign of life, but not before the server's start: after an
--- outage nobody has been able to beat.
-create or replace function reap() returns bigint
+-- outage nobody has been able to beat. A leader that is new, or back from a pause of its own, first lets everybody beat.
+create or replace function reap(p_leader_since timestamptz default '-infinity') returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
   w record;
@@ -86,6 +86,7 @@ begin
     left join lateral (select h.at from heartbeat h where h.worker = q.id order by h.at desc limit 1) h on true
     where q.reaped_at is null
       and (q.ended_at is not null or greatest(coalesce(h.at, q.started_at), pg_postmaster_start_time()) < clock_timestamp() - q.lease)
+      and p_leader_since < clock_timestamp() - least(q.lease, interval '6 s')
     order by q.id
   loop
     -- Somebody claims or acks for it at this moment: look again at the next round.

@@ -169,6 +169,7 @@ create table leader (
   term bigint not null,
   worker bigint not null,
   at timestamptz not null default clock_timestamp(),
+  since timestamptz not null default clock_timestamp(),
   promoted_to timestamptz not null
 );
 comment on table leader is 'Leadership of the elected duties, appended; the newest row counts.';
