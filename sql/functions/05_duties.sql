@@ -42,7 +42,7 @@ begin
   end if;
   select d.due_at into v_next from deferred d where d.due_at >= v_from order by d.due_at limit 1;
   return jsonb_build_object('promoted', v_promoted, 'rescued', v_rescued,
-    'next_due_ms', coalesce(greatest(0, ceil(extract(epoch from v_next - clock_timestamp()) * 1000)::bigint), -1));
+    'next_due_ms', case when v_next is null then -1 else greatest(0, ceil(extract(epoch from v_next - clock_timestamp()) * 1000)::bigint) end);
 end $$;
 
 create or replace function promote(p_from timestamptz default '-infinity', p_limit int default 5000) returns bigint
