@@ -16,7 +16,7 @@ namespace posthouse::dev {
 struct DevOptions {
   std::filesystem::path folder{};  ///< for the data; empty: the one of before, or one in dev_home(); relative: below
                                    ///< the working folder
-  bool fast = false;  ///< no fsync: quicker, and not for data that matter
+  bool fast = false;               ///< no fsync: quicker, and not for data that matter
 };
 
 /// What became of a start.

@@ -6,6 +6,7 @@
 #include <linux/close_range.h>
 #include <poll.h>
 #include <pwd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -82,7 +83,8 @@ struct Plan {
   char const* folder;
   char const* log;  // nullptr: none
   Identity const* as;
-  int in, out, err, announce, report;
+  int in, out, err, announce, report, parent_death_signal;
+  pid_t parent;
   bool new_session;
 };
 
@@ -138,6 +140,11 @@ void close_others_on_exec() {
     if (source == target ? ::fcntl(target, F_SETFD, 0) != 0 : ::dup2(source, target) < 0) fail(step_streams);
   }
   close_others_on_exec();
+  // After the change of user, which clears it.
+  if (plan.parent_death_signal != 0) {
+    ::prctl(PR_SET_PDEATHSIG, plan.parent_death_signal);
+    if (::getppid() != plan.parent) ::_exit(127);  // it died before we could ask to be told
+  }
   if (plan.announce >= 0) announce_pid(plan.announce);
   ::execve(plan.argv[0], plan.argv, plan.environment);
   fail(step_exec);
@@ -204,6 +211,8 @@ pid_t spawn(SpawnOptions const& options) {
                   .err = options.err,
                   .announce = options.announce,
                   .report = report.ends[1],
+                  .parent_death_signal = options.parent_death_signal,
+                  .parent = ::getpid(),
                   .new_session = options.new_session};
   // No handler of ours may run in the child before it has become the program.
   sigset_t all;

@@ -41,6 +41,7 @@ struct SpawnOptions {
   std::filesystem::path log{};  ///< appended to, opened as the new user
   bool new_session = true;      ///< no signals from our terminal
   int announce = -1;            ///< a socket: the child sends "<pid>\n" before it becomes the program
+  int parent_death_signal = 0;  ///< sent to it when the thread that started it ends; 0: none
 };
 
 /// Starts the program and returns its process id. No other descriptor is inherited. Throws Unavailable when it cannot

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/database.hpp"
+
+#include <unistd.h>
+
+#include <utility>
+
+namespace posthouse::test {
+
+TestDatabase::TestDatabase(std::string schema, TestServer& server)
+    : schema_(std::move(schema)),
+      server_(server),
+      name_(server.databases().create(schema_)),
+      url_(server.url(name_)),
+      owner_process_(::getpid()) {}
+
+TestDatabase::TestDatabase(Empty /*tag*/, TestServer& server)
+    : schema_("posthouse"),
+      server_(server),
+      name_(server.databases().create_empty()),
+      url_(server.url(name_)),
+      owner_process_(::getpid()) {}
+
+TestDatabase::~TestDatabase() {
+  if (owner_process_ == ::getpid()) server_.databases().drop(name_);
+}
+
+DatabaseOptions TestDatabase::options() const {
+  DatabaseOptions result;
+  result.database_url = url_;
+  result.schema = schema_;
+  return result;
+}
+
+}  // namespace posthouse::test
