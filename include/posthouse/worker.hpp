@@ -39,6 +39,7 @@ struct WorkerOptions {
   DatabaseOptions database{};
   std::string name{};                    ///< shown to operators; empty: host:pid
   std::vector<std::string> queues{};     ///< empty: every queue
+  std::vector<std::string> kinds{};      ///< empty: every kind with a handler; else these of them alone
   int concurrency = 4;                   ///< handler threads, 1 to 1,000
   int prefetch_buffer = 0;               ///< jobs claimed ahead of a free slot, 0 to 10,000
   std::chrono::milliseconds claim_lease{30000};       ///< 1 s to 10 min; must be written out when prefetch_buffer > 0

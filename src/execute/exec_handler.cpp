@@ -46,13 +46,13 @@ Failure failure(std::string type, std::string what, std::string const& error_tai
 }
 
 std::vector<std::string> facts(Job const& job) {
-  std::vector<std::string> result{
-      "POSTHOUSE_JOB_ID=" + std::to_string(job.id()), "POSTHOUSE_JOB_KIND=" + job.kind(),
-      "POSTHOUSE_JOB_QUEUE=" + job.queue(), "POSTHOUSE_JOB_ATTEMPT=" + std::to_string(job.attempt()),
-      "POSTHOUSE_JOB_TOKEN=" + job.fencing_token()};
+  std::vector<std::string> result{"POSTHOUSE_JOB_ID=" + std::to_string(job.id()), "POSTHOUSE_JOB_KIND=" + job.kind(),
+                                  "POSTHOUSE_JOB_QUEUE=" + job.queue(),
+                                  "POSTHOUSE_JOB_ATTEMPT=" + std::to_string(job.attempt()),
+                                  "POSTHOUSE_JOB_TOKEN=" + job.fencing_token()};
   if (auto const deadline = job.deadline()) {
-    auto const left = std::chrono::duration_cast<std::chrono::system_clock::duration>(*deadline -
-                                                                                      std::chrono::steady_clock::now());
+    auto const left =
+        std::chrono::duration_cast<std::chrono::system_clock::duration>(*deadline - std::chrono::steady_clock::now());
     result.push_back("POSTHOUSE_JOB_DEADLINE=" + core::format_time(std::chrono::system_clock::now() + left));
   }
   return result;
@@ -79,7 +79,8 @@ Outcome outcome_of(ProgramEnd end, std::string const& program, std::chrono::mill
 }
 
 Handler exec_handler(ExecOptions options) {
-  auto const later = std::max<std::chrono::milliseconds>(std::chrono::milliseconds(core::delay_ms(options.backoff, 1, 0.5)), 1s);
+  auto const later =
+      std::max<std::chrono::milliseconds>(std::chrono::milliseconds(core::delay_ms(options.backoff, 1, 0.5)), 1s);
   Program program;
   program.argv = std::move(options.argv);
   program.environment = std::move(options.environment);

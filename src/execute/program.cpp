@@ -149,7 +149,7 @@ std::vector<char*> pointers(std::vector<std::string> const& texts) {
 class Process {
  public:
   Process(Program const& program, std::string_view input, std::optional<Clock::time_point> deadline,
-      std::stop_token const& stop)
+          std::stop_token const& stop)
       : program_(program), input_(input), deadline_(deadline), stop_(stop) {}
 
   ProgramEnd go() {
@@ -188,7 +188,7 @@ class Process {
     }
     auto const argv = pointers(program_.argv);
     auto const environment = pointers(program_.environment);
-    Prepared const prepared{path.c_str(),     argv.data(),      environment.data(), in.read.get(),
+    Prepared const prepared{path.c_str(),    argv.data(),     environment.data(), in.read.get(),
                             out.write.get(), err.write.get(), report.write.get(), ::getpid()};
     // No signal handler of ours may run in the child before its dispositions are reset.
     sigset_t all;
@@ -373,7 +373,7 @@ class Process {
 }  // namespace
 
 ProgramEnd run_program(Program const& program, std::string_view input,
-               std::optional<std::chrono::steady_clock::time_point> deadline, std::stop_token const& stop) {
+                       std::optional<std::chrono::steady_clock::time_point> deadline, std::stop_token const& stop) {
   try {
     return Process(program, input, deadline, stop).go();
   } catch (std::system_error const& error) {

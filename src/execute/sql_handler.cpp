@@ -32,9 +32,8 @@ Handler sql_handler(std::vector<std::string> statements, std::shared_ptr<SqlRunn
       // Stopped without a fault of its own; rolled back, so it may run again as if it never had.
       if (job.stop_token().stop_requested() && !error.in_doubt()) return Snooze{0ms};
       if (error.sqlstate().empty()) throw;
-      return Failure{.type = "SQLSTATE " + error.sqlstate(),
-                     .message = core::sanitise(error.what(), kMostMessage),
-                     .stack = {}};
+      return Failure{
+          .type = "SQLSTATE " + error.sqlstate(), .message = core::sanitise(error.what(), kMostMessage), .stack = {}};
     }
   };
 }

@@ -42,9 +42,10 @@ struct DatabaseParts {
 };
 
 struct Config {
-  std::string file{};           ///< the file that was read; empty: none
-  std::string url_source{};     ///< where the URL comes from, for people; empty: there is no URL
-  DatabaseParts parts{};        ///< as given; already part of database.database_url when that is made of them
+  std::string file{};         ///< the file that was read; empty: none
+  std::string url_source{};   ///< where the URL comes from, for people; empty: there is no URL
+  bool url_from_dev = false;  ///< nobody named one; the running dev server's is used
+  DatabaseParts parts{};      ///< as given; already part of database.database_url when that is made of them
   DatabaseOptions database{};
   LogLevel log_level = LogLevel::info;
   base::LogFormat log_format = base::LogFormat::text;
@@ -61,7 +62,7 @@ struct Config {
 
 /// A flag that stands for a key: its value outranks everything else.
 struct FlagValue {
-  std::string key{};   ///< "logging.level"
+  std::string key{};  ///< "logging.level"
   std::string value{};
   std::string flag{};  ///< "--log-level"
 };

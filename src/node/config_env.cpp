@@ -36,7 +36,6 @@ std::string as_variable(std::string text) {
   return text;
 }
 
-
 /// Where a variable's value goes: the key's names from the root on, and the key itself when it is known.
 struct Target {
   std::vector<std::string> names{};
@@ -104,7 +103,8 @@ bool put(Tree& root, std::vector<std::string> const& names, Tree value) {
       node->where = value.where;
       node->layer = value.layer;
     }
-    bool const number = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
+    bool const number =
+        !name.empty() && std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
     if (node->kind == Tree::Kind::null && number && node != &root) node->kind = Tree::Kind::list;
     if (node->kind == Tree::Kind::list) {
       node = list_item(*node, name);
@@ -124,7 +124,8 @@ std::vector<std::string> all_variables() {
   for (auto const& key : keys()) {
     if (key.path.find('*') != std::string_view::npos) continue;
     std::string name(kPrefix);
-    for (auto const& part : split(key.path, ".")) name += (name.size() > kPrefix.size() ? "__" : "") + as_variable(part);
+    for (auto const& part : split(key.path, "."))
+      name += (name.size() > kPrefix.size() ? "__" : "") + as_variable(part);
     names.push_back(std::move(name));
   }
   return names;
@@ -148,8 +149,9 @@ void merge_environment(Tree& root, std::vector<std::pair<std::string, std::strin
       continue;
     }
     if (!put(root, target.names, value_tree(target.key, value, name, Layer::environment, problems))) {
-      problems.push_back({name, "", name + " cannot be put into the configuration: a list is entered by the index of "
-                                           "an entry, from 0, and only lists and mappings have entries"});
+      problems.push_back({name, "",
+                          name + " cannot be put into the configuration: a list is entered by the index of "
+                                 "an entry, from 0, and only lists and mappings have entries"});
     }
   }
 }

@@ -23,7 +23,8 @@ Key const kKeys[] = {
     {"database_url", "", "postgresql://user@host:5432/database, or libpq's key=value text",
      "postgresql://app@localhost:5432/app", true, false,
      [](Config& c, string const&, string const& a, Tree const& v) { c.database.database_url = text_value(a, v); }},
-    {"session_database_url", "", "direct endpoint for LISTEN when database_url is a transaction pooler; default: the same",
+    {"session_database_url", "",
+     "direct endpoint for LISTEN when database_url is a transaction pooler; default: the same",
      "postgresql://app@localhost:5432/app", true, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.database.session_database_url = text_value(a, v);
@@ -45,8 +46,8 @@ Key const kKeys[] = {
        choice_value(a, v, {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"});
        c.parts.sslmode = v.text;
      }},
-    {"pgbouncer_transaction_mode", "false", "true behind a pooler in transaction mode: no session state is relied on", "",
-     false, false,
+    {"pgbouncer_transaction_mode", "false", "true behind a pooler in transaction mode: no session state is relied on",
+     "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.database.pgbouncer_transaction_mode = boolean_value(a, v);
      }},
@@ -72,8 +73,8 @@ Key const kKeys[] = {
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.prefetch_buffer = static_cast<int>(integer_value(a, v, 0, 10'000));
      }},
-    {"claim_lease_ms", "30000", "a worker that is silent this long is dead, 1000 to 600000 ms, at least three heartbeats",
-     "", false, false,
+    {"claim_lease_ms", "30000",
+     "a worker that is silent this long is dead, 1000 to 600000 ms, at least three heartbeats", "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.claim_lease = duration_value(a, v, 1ms, 1s, 600s);
        c.claim_lease_given = true;
@@ -100,8 +101,8 @@ Key const kKeys[] = {
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.retain_succeeded = duration_value(a, v, 24h, 0ms, 24h * 3650);
      }},
-    {"retention.dead", "30d", "how long failed, cancelled and expired jobs are kept, 0 to 3650d; a number is in days", "",
-     false, false,
+    {"retention.dead", "30d", "how long failed, cancelled and expired jobs are kept, 0 to 3650d; a number is in days",
+     "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.retain_dead = duration_value(a, v, 24h, 0ms, 24h * 3650);
      }},
@@ -113,7 +114,8 @@ Key const kKeys[] = {
                       R"(no shell is used; for one write ["/bin/sh", "-c", "…"])");
        }
        auto argv = text_list(a, v, false);
-       if (argv.empty() || argv[0].empty()) core::refuse_because(a, "names no program", "a list that begins with one", "");
+       if (argv.empty() || argv[0].empty())
+         core::refuse_because(a, "names no program", "a list that begins with one", "");
        kind(c, n).exec = std::move(argv);
      }},
     {"kinds.*.env", "", "exec: variables that the program sees, NAME (ours) or NAME=VALUE; PATH is always there",
@@ -149,19 +151,45 @@ Key const kKeys[] = {
      [](Config& c, string const& n, string const& a, Tree const& v) {
        kind(c, n).options.timeout = duration_value(a, v, 1s, 0ms, 24h * 30);
      }},
-    {"kinds.*.backoff", "", "wait between attempts: one delay, a list, or {type: exponential, first, longest, jitter} or "
+    {"kinds.*.backoff", "",
+     "wait between attempts: one delay, a list, or {type: exponential, first, longest, jitter} or "
      "{type: linear, step, longest, jitter}",
      "{type: exponential, first: 1s, longest: 1h, jitter: 0.25}", false, true,
-     [](Config& c, string const& n, string const& a, Tree const& v) { kind(c, n).options.backoff = backoff_value(a, v); }},
+     [](Config& c, string const& n, string const& a, Tree const& v) {
+       kind(c, n).options.backoff = backoff_value(a, v);
+     }},
 };
 
 constexpr std::string_view kLater[] = {
-    "databases", "queue_count", "pool_size", "max_overflow", "pool_timeout", "pool_pre_ping", "pool_recycle",
-    "pool_idle_timeout", "echo", "max_open_conns", "max_idle_conns", "conn_max_lifetime", "conn_max_idle_time",
-    "worker_pool_size", "worker_max_overflow", "worker_child_pool_max_size", "worker_child_pool_check",
-    "claimed_stale_threshold_ms", "cluster_wide_cap", "queues", "broker", "processes", "retention.results",
-    "kinds.*.http", "kinds.*.queue", "kinds.*.concurrency_limit", "kinds.*.requests_per_second",
-    "kinds.*.retry_timer", "kinds.*.serialized_dispatch",
+    "databases",
+    "queue_count",
+    "pool_size",
+    "max_overflow",
+    "pool_timeout",
+    "pool_pre_ping",
+    "pool_recycle",
+    "pool_idle_timeout",
+    "echo",
+    "max_open_conns",
+    "max_idle_conns",
+    "conn_max_lifetime",
+    "conn_max_idle_time",
+    "worker_pool_size",
+    "worker_max_overflow",
+    "worker_child_pool_max_size",
+    "worker_child_pool_check",
+    "claimed_stale_threshold_ms",
+    "cluster_wide_cap",
+    "queues",
+    "broker",
+    "processes",
+    "retention.results",
+    "kinds.*.http",
+    "kinds.*.queue",
+    "kinds.*.concurrency_limit",
+    "kinds.*.requests_per_second",
+    "kinds.*.retry_timer",
+    "kinds.*.serialized_dispatch",
 };
 
 /// Names that may stand directly under `prefix` ("", "logging.", "kinds.*.").

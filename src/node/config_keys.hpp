@@ -22,7 +22,7 @@ struct Key {
   std::string_view meaning{};   ///< unit and range included
   std::string_view sample{};    ///< for the example, as YAML; empty: the default
   bool secret = false;
-  bool structured = false;      ///< takes a list or a mapping too: its environment variable is read as YAML
+  bool structured = false;  ///< takes a list or a mapping too: its environment variable is read as YAML
   /// Throws InvalidArgument. `name` is what the `*` stands for, `argument` the whole key for messages.
   void (*apply)(Config& config, std::string const& name, std::string const& argument, Tree const& value) = nullptr;
 };

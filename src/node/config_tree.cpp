@@ -28,7 +28,8 @@ class Converter {
     tree.layer = layer_;
     if (++nodes_ > kMaxNodes) {
       if (nodes_ == kMaxNodes + 1) {
-        problems_.push_back({tree.where, path, "the configuration has more than 100,000 values; are its aliases meant?"});
+        problems_.push_back(
+            {tree.where, path, "the configuration has more than 100,000 values; are its aliases meant?"});
       }
       return tree;
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // YAML or JSON text as a plain tree in which every node knows where it came from.
 //
-// The only file that names yaml-cpp is config_tree.cpp. Duplicate keys, which yaml-cpp keeps silently, several documents,
-// and texts that would grow beyond bounds through aliases are errors here.
-// Thread safety: plain values and pure functions.
+// The only file that names yaml-cpp is config_tree.cpp. Duplicate keys, which yaml-cpp keeps silently, several
+// documents, and texts that would grow beyond bounds through aliases are errors here. Thread safety: plain values and
+// pure functions.
 #pragma once
 
 #include <cstddef>

@@ -98,9 +98,9 @@ void resolve_url(Tree const& root, Sources const& sources, Config& config, std::
     config.url_source = part->where;
     for (auto const* required : {"database", "user"}) {
       if (root.find(required) == nullptr) {
-        problems.push_back({part->where, required,
-                            fmt::format("{} is missing; without database_url both database and user are required",
-                                        required)});
+        problems.push_back(
+            {part->where, required,
+             fmt::format("{} is missing; without database_url both database and user are required", required)});
       }
     }
     database.database_url = from_parts(config.parts);
@@ -108,7 +108,8 @@ void resolve_url(Tree const& root, Sources const& sources, Config& config, std::
   }
   if (auto const* given = variable(sources, "DATABASE_URL")) {
     config.url_source = "DATABASE_URL";
-    database.database_url = with_password(checked(*given, "DATABASE_URL", "DATABASE_URL", problems), config.parts.password);
+    database.database_url =
+        with_password(checked(*given, "DATABASE_URL", "DATABASE_URL", problems), config.parts.password);
     return;
   }
   for (auto const* name : {"PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGPORT", "PGUSER"}) {
@@ -121,6 +122,7 @@ void resolve_url(Tree const& root, Sources const& sources, Config& config, std::
   if (!sources.running_dev_url) return;
   if (auto const running = sources.running_dev_url()) {
     config.url_source = "the running dev server";
+    config.url_from_dev = true;
     database.database_url = *running;
   }
 }

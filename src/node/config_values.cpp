@@ -58,9 +58,8 @@ bool boolean_value(std::string const& argument, Tree const& value) {
   refuse_node(argument, value, "true or false");
 }
 
-std::chrono::milliseconds duration_value(std::string const& argument, Tree const& value,
-                                         std::chrono::milliseconds unit, std::chrono::milliseconds least,
-                                         std::chrono::milliseconds most) {
+std::chrono::milliseconds duration_value(std::string const& argument, Tree const& value, std::chrono::milliseconds unit,
+                                         std::chrono::milliseconds least, std::chrono::milliseconds most) {
   auto const duration = core::parse_duration(argument, text_value(argument, value), unit);
   if (duration < least || duration > most) {
     refuse_node(argument, value, core::format_duration(least) + " to " + core::format_duration(most));
@@ -80,7 +79,8 @@ std::size_t choice_value(std::string const& argument, Tree const& value, std::ve
 
 std::vector<std::string> text_list(std::string const& argument, Tree const& value, bool single) {
   if (single && value.kind == Tree::Kind::scalar) return {text_value(argument, value)};
-  if (value.kind != Tree::Kind::list) refuse_node(argument, value, single ? "a text or a list of texts" : "a list of texts");
+  if (value.kind != Tree::Kind::list)
+    refuse_node(argument, value, single ? "a text or a list of texts" : "a list of texts");
   std::vector<std::string> texts;
   for (auto const& item : value.items) {
     texts.push_back(text_value(argument + "[" + std::to_string(texts.size()) + "]", item));

@@ -20,9 +20,8 @@ std::string const& text_value(std::string const& argument, Tree const& value);
 std::int64_t integer_value(std::string const& argument, Tree const& value, std::int64_t least, std::int64_t most);
 bool boolean_value(std::string const& argument, Tree const& value);
 /// A number is in `unit`; the range is checked.
-std::chrono::milliseconds duration_value(std::string const& argument, Tree const& value,
-                                         std::chrono::milliseconds unit, std::chrono::milliseconds least,
-                                         std::chrono::milliseconds most);
+std::chrono::milliseconds duration_value(std::string const& argument, Tree const& value, std::chrono::milliseconds unit,
+                                         std::chrono::milliseconds least, std::chrono::milliseconds most);
 /// Index of the choice.
 std::size_t choice_value(std::string const& argument, Tree const& value, std::vector<std::string_view> const& choices);
 /// A list of scalars, or one scalar alone when `single` says so.

@@ -59,8 +59,8 @@ class Session {
 
 }  // namespace
 
-/// While it lives, a stop of the job cancels the backend's statement; afterwards no cancel is on its way any more, which
-/// would hit the next job's statement.
+/// While it lives, a stop of the job cancels the backend's statement; afterwards no cancel is on its way any more,
+/// which would hit the next job's statement.
 class PooledSqlRunner::Cancellation {
  public:
   Cancellation(PooledSqlRunner& runner, std::stop_token const& stop, int backend_pid)

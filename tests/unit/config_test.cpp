@@ -115,8 +115,9 @@ kinds:
 }
 
 TEST_F(ConfigTest, ReadsJson) {
-  auto const config = load("{\n\t\"schema\": \"jobs\",\n\t\"logging\": {\"level\": \"warning\"},\n"
-                           "\t\"kinds\": {\"a/b\": {\"exec\": [\"\\/bin\\/true\", \"\\u00e9\"]}}\n}\n");
+  auto const config = load(
+      "{\n\t\"schema\": \"jobs\",\n\t\"logging\": {\"level\": \"warning\"},\n"
+      "\t\"kinds\": {\"a/b\": {\"exec\": [\"\\/bin\\/true\", \"\\u00e9\"]}}\n}\n");
   EXPECT_EQ(config.database.schema, "jobs");
   EXPECT_EQ(config.log_level, LogLevel::warning);
   EXPECT_THAT(config.kinds.at("a/b").exec, ElementsAre("/bin/true", "é"));
@@ -204,8 +205,8 @@ TEST_F(ConfigTest, MissingFileIsNamed) {
 }
 
 TEST_F(ConfigTest, FlagThenEnvironmentThenFile) {
-  sources_.environment = {{"POSTHOUSE_LOGGING__LEVEL", "error"}, {"POSTHOUSE_CONCURRENCY", "7"},
-                          {"POSTHOUSE_SCHEMA", ""}};
+  sources_.environment = {
+      {"POSTHOUSE_LOGGING__LEVEL", "error"}, {"POSTHOUSE_CONCURRENCY", "7"}, {"POSTHOUSE_SCHEMA", ""}};
   sources_.flags = {{"logging.level", "debug", "--log-level"}};
   auto const config = load("schema: from_file\nconcurrency: 3\nlogging: {level: info}\n");
   EXPECT_EQ(config.log_level, LogLevel::debug);
@@ -229,16 +230,19 @@ TEST_F(ConfigTest, EnvironmentReachesListsAndKinds) {
 }
 
 TEST_F(ConfigTest, UnknownVariablesAreWarnings) {
-  sources_.environment = {{"POSTHOUSE_SHEMA", "x"}, {"POSTHOUSE_JOB_ID", "1"}, {"POSTHOUSE_TEST_X", "1"},
-                          {"POSTHOUSE_LOGGING__LEVEL__DEEP", "x"}, {"PATH", "/bin"}};
+  sources_.environment = {{"POSTHOUSE_SHEMA", "x"},
+                          {"POSTHOUSE_JOB_ID", "1"},
+                          {"POSTHOUSE_TEST_X", "1"},
+                          {"POSTHOUSE_LOGGING__LEVEL__DEEP", "x"},
+                          {"PATH", "/bin"}};
   auto const config = load("{}");
   EXPECT_THAT(config.warnings, SizeIs(2));
   EXPECT_THAT(config.warnings[0], HasSubstr("POSTHOUSE_SHEMA is not one of posthouse; did you mean POSTHOUSE_SCHEMA?"));
 }
 
 TEST_F(ConfigTest, VariableProblemsNameTheVariable) {
-  sources_.environment = {{"POSTHOUSE_CONCURRENCY", "lots"}, {"POSTHOUSE_POOL_SIZE", "3"},
-                          {"POSTHOUSE_DATABASES__DB1__PASSWORD", "x"}};
+  sources_.environment = {
+      {"POSTHOUSE_CONCURRENCY", "lots"}, {"POSTHOUSE_POOL_SIZE", "3"}, {"POSTHOUSE_DATABASES__DB1__PASSWORD", "x"}};
   auto const text = problems("{}");
   EXPECT_THAT(text, HasSubstr("POSTHOUSE_CONCURRENCY: concurrency is \"lots\""));
   EXPECT_THAT(text, HasSubstr("POSTHOUSE_POOL_SIZE: pool_size is not supported"));
@@ -269,7 +273,8 @@ TEST_F(ConfigTest, NoUrlIsNoError) {
 }
 
 TEST_F(ConfigTest, UrlFromParts) {
-  auto const config = load("host: /run/pg\nport: 5433\ndatabase: my app\nuser: o'neil\npassword: 'a\\b'\nsslmode: require\n");
+  auto const config =
+      load("host: /run/pg\nport: 5433\ndatabase: my app\nuser: o'neil\npassword: 'a\\b'\nsslmode: require\n");
   EXPECT_EQ(config.database.database_url,
             R"(host='/run/pg' port=5433 dbname='my app' user='o\'neil' sslmode=require password='a\\b')");
   EXPECT_THAT(problems("host: h\n"), HasSubstr("database is missing"));
@@ -287,7 +292,9 @@ TEST_F(ConfigTest, PasswordFromTheEnvironmentJoinsTheUrlOfTheFile) {
 }
 
 TEST_F(ConfigTest, ShowHidesSecretsAndNamesSources) {
-  write("database_url: postgres://u:s3cret@h/d\npassword: hidden1\nkinds: {a: {exec: [/bin/true], env: [TOKEN=hidden2, HOME]}}\n");
+  write(
+      "database_url: postgres://u:s3cret@h/d\npassword: hidden1\nkinds: {a: {exec: [/bin/true], env: [TOKEN=hidden2, "
+      "HOME]}}\n");
   sources_.environment = {{"POSTHOUSE_LOGGING__LEVEL", "debug"}};
   auto const text = show(sources_);
   EXPECT_THAT(text, Not(HasSubstr("s3cret")));

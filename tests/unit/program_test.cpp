@@ -31,8 +31,8 @@ Program shell(std::string script) {
   return program;
 }
 
-ProgramEnd go(Program const& program, std::string_view input = {},
-              std::optional<Clock::time_point> deadline = {}, std::stop_token const& stop = {}) {
+ProgramEnd go(Program const& program, std::string_view input = {}, std::optional<Clock::time_point> deadline = {},
+              std::stop_token const& stop = {}) {
   return run_program(program, input, deadline, stop);
 }
 

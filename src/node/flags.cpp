@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "node/flags.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <iostream>
+#include <sstream>
+
+#include "base/terminal.hpp"
+#include "core/database_url.hpp"
+#include "dev/dev.hpp"
+
+namespace posthouse::node {
+namespace {
+
+void print_error(std::string_view program, std::string_view message, std::string_view hint) {
+  bool const colour = base::wants_colour(STDERR_FILENO);
+  auto text = fmt::format("{}: {}\n", base::paint(colour, base::Style::red, program),
+                          base::printable(message, base::Lines::many));
+  if (!hint.empty()) text += fmt::format("  {}\n", base::printable(hint, base::Lines::many));
+  std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
+void print_warning(std::string_view text) {
+  bool const colour = base::wants_colour(STDERR_FILENO);
+  fmt::print(stderr, "{}: {}\n", base::paint(colour, base::Style::yellow, "posthouse"), base::printable(text));
+}
+
+/// The subcommand that was being read, for the advice to ask it for help.
+std::string command_path(CLI::App const& app, std::string_view program) {
+  std::string path(program);
+  CLI::App const* at = &app;
+  for (;;) {
+    auto const chosen = at->get_subcommands();
+    if (chosen.empty()) return path;
+    at = chosen.front();
+    path += " " + at->get_name();
+  }
+}
+
+int parse_error(CLI::App const& app, std::string_view program, CLI::ParseError const& error) {
+  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+    std::ostringstream out;
+    app.exit(error, out, out);
+    std::fwrite(out.str().data(), 1, out.str().size(), stdout);
+    return ExitStatus::done;
+  }
+  print_error(program, error.what(), fmt::format("See `{} --help`.", command_path(app, program)));
+  return ExitStatus::usage;
+}
+
+}  // namespace
+
+void add_global_flags(CLI::App& app, GlobalFlags& flags) {
+  app.add_option("--database-url", flags.database_url, "postgresql://user@host:5432/database")
+      ->type_name("URL")
+      ->group("Global options");
+  app.add_option("--schema", flags.schema, "schema of posthouse's tables (default: posthouse)")
+      ->type_name("NAME")
+      ->group("Global options");
+  app.add_option("--config", flags.config, "configuration file, YAML or JSON")
+      ->type_name("FILE")
+      ->group("Global options");
+  app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
+      ->type_name("LEVEL")
+      ->group("Global options");
+  app.add_option("--log-format", flags.log_format, "text or json")->type_name("FORMAT")->group("Global options");
+}
+
+Sources sources_of(GlobalFlags const& flags) {
+  Sources sources;
+  sources.file = flags.config;
+  sources.environment = process_environment();
+  sources.running_dev_url = [] { return dev::running_dev_url(); };
+  auto const add = [&](std::optional<std::string> const& value, char const* key, char const* flag) {
+    if (value) sources.flags.push_back({key, *value, flag});
+  };
+  add(flags.database_url, "database_url", "--database-url");
+  add(flags.schema, "schema", "--schema");
+  add(flags.log_level, "logging.level", "--log-level");
+  add(flags.log_format, "logging.format", "--log-format");
+  return sources;
+}
+
+Config load_and_tell(Sources const& sources) {
+  auto config = load(sources);
+  for (auto const& warning : config.warnings) print_warning(warning);
+  if (config.url_from_dev) {
+    print_warning("no database URL is given; using the dev server at " +
+                  core::redact_database_url(config.database.database_url));
+  }
+  return config;
+}
+
+void require_url(Config const& config) {
+  if (!config.url_source.empty()) return;
+  throw InvalidArgument(
+      "there is no database URL",
+      {.hint = "Give --database-url, set POSTHOUSE_DATABASE_URL or DATABASE_URL, or write database_url "
+               "into the configuration file.\n  To try things out, `posthouse dev start` starts a "
+               "private PostgreSQL that every command finds."});
+}
+
+int guarded(CLI::App const& app, std::string_view program, std::function<int()> const& body) {
+  try {
+    return body();
+  } catch (CLI::ParseError const& error) {
+    return parse_error(app, program, error);
+  } catch (InvalidArgument const& error) {
+    print_error(program, error.what(), error.hint());
+    return ExitStatus::usage;
+  } catch (Error const& error) {
+    auto hint = error.hint();
+    if (error.in_doubt()) hint += std::string(hint.empty() ? "" : "\n  ") + "It may or may not have taken effect.";
+    print_error(program, error.what(), hint);
+    bool const away = error.error_class() == ErrorClass::unavailable;
+    return away ? ExitStatus::unreachable : ExitStatus::failed;
+  } catch (std::exception const& error) {
+    print_error(program, error.what(), "");
+    return ExitStatus::failed;
+  }
+}
+
+}  // namespace posthouse::node

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "node/run_worker.hpp"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <utility>
+
+#include "base/log.hpp"
+#include "core/names.hpp"
+#include "core/refuse.hpp"
+#include "execute/exec_handler.hpp"
+#include "execute/sql_handler.hpp"
+#include "node/sql_runner.hpp"
+#include "store/upkeep.hpp"
+
+namespace posthouse::node {
+namespace {
+
+/// Two connections and one for LISTEN are the worker's own; with these it stays within eight.
+constexpr int kSqlConnections = 5;
+
+Sources sources_of(GlobalFlags const& global, WorkFlags const& flags) {
+  auto sources = sources_of(global);
+  auto const add = [&](std::optional<std::string> const& value, char const* key, char const* flag) {
+    if (value) sources.flags.push_back({key, *value, flag});
+  };
+  add(flags.concurrency, "concurrency", "--concurrency");
+  add(flags.prefetch, "prefetch_buffer", "--prefetch");
+  add(flags.claim_lease, "claim_lease_ms", "--claim-lease");
+  return sources;
+}
+
+WorkerOptions worker_options(Config const& config, WorkFlags const& flags, Logger logger) {
+  WorkerOptions options;
+  options.database = config.database;
+  options.queues = flags.queues;
+  options.kinds = flags.kinds;
+  options.concurrency = config.concurrency;
+  options.prefetch_buffer = config.prefetch_buffer;
+  options.claim_lease = config.claim_lease;
+  options.claim_lease_given = config.claim_lease_given;
+  options.heartbeat_interval = config.heartbeat_interval;
+  options.once = flags.once;
+  options.logger = std::move(logger);
+  return options;
+}
+
+execute::ExecOptions exec_options(KindConfig const& kind) {
+  execute::ExecOptions options;
+  options.argv = kind.exec;
+  options.backoff = kind.options.backoff;
+  for (auto const& entry : kind.env) {
+    if (entry.find('=') != std::string::npos) {
+      options.environment.push_back(entry);
+    } else if (char const* const value = std::getenv(entry.c_str())) {
+      options.environment.push_back(entry + "=" + value);
+    }
+  }
+  return options;
+}
+
+bool wanted(WorkFlags const& flags, std::string const& kind) {
+  return flags.kinds.empty() || std::find(flags.kinds.begin(), flags.kinds.end(), kind) != flags.kinds.end();
+}
+
+void register_configured(Worker& worker, Config const& config, WorkFlags const& flags, base::Log const& log) {
+  std::shared_ptr<execute::SqlRunner> sql;
+  for (auto const& [name, kind] : config.kinds) {
+    if (!wanted(flags, name)) continue;
+    if (!kind.exec.empty()) {
+      worker.on(name, kind.options, execute::exec_handler(exec_options(kind)));
+      continue;
+    }
+    if (!sql) {
+      sql = std::make_shared<PooledSqlRunner>(config.database, std::min(kSqlConnections, config.concurrency), log);
+    }
+    worker.on(name, kind.options, execute::sql_handler(kind.sql, sql));
+  }
+}
+
+void keep_retention(Config const& config) {
+  if (!config.retain_succeeded && !config.retain_dead) return;
+  auto const connection = pg::Connection::open(config.database);
+  store::Upkeep(*connection).keep({.succeeded = config.retain_succeeded, .dead = config.retain_dead});
+}
+
+void check(WorkFlags const& flags) {
+  for (auto const& queue : flags.queues) core::check_queue(queue);
+  for (auto const& kind : flags.kinds) core::check_kind(kind);
+  if (flags.processes && *flags.processes != 1) {
+    core::refuse("--processes", std::to_string(*flags.processes), "1",
+                 "This version runs one process; start `posthouse work` several times for more.");
+  }
+}
+
+}  // namespace
+
+void add_work_flags(CLI::App& app, WorkFlags& flags) {
+  app.add_option("--queue", flags.queues, "work this queue alone; may be repeated (default: every queue)")
+      ->type_name("NAME")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_option("--kind", flags.kinds, "work this kind alone; may be repeated (default: every kind with a handler)")
+      ->type_name("NAME")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_option("--concurrency", flags.concurrency, "jobs that run at once, 1 to 1000 (default: 4)")->type_name("N");
+  app.add_option("--prefetch", flags.prefetch, "jobs claimed ahead of a free slot, 0 to 10000 (default: 0)")
+      ->type_name("N");
+  app.add_option("--claim-lease", flags.claim_lease,
+                 "silence after which a worker counts as dead, 1s to 10m; a number is in ms (default: 30s)")
+      ->type_name("TIME");
+  app.add_option("--processes", flags.processes, "worker processes; this version takes 1 alone")->type_name("N");
+  app.add_flag("--once", flags.once, "work what is available, then leave");
+}
+
+int work(GlobalFlags const& global, WorkFlags const& flags, std::function<void(Worker&)> const& register_handlers) {
+  check(flags);
+  auto const config = load_and_tell(sources_of(global, flags));
+  require_url(config);
+  auto const logger = base::fd_logger(STDERR_FILENO, config.log_format, config.log_level);
+  base::Log const log(logger);
+  if (!config.file.empty()) log.info("configuration read", {{"file", config.file}});
+
+  Worker worker(worker_options(config, flags, logger));
+  register_configured(worker, config, flags, log);
+  if (register_handlers) register_handlers(worker);
+  keep_retention(config);
+  worker.run();
+
+  auto const stats = worker.stats();
+  log.info("worker ended", {{"succeeded", std::to_string(stats.succeeded)},
+                            {"failed", std::to_string(stats.failed)},
+                            {"snoozed", std::to_string(stats.snoozed)},
+                            {"given_back", std::to_string(stats.released)}});
+  return ExitStatus::done;
+}
+
+}  // namespace posthouse::node
+
+namespace posthouse {
+
+int run_worker(int argc, char** argv, std::function<void(Worker&)> const& register_handlers) {
+  CLI::App app{"A worker of posthouse: runs background jobs from PostgreSQL until SIGTERM or SIGINT."};
+  node::GlobalFlags global;
+  node::WorkFlags flags;
+  node::add_global_flags(app, global);
+  node::add_work_flags(app, flags);
+  std::string const path = argc > 0 && argv[0] != nullptr ? argv[0] : "worker";
+  auto const program = path.substr(path.rfind('/') + 1);
+  return node::guarded(app, program, [&] {
+    app.parse(argc, argv);
+    return node::work(global, flags, register_handlers);
+  });
+}
+
+}  // namespace posthouse

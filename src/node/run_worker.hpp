@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `posthouse work` and run_worker() share: the flags of a worker, and a worker from flags and configuration.
+//
+// Thread safety: one thread at a time; signals are handled while work() runs.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <posthouse/worker.hpp>
+
+#include "node/flags.hpp"
+
+namespace posthouse::node {
+
+struct WorkFlags {
+  std::vector<std::string> queues{};
+  std::vector<std::string> kinds{};
+  std::optional<std::string> concurrency{};
+  std::optional<std::string> prefetch{};
+  std::optional<std::string> claim_lease{};
+  std::optional<int> processes{};
+  bool once = false;
+};
+
+void add_work_flags(CLI::App& app, WorkFlags& flags);
+
+/// Runs a worker until a signal, or with --once until nothing is left. `register_handlers` may be empty.
+int work(GlobalFlags const& global, WorkFlags const& flags, std::function<void(Worker&)> const& register_handlers);
+
+}  // namespace posthouse::node
