@@ -127,6 +127,7 @@ class Handler {
 
 std::string headers_to_json(std::map<std::string, std::string> const& headers) {
   std::string out = "{";
+  std::size_t stored = 8;
   for (auto const& [name, value] : headers) {
     if (name.empty()) refuse("header name", name, "1 byte or more", "Give the header a name.");
     check_text("header name", name);
@@ -135,10 +136,11 @@ std::string headers_to_json(std::map<std::string, std::string> const& headers) {
     out += boost::json::serialize(View(name));
     out += ':';
     out += boost::json::serialize(View(value));
+    stored += 8 + name.size() + value.size();
   }
   out += '}';
-  if (out.size() > max_headers_bytes) {
-    refuse_because("headers", fmt::format("have {} bytes as JSON", out.size()),
+  if (stored > max_headers_bytes) {
+    refuse_because("headers", fmt::format("have {} bytes, 8 for each header included", stored),
                    fmt::format("at most {}", max_headers_bytes), "Move the larger values to the payload.");
   }
   return out;

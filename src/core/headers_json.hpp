@@ -11,7 +11,8 @@
 
 namespace posthouse::core {
 
-/// As JSON text, names and punctuation included.
+/// As jsonb stores them: eight bytes, and for each header its name, its value and eight more. The server counts so too,
+/// and what it refuses would abort the caller's transaction.
 inline constexpr std::size_t max_headers_bytes = 16 * 1024;
 
 /// Throws InvalidArgument: an empty name, NUL or invalid UTF-8, more than max_headers_bytes.
