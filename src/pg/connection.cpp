@@ -156,7 +156,9 @@ ResultPtr Connection::Impl::collect(Clock::time_point until, bool in_doubt) {
 Clock::time_point Connection::Impl::start_statement() {
   if (server_deadline.count() > 0 && deadline > server_deadline && !in_block()) {
     server_deadline = deadline;
-    simple("set statement_timeout = " + std::to_string(server_deadline.count()));
+    constexpr milliseconds most{2'147'483'647};
+    // 0 is the server's "no limit"; what is longer than it can count is as good as none.
+    simple("set statement_timeout = " + std::to_string(deadline > most ? 0 : deadline.count()));
   }
   return Clock::now() + deadline;
 }
@@ -285,7 +287,7 @@ std::vector<Notification> Connection::wait(int wake_fd, Clock::time_point deadli
 }
 
 void Connection::set_deadline(milliseconds per_statement) noexcept {
-  impl_->deadline = std::max<milliseconds>(per_statement, milliseconds(1));
+  impl_->deadline = std::clamp<milliseconds>(per_statement, milliseconds(1), std::chrono::hours(24 * 365));
 }
 
 bool Connection::ok() const noexcept {

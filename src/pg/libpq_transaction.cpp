@@ -80,7 +80,14 @@ class LibpqExecutor final : public Executor {
 }  // namespace
 
 void throw_server_error(std::string const& sqlstate, std::string const& message, bool connection_lost, bool in_doubt) {
-  pg::throw_error({.sqlstate = sqlstate, .text = message, .detail = {}}, connection_lost, in_doubt, {});
+  // Other libraries hand the server's report over as one text: "ERROR:  message\nDETAIL:  …\n".
+  std::string text = message;
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  if (text.rfind("ERROR:  ", 0) == 0) text.erase(0, 8);
+  std::size_t const line = text.find('\n');
+  std::string const detail = line == std::string::npos ? std::string() : text.substr(line + 1);
+  pg::throw_error({.sqlstate = sqlstate, .text = text.substr(0, line), .detail = detail}, connection_lost, in_doubt,
+                  {});
 }
 
 Transaction::Transaction(pg_conn* connection) : executor_(std::make_shared<LibpqExecutor>(connection)) {}

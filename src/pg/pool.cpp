@@ -2,12 +2,10 @@
 // A few connections that many threads share.
 #include "pg/pool.hpp"
 
-#include <unistd.h>
-
 namespace posthouse::pg {
 
 Pool::Pool(DatabaseOptions options, int size, std::chrono::milliseconds wait)
-    : options_(std::move(options)), size_(static_cast<std::size_t>(size)), wait_(wait), owner_(::getpid()) {
+    : options_(std::move(options)), size_(static_cast<std::size_t>(size)), wait_(wait) {
   idle_.reserve(size_);  // so that giving back never allocates
 }
 
@@ -16,10 +14,7 @@ Pool::Lease::~Lease() {
 }
 
 Pool::Lease Pool::acquire() {
-  // Before the mutex, which a thread of the parent may have held at the moment of the fork.
-  if (owner_ != ::getpid()) {
-    throw InvalidArgument("this client was made before fork(): make clients and workers in the child");
-  }
+  guard_.check();  // before the mutex, which a thread of the parent may have held at the moment of the fork
   auto const until = Clock::now() + wait_;
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -49,6 +44,7 @@ Pool::Lease Pool::acquire() {
 void Pool::give_back(std::unique_ptr<Connection> connection) noexcept {
   if (connection && connection->ok() && connection->in_transaction()) connection->rollback();
   if (connection && !connection->ok()) connection.reset();
+  if (connection) connection->set_deadline(options_.statement_timeout);
   {
     std::scoped_lock const lock(mutex_);
     if (connection) {

@@ -5,8 +5,6 @@
 // fork() acquire() throws, since the connections are the parent's.
 #pragma once
 
-#include <sys/types.h>
-
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -16,6 +14,7 @@
 
 #include <posthouse/options.hpp>
 
+#include "base/fork_guard.hpp"
 #include "pg/connection.hpp"
 
 namespace posthouse::pg {
@@ -55,7 +54,7 @@ class Pool {
   DatabaseOptions options_;
   std::size_t size_;
   std::chrono::milliseconds wait_;
-  pid_t owner_;
+  base::ForkGuard guard_{"connection pool"};
   std::mutex mutex_;
   std::condition_variable free_;
   std::vector<std::unique_ptr<Connection>> idle_;  ///< the newest at the back, so that few stay warm

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything that can be wrong with an enqueue, found before anything is sent.
+#include "produce/check.hpp"
+
+#include <chrono>
+
+#include "core/backoff.hpp"
+#include "core/headers_json.hpp"
+#include "core/names.hpp"
+#include "core/refuse.hpp"
+
+namespace posthouse::produce {
+
+store::NewJob checked(std::string_view kind, EnqueueOptions const& options, std::string& headers_json) {
+  using std::chrono::system_clock;
+  core::check_kind(kind);
+  core::check_queue(options.queue);
+  store::NewJob job;
+  job.kind = kind;
+  job.queue = options.queue;
+  job.priority = options.priority;
+  if (options.max_attempts) {
+    core::check_range("max_attempts", *options.max_attempts, 1, 32767);
+    job.max_attempts = options.max_attempts;
+  }
+  if (options.delay) {
+    if (options.run_at) {
+      core::refuse_because("delay", "given together with run_at", "one of the two", "leave one of them out");
+    }
+    core::check_range("delay", options.delay->count(), 0, core::max_delay_ms, "ms");
+    job.delay = options.delay;
+  }
+  if (options.run_at) {
+    // What a program computed from an empty or overflowed time shows itself here and not as a job that never runs.
+    if (*options.run_at > system_clock::now() + std::chrono::hours(24 * 36'500)) {
+      core::refuse_because("run_at", "more than 100 years ahead", "any time within 100 years", "check its unit");
+    }
+    job.run_at = options.run_at;
+  }
+  if (!options.headers.empty()) {
+    headers_json = core::headers_to_json(options.headers);
+    job.headers = headers_json;
+  }
+  return job;
+}
+
+void check(ClientOptions const& options) {
+  core::check_range("pool_size", options.pool_size, 1, 1000);
+  core::check_range("pool_timeout", options.pool_timeout.count(), 1, std::int64_t{24} * 3600 * 1000, "ms");
+  core::check_range("max_payload_bytes", static_cast<std::int64_t>(options.max_payload_bytes), 1, 64 * 1024 * 1024,
+                    "bytes");
+  core::check_schema(options.database.schema);
+}
+
+}  // namespace posthouse::produce

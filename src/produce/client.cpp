@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// The producer: checks, then one call into the store.
+#include <posthouse/client.hpp>
+
+#include <chrono>
+#include <thread>
+
+#include "base/random.hpp"
+#include "core/payload_check.hpp"
+#include "core/sqlstate.hpp"
+#include "pg/error.hpp"
+#include "pg/pool.hpp"
+#include "produce/check.hpp"
+#include "store/admin.hpp"
+#include "store/produce.hpp"
+
+namespace posthouse {
+namespace {
+
+/// From here on COPY is faster than arrays, although it takes three round trips more.
+constexpr std::size_t copy_from = 5001;
+
+std::vector<EnqueueOutcome> outcomes(std::vector<std::int64_t> const& ids) {
+  std::vector<EnqueueOutcome> list;
+  list.reserve(ids.size());
+  for (std::int64_t const id : ids) list.push_back({id, EnqueueStatus::created});
+  return list;
+}
+
+/// A mixed batch, checked. Its jobs point into the requests.
+struct Batch {
+  Batch(std::span<Request const> requests, std::size_t max_payload_bytes) : headers(requests.size()) {
+    jobs.reserve(requests.size());
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      produce::for_element(i, [&] {
+        core::check_payload(requests[i].payload, max_payload_bytes);
+        jobs.push_back(produce::checked(requests[i].kind, requests[i].options, headers[i]));
+        jobs.back().payload = &requests[i].payload;
+      });
+    }
+  }
+  [[nodiscard]] store::JobList list() const {
+    return {jobs.size(), [this](std::size_t i) { return jobs[i]; }};
+  }
+
+  std::vector<std::string> headers;
+  std::vector<store::NewJob> jobs{};
+};
+
+}  // namespace
+
+struct Client::Impl {
+  explicit Impl(ClientOptions given)
+      : options(std::move(given)), pool(options.database, options.pool_size, options.pool_timeout) {}
+
+  /// One whole transaction on a connection of the pool; once more when the server asks for that.
+  template <class Call>
+  auto run(Call call) {
+    constexpr int most = 5;
+    for (int attempt = 1;; ++attempt) {
+      try {
+        auto connection = pool.acquire();
+        return call(*connection);
+      } catch (ServerError const& error) {
+        bool const again = core::classify(error.sqlstate(), false) == core::Action::retry && !error.in_doubt();
+        if (!again || attempt == most) throw;
+      }
+      std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int>(base::random_unit() * 10'000 * attempt)));
+    }
+  }
+
+  /// In the caller's transaction, where errors do not know our schema.
+  template <class Call>
+  auto run(Transaction const& transaction, Call call) {
+    try {
+      return call(transaction, options.database.schema);
+    } catch (ServerError const& error) {
+      pg::throw_error({.sqlstate = error.sqlstate(), .text = error.what(), .detail = error.hint()}, false,
+                      error.in_doubt(), options.database.schema);
+    }
+  }
+
+  ClientOptions options;
+  pg::Pool pool;
+};
+
+Client::Client(ClientOptions options) {
+  if (!options.database_url.empty()) options.database.database_url = options.database_url;
+  produce::check(options);
+  impl_ = std::make_unique<Impl>(std::move(options));
+}
+Client::~Client() = default;
+Client::Client(Client&&) noexcept = default;
+Client& Client::operator=(Client&&) noexcept = default;
+
+EnqueueOutcome Client::enqueue(std::string_view kind, Payload const& payload, EnqueueOptions const& options) {
+  std::string headers;
+  store::NewJob job = produce::checked(kind, options, headers);
+  core::check_payload(payload, impl_->options.max_payload_bytes);
+  job.payload = &payload;
+  return {impl_->run([&](pg::Connection& connection) { return store::enqueue(connection, job); }),
+          EnqueueStatus::created};
+}
+
+EnqueueOutcome Client::enqueue(Transaction const& transaction, std::string_view kind, Payload const& payload,
+                               EnqueueOptions const& options) {
+  std::string headers;
+  store::NewJob job = produce::checked(kind, options, headers);
+  core::check_payload(payload, impl_->options.max_payload_bytes);
+  job.payload = &payload;
+  return {impl_->run(transaction,
+                     [&](Transaction const& t, std::string const& schema) { return store::enqueue(t, schema, job); }),
+          EnqueueStatus::created};
+}
+
+std::vector<EnqueueOutcome> Client::enqueue_many(std::span<Request const> requests) {
+  Batch const batch(requests, impl_->options.max_payload_bytes);
+  if (requests.empty()) return {};
+  return outcomes(impl_->run([&](pg::Connection& connection) {
+    return requests.size() < copy_from ? store::enqueue_many(connection, batch.list())
+                                       : store::copy_many(connection, batch.list());
+  }));
+}
+
+std::vector<EnqueueOutcome> Client::enqueue_many(Transaction const& transaction, std::span<Request const> requests) {
+  Batch const batch(requests, impl_->options.max_payload_bytes);
+  if (requests.empty()) return {};
+  return outcomes(impl_->run(transaction, [&](Transaction const& t, std::string const& schema) {
+    return store::enqueue_many(t, schema, batch.list());
+  }));
+}
+
+std::vector<std::int64_t> Client::enqueue_many(std::string_view kind, std::span<Payload const> payloads,
+                                               EnqueueOptions const& options) {
+  std::string headers;
+  store::NewJob const common = produce::checked(kind, options, headers);
+  for (std::size_t i = 0; i < payloads.size(); ++i) {
+    produce::for_element(i, [&] { core::check_payload(payloads[i], impl_->options.max_payload_bytes); });
+  }
+  if (payloads.empty()) return {};
+  store::JobList const jobs{payloads.size(), [&](std::size_t i) {
+                              store::NewJob job = common;
+                              job.payload = &payloads[i];
+                              return job;
+                            }};
+  return impl_->run([&](pg::Connection& connection) {
+    bool const copy = payloads.size() >= copy_from && !common.deferred();
+    return copy ? store::copy_many(connection, jobs) : store::enqueue_many(connection, jobs);
+  });
+}
+
+std::optional<JobInfo> Client::find(std::int64_t id) {
+  return impl_->run([&](pg::Connection& connection) { return store::Admin(connection).find(id); });
+}
+
+std::vector<AttemptError> Client::errors(std::int64_t id) {
+  return impl_->run([&](pg::Connection& connection) { return store::Admin(connection).errors(id); });
+}
+
+CancelOutcome Client::cancel(std::int64_t id) {
+  std::string const outcome =
+      impl_->run([&](pg::Connection& connection) { return store::Admin(connection).cancel(id); });
+  if (outcome == "cancelled") return CancelOutcome::cancelled;
+  if (outcome == "running") return CancelOutcome::running;
+  if (outcome == "finished") return CancelOutcome::finished;
+  return CancelOutcome::not_found;
+}
+
+bool Client::retry(std::int64_t id) {
+  return impl_->run([&](pg::Connection& connection) { return store::Admin(connection).retry(id); });
+}
+
+}  // namespace posthouse
