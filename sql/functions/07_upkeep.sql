@@ -68,7 +68,7 @@ begin
     select b.lo, b.hi, b.pos_txid, b.pos_id into c from batch b where b.lane = v_lane order by b.seq desc limit 1;
     if not found then return true; end if;
     execute format('select exists (select from %I j where j.lane = $1 and j.txid >= pg_snapshot_xmin($2) and not is_claimed(j.txid, j.id, $2, $3, $4, $5))
-      or exists (select from open_member o join %I j on j.id = o.id and j.lane = o.lane where o.lane = $1)', p_relname, p_relname)
+      or exists (select from held() o join %I j on j.id = o.id and j.lane = o.lane where o.lane = $1)', p_relname, p_relname)
       into v_found using v_lane, c.lo, c.hi, c.pos_txid, c.pos_id;
     if v_found then return true; end if;
     execute format('select lane from %I where lane > $1 order by lane limit 1', p_relname) into v_lane using v_lane;
@@ -102,11 +102,11 @@ begin
   if not exists (select from detached() d where d = p_relname) then return false; end if;
   if has_unfinished(p_relname) then
     execute format('with gone as (
-        delete from %I j where exists (select from open_member o where o.id = j.id and o.lane = j.lane) or not exists (
+        delete from %I j where exists (select from held() o where o.id = j.id and o.lane = j.lane) or not exists (
           select from (select b.* from batch b where b.lane = j.lane order by b.seq desc limit 1) c
           where is_claimed(j.txid, j.id, c.lo, c.hi, c.pos_txid, c.pos_id)) returning j.*)
       insert into job (id, lane, txid, attempt, payload, payload_bytes, headers, options)
-      select id, lane, case when exists (select from open_member o where o.id = gone.id) then txid else pg_current_xact_id() end,
+      select id, lane, case when exists (select from held() o where o.id = gone.id) then txid else pg_current_xact_id() end,
         attempt, payload, payload_bytes, headers, options from gone', p_relname);
   end if;
   execute format('drop table %I', p_relname);
