@@ -42,7 +42,7 @@ std::string candidates_sql(std::string const& schema, std::string_view state) {
   if (state == "failed" || state == "cancelled" || state == "expired") {
     return with_lanes(schema, from_table(schema + "dead t", "t.state = '" + std::string(state) + "'"));
   }
-  if (state == "running") return with_lanes(schema, from_table(schema + "open_member t", {}));
+  if (state == "running") return with_lanes(schema, from_table(schema + "held() t", {}));
   if (state == "succeeded") return with_lanes(schema, from_table(schema + "job t", {}));
   if (state == "available") {
     // Above each lane's cursor, on the index of lanes.
