@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The smallest whole: installs the schema, enqueues one job, runs it.
 //
-//   build/release/examples/example_01_hello postgresql://user@host/database
+//   build/release/bin/example_01_hello postgresql://user@host/database
 //
 // The URL is the first argument, else DATABASE_URL, else libpq's PG* variables; so it is in every example.
 // Ends with status 0 when the job has run.

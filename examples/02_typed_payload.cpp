@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Structs as payloads: described once with Boost.Describe, JSON in the database, checked when they are read.
 //
-//   build/release/examples/example_02_typed_payload postgresql://user@host/database
+//   build/release/bin/example_02_typed_payload postgresql://user@host/database
 //
 // Needs the schema (`posthouse install`). Ends with status 0 when one job was read as it was written, and one whose
 // payload does not fit went to the dead letters with the path of what was wrong.

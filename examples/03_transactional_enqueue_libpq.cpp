@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Jobs in the application's own transaction, with libpq: they exist when the transaction commits, and never otherwise.
 //
-//   build/release/examples/example_03_transactional_enqueue_libpq postgresql://user@host/database
+//   build/release/bin/example_03_transactional_enqueue_libpq postgresql://user@host/database
 //
 // Needs the schema (`posthouse install`). Ends with status 0 when the committed job is there, and neither the rolled
 // back one nor the one behind a savepoint is.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The same with libpqxx: a pqxx::work is a posthouse::Transaction, and so is a pqxx::subtransaction.
 //
-//   build/release/examples/example_04_transactional_enqueue_pqxx postgresql://user@host/database
+//   build/release/bin/example_04_transactional_enqueue_pqxx postgresql://user@host/database
 //
 // Needs the schema (`posthouse install`). Ends with status 0 when the committed jobs are there and the others are not.
 #include <cstdlib>

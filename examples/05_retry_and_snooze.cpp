@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Handlers that do not succeed at once: a failure is tried again, a snooze is no failure, a discard is the end.
 //
-//   build/release/examples/example_05_retry_and_snooze postgresql://user@host/database
+//   build/release/bin/example_05_retry_and_snooze postgresql://user@host/database
 //
 // Needs the schema (`posthouse install`). Ends with status 0 when the flaky job has succeeded in its second attempt
 // after one failure and one snooze, and the discarded one is in the dead letters.

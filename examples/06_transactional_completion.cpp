@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Effects exactly once: the handler's writes and the job's completion commit in one transaction of the handler's.
 //
-//   build/release/examples/example_06_transactional_completion postgresql://user@host/database
+//   build/release/bin/example_06_transactional_completion postgresql://user@host/database
 //
 // Needs the schema (`posthouse install`). Ends with status 0 when a handler that rolled back once and then committed
 // has left exactly one row.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A worker inside a server program: started with the server, stopped with it, signals left to the server.
 //
-//   build/release/examples/example_07_embedded_worker postgresql://user@host/database
+//   build/release/bin/example_07_embedded_worker postgresql://user@host/database
 //
 // Needs the schema (`posthouse install`). The "server" answers a hundred requests on two threads; each enqueues a job
 // and answers at once. Ends with status 0 when every job has run once.

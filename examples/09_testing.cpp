@@ -2,7 +2,7 @@
 // Tests of programs that use posthouse: a handler without a server, what code has enqueued, due jobs run inside a
 // transaction that is rolled back, and a private PostgreSQL. Link posthouse::testing as well.
 //
-//   build/release/examples/example_09_testing
+//   build/release/bin/example_09_testing
 //
 // Needs no URL: testing::Database starts a PostgreSQL of its own, which goes with the process. Works with any test
 // framework; here a check is a line. Ends with status 0 when all hold.
