@@ -22,7 +22,10 @@ constexpr std::string_view kHide = "secret";
 Key const kKeys[] = {
     {"database_url", "", "postgresql://user@host:5432/database, or libpq's key=value text",
      "postgresql://app@localhost:5432/app", true, false,
-     [](Config& c, string const&, string const& a, Tree const& v) { c.database.database_url = text_value(a, v); }},
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       if (text_value(a, v).empty()) core::refuse(a, "", "a URL such as postgresql://user@host:5432/database", "");
+       c.database.database_url = v.text;
+     }},
     {"session_database_url", "",
      "direct endpoint for LISTEN when database_url is a transaction pooler; default: the same",
      "postgresql://app@localhost:5432/app", true, false,

@@ -11,6 +11,7 @@
 
 #include "base/terminal.hpp"
 #include "core/database_url.hpp"
+#include "core/refuse.hpp"
 #include "dev/dev.hpp"
 
 namespace posthouse::node {
@@ -54,25 +55,28 @@ int parse_error(CLI::App const& app, std::string_view program, CLI::ParseError c
 
 }  // namespace
 
+CLI::Option& add_text(CLI::App& app, std::string const& name, std::optional<std::string>& value,
+                      std::string const& description, std::string const& type) {
+  return *app.add_option_function<std::string>(
+                 name, [&value](std::string const& text) { value = text; }, description)
+              ->type_name(type);
+}
+
 void add_global_flags(CLI::App& app, GlobalFlags& flags) {
-  app.add_option("--database-url", flags.database_url, "postgresql://user@host:5432/database")
-      ->type_name("URL")
-      ->group("Global options");
-  app.add_option("--schema", flags.schema, "schema of posthouse's tables (default: posthouse)")
-      ->type_name("NAME")
-      ->group("Global options");
-  app.add_option("--config", flags.config, "configuration file, YAML or JSON")
-      ->type_name("FILE")
-      ->group("Global options");
-  app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
-      ->type_name("LEVEL")
-      ->group("Global options");
-  app.add_option("--log-format", flags.log_format, "text or json")->type_name("FORMAT")->group("Global options");
+  auto const add = [&](char const* name, std::optional<std::string>& value, char const* description, char const* type) {
+    add_text(app, name, value, description, type).group("Global options");
+  };
+  add("--database-url", flags.database_url, "postgresql://user@host:5432/database", "URL");
+  add("--schema", flags.schema, "schema of posthouse's tables (default: posthouse)", "NAME");
+  add("--config", flags.config, "configuration file, YAML or JSON", "FILE");
+  add("--log-level", flags.log_level, "debug, info, warning or error", "LEVEL");
+  add("--log-format", flags.log_format, "text or json", "FORMAT");
 }
 
 Sources sources_of(GlobalFlags const& flags) {
   Sources sources;
-  sources.file = flags.config;
+  if (flags.config && flags.config->empty()) core::refuse("--config", "", "the path of a file", "");
+  sources.file = flags.config.value_or("");
   sources.environment = process_environment();
   sources.running_dev_url = [] { return dev::running_dev_url(); };
   auto const add = [&](std::optional<std::string> const& value, char const* key, char const* flag) {

@@ -14,7 +14,8 @@
 
 namespace CLI {
 class App;
-}
+class Option;
+}  // namespace CLI
 
 namespace posthouse::node {
 
@@ -28,12 +29,16 @@ struct ExitStatus {
 };
 
 struct GlobalFlags {
-  std::string config{};
+  std::optional<std::string> config{};
   std::optional<std::string> database_url{};
   std::optional<std::string> schema{};
   std::optional<std::string> log_level{};
   std::optional<std::string> log_format{};
 };
+
+/// An option that keeps an empty value apart from no value, which CLI11's own std::optional does not.
+CLI::Option& add_text(CLI::App& app, std::string const& name, std::optional<std::string>& value,
+                      std::string const& description, std::string const& type);
 
 /// --config, --database-url, --schema, --log-level, --log-format.
 void add_global_flags(CLI::App& app, GlobalFlags& flags);

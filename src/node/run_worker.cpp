@@ -108,12 +108,10 @@ void add_work_flags(CLI::App& app, WorkFlags& flags) {
       ->type_name("NAME")
       ->take_all()
       ->allow_extra_args(false);
-  app.add_option("--concurrency", flags.concurrency, "jobs that run at once, 1 to 1000 (default: 4)")->type_name("N");
-  app.add_option("--prefetch", flags.prefetch, "jobs claimed ahead of a free slot, 0 to 10000 (default: 0)")
-      ->type_name("N");
-  app.add_option("--claim-lease", flags.claim_lease,
-                 "silence after which a worker counts as dead, 1s to 10m; a number is in ms (default: 30s)")
-      ->type_name("TIME");
+  add_text(app, "--concurrency", flags.concurrency, "jobs that run at once, 1 to 1000 (default: 4)", "N");
+  add_text(app, "--prefetch", flags.prefetch, "jobs claimed ahead of a free slot, 0 to 10000 (default: 0)", "N");
+  add_text(app, "--claim-lease", flags.claim_lease,
+           "silence after which a worker counts as dead, 1s to 10m; a number is in ms (default: 30s)", "TIME");
   app.add_option("--processes", flags.processes, "worker processes; this version takes 1 alone")->type_name("N");
   app.add_flag("--once", flags.once, "work what is available, then leave");
 }

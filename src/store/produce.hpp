@@ -48,7 +48,8 @@ std::int64_t enqueue(Transaction const& transaction, std::string const& schema, 
 std::vector<std::int64_t> enqueue_many(pg::Connection& connection, JobList const& jobs);
 std::vector<std::int64_t> enqueue_many(Transaction const& transaction, std::string const& schema, JobList const& jobs);
 
-/// The same by COPY under ids reserved beforehand; deferred jobs go through the function in the same transaction.
+/// The same by COPY under ids reserved beforehand; deferred jobs go through the function in the same transaction. Joins
+/// an open transaction of the connection.
 std::vector<std::int64_t> copy_many(pg::Connection& connection, JobList const& jobs);
 
 }  // namespace posthouse::store

@@ -119,7 +119,8 @@ void reserve_ids(pg::Connection& connection, std::vector<std::size_t> const& ord
 std::vector<std::int64_t> copy_many(pg::Connection& connection, JobList const& jobs) {
   std::string const schema = connection.quoted_schema();
   std::vector<std::int64_t> ids(jobs.size);
-  Block block(connection);
+  std::optional<Block> block;
+  if (!connection.in_transaction()) block.emplace(connection);
   // The server's limit is for one statement of usual size; the copy has a deadline of progress on our side.
   connection.script("set local statement_timeout = 0");
 
@@ -167,7 +168,7 @@ std::vector<std::int64_t> copy_many(pg::Connection& connection, JobList const& j
     std::vector<std::int64_t> const more = enqueue_many(connection, rest);
     for (std::size_t i = 0; i < later.size(); ++i) ids[later[i]] = more[i];
   }
-  block.commit();
+  if (block) block->commit();
   return ids;
 }
 

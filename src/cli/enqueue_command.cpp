@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+// enqueue: one job from the arguments, or one a line from standard input.
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include <posthouse/client.hpp>
+
+#include "cli/command.hpp"
+#include "cli/print.hpp"
+#include "core/duration.hpp"
+#include "core/payload_check.hpp"
+#include "core/refuse.hpp"
+#include "core/time_format.hpp"
+#include "produce/check.hpp"
+#include "store/bulk.hpp"
+
+namespace posthouse::cli {
+namespace {
+
+constexpr std::size_t kChunkJobs = 10'000;
+constexpr std::size_t kChunkBytes = 4 * 1024 * 1024;
+
+struct Flags {
+  std::string kind{};
+  std::optional<std::string> payload{};
+  std::string queue = "default";
+  int priority = 0;
+  std::optional<std::string> delay{};
+  std::optional<std::string> run_at{};
+  std::vector<std::string> headers{};
+  std::optional<int> max_attempts{};
+  bool raw = false;
+  bool lines = false;
+  bool json = false;
+};
+
+/// Standard input in pieces, so that neither a long line nor a long input needs more memory than its bound.
+class Input {
+ public:
+  /// False at the end. A line feed ends a line and is not part of it.
+  bool line(std::string& into, std::size_t longest) {
+    into.clear();
+    bool any = false;
+    for (;;) {
+      if (at_ == end_ && !fill()) return any;
+      any = true;
+      auto const* const begin = buffer_.data() + at_;
+      auto const* const feed = static_cast<char const*>(std::memchr(begin, '\n', end_ - at_));
+      auto const length = feed == nullptr ? end_ - at_ : static_cast<std::size_t>(feed - begin);
+      into.append(begin, std::min(length, longest + 1 - std::min(into.size(), longest + 1)));
+      at_ += length + (feed == nullptr ? 0 : 1);
+      if (feed != nullptr) return true;
+    }
+  }
+
+  std::string all(std::size_t longest) {
+    std::string text;
+    while (text.size() <= longest && (at_ < end_ || fill())) {
+      text.append(buffer_.data() + at_, end_ - at_);
+      at_ = end_;
+    }
+    return text;
+  }
+
+  [[nodiscard]] std::int64_t bytes_read() const noexcept { return read_; }
+
+  /// Of a regular file; 0 when nobody knows.
+  [[nodiscard]] static std::int64_t size() {
+    struct stat info {};
+    return ::fstat(STDIN_FILENO, &info) == 0 && S_ISREG(info.st_mode) ? info.st_size : 0;
+  }
+
+ private:
+  bool fill() {
+    for (;;) {
+      auto const got = ::read(STDIN_FILENO, buffer_.data(), buffer_.size());
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) throw InvalidArgument(std::string("cannot read standard input: ") + std::strerror(errno));
+      at_ = 0;
+      end_ = static_cast<std::size_t>(got);
+      read_ += got;
+      return got > 0;
+    }
+  }
+
+  std::vector<char> buffer_ = std::vector<char>(256 * 1024);
+  std::size_t at_ = 0;
+  std::size_t end_ = 0;
+  std::int64_t read_ = 0;
+};
+
+EnqueueOptions options_of(Flags const& flags) {
+  EnqueueOptions options;
+  options.queue = flags.queue;
+  options.priority = flags.priority;
+  options.max_attempts = flags.max_attempts;
+  if (flags.delay) options.delay = core::parse_duration("--delay", *flags.delay, std::chrono::seconds(1));
+  if (flags.run_at) options.run_at = core::parse_time("--run-at", *flags.run_at);
+  for (auto const& header : flags.headers) {
+    auto const equals = header.find('=');
+    if (equals == std::string::npos || equals == 0) core::refuse("--header", header, "NAME=VALUE", "");
+    if (!options.headers.emplace(header.substr(0, equals), header.substr(equals + 1)).second) {
+      core::refuse("--header", header, "each name once", "");
+    }
+  }
+  return options;
+}
+
+Payload payload_of(Flags const& flags, std::string text) {
+  if (flags.raw) return bytes{std::move(text)};
+  return json{std::move(text)};
+}
+
+int enqueue_one(Context const& context, Flags const& flags) {
+  ClientOptions client_options;
+  auto const options = options_of(flags);
+  Payload payload;
+  if (flags.payload == "-") {
+    payload = payload_of(flags, Input().all(client_options.max_payload_bytes));
+  } else if (flags.payload) {
+    payload = payload_of(flags, *flags.payload);
+  }
+  try {
+    core::check_payload(payload, client_options.max_payload_bytes);
+  } catch (InvalidArgument const& error) {
+    bool const word = payload.is_json() && flags.payload != "-";
+    throw InvalidArgument(error.what(),
+                          {.hint = word ? "A text needs quotes of its own, as in '\"hello\"'; any bytes go "
+                                          "with --raw."
+                                        : error.hint()});
+  }
+  client_options.database = context.config().database;
+  auto const outcome = Client(std::move(client_options)).enqueue(flags.kind, payload, options);
+  print(flags.json ? json_array({JsonObject().id("id", outcome.id).str()}) : fmt::format("{}\n", outcome.id));
+  return node::ExitStatus::done;
+}
+
+/// Ids of many jobs; they come in few runs, so this stays small.
+class Ids {
+ public:
+  void add(std::int64_t id) {
+    ++count_;
+    if (!runs_.empty() && runs_.back().second + 1 == id) {
+      runs_.back().second = id;
+    } else {
+      runs_.emplace_back(id, id);
+    }
+  }
+  [[nodiscard]] std::int64_t count() const noexcept { return count_; }
+
+  void print_all(bool json) const {
+    std::string out = json ? "[" : "";
+    bool first = true;
+    for (auto const& [from, to] : runs_) {
+      for (auto id = from; id <= to; ++id) {
+        out += json ? fmt::format("{}\n  {{\"id\": \"{}\"}}", std::exchange(first, false) ? "" : ",", id)
+                    : fmt::format("{}\n", id);
+        if (out.size() > 64 * 1024) print(std::exchange(out, {}));
+      }
+    }
+    print(out + (json ? (count_ == 0 ? "]\n" : "\n]\n") : ""));
+  }
+
+  [[nodiscard]] std::string summary() const {
+    if (runs_.empty()) return "none";
+    auto text = fmt::format("{} to {}", runs_.front().first, runs_.back().second);
+    if (runs_.size() > 1) text += fmt::format(" in {} runs", runs_.size());
+    return text;
+  }
+
+ private:
+  std::vector<std::pair<std::int64_t, std::int64_t>> runs_;
+  std::int64_t count_ = 0;
+};
+
+int enqueue_lines(Context const& context, Flags const& flags) {
+  if (flags.payload && flags.payload != "-") {
+    core::refuse("PAYLOAD", *flags.payload, "nothing, or -, with --lines", "The payloads come from standard input.");
+  }
+  auto const longest = ClientOptions{}.max_payload_bytes;
+  std::string headers;
+  auto const options = options_of(flags);
+  auto const model = produce::checked(flags.kind, options, headers);
+
+  auto const connection = context.connect();
+  store::Bulk bulk(*connection);
+  Input input;
+  Ids ids;
+  Progress progress;
+  std::vector<Payload> chunk;
+  std::size_t chunk_bytes = 0;
+  auto const flush = [&] {
+    if (chunk.empty()) return;
+    auto const added = bulk.add({chunk.size(), [&](std::size_t i) {
+                                   auto job = model;
+                                   job.payload = &chunk[i];
+                                   return job;
+                                 }});
+    for (auto const id : added) ids.add(id);
+    chunk.clear();
+    chunk_bytes = 0;
+    progress.show([&] {
+      auto const size = Input::size();
+      auto const done = size > 0 ? bar(static_cast<double>(input.bytes_read()) / static_cast<double>(size)) + "  " : "";
+      return done + count_of(ids.count(), "job");
+    });
+  };
+
+  std::string line;
+  for (std::int64_t number = 1; input.line(line, longest); ++number) {
+    auto payload = payload_of(flags, line);
+    try {
+      core::check_payload(payload, longest);
+    } catch (InvalidArgument const& error) {
+      progress.clear();
+      throw InvalidArgument(fmt::format("line {}: {}", number, error.what()),
+                            {.hint = "Nothing was enqueued. " + error.hint()});
+    }
+    chunk_bytes += line.size();
+    chunk.push_back(std::move(payload));
+    if (chunk.size() == kChunkJobs || chunk_bytes >= kChunkBytes) flush();
+  }
+  flush();
+  bulk.commit();
+  progress.clear();
+  if (flags.json || ::isatty(STDOUT_FILENO) == 0) {
+    ids.print_all(flags.json);
+  } else {
+    print(fmt::format("{} enqueued, ids {}\n", count_of(ids.count(), "job"), ids.summary()));
+  }
+  return node::ExitStatus::done;
+}
+
+}  // namespace
+
+void add_enqueue_command(CLI::App& app, Context& context) {
+  auto const flags = std::make_shared<Flags>();
+  auto& command = add_command(
+      app, "enqueue", "Put one job in, or one a line of standard input; prints ids",
+      {"posthouse enqueue send_mail '{\"to\": 42}' --delay 30s", "posthouse enqueue resize --raw - < image.png",
+       "posthouse enqueue index --lines --queue bulk < payloads.jsonl > ids.txt"});
+  command.add_option("KIND", flags->kind, "name of the handler")->required();
+  node::add_text(command, "PAYLOAD", flags->payload, "JSON, or - to read it from standard input", "");
+  command.add_option("--queue", flags->queue, "queue (default: default)")->type_name("NAME");
+  command.add_option("--priority", flags->priority, "higher runs first (default: 0)")->type_name("N");
+  node::add_text(command, "--delay", flags->delay, "not before that long from now: 250ms, 30s, 5m, 1h, 2d", "TIME");
+  node::add_text(command, "--run-at", flags->run_at, "not before then, as 2030-01-31T12:00:00Z", "TIME");
+  command.add_option("--header", flags->headers, "free metadata; may be repeated")
+      ->type_name("NAME=VALUE")
+      ->take_all()
+      ->allow_extra_args(false);
+  command.add_option("--max-attempts", flags->max_attempts, "1 to 32767 (default: the kind's own)")->type_name("N");
+  command.add_flag("--raw", flags->raw, "the payload is bytes, not JSON");
+  command.add_flag("--lines", flags->lines, "one payload a line of standard input, all or none");
+  command.add_flag("--json", flags->json, "print an array of objects");
+  on_run(command, context,
+         [&context, flags] { return flags->lines ? enqueue_lines(context, *flags) : enqueue_one(context, *flags); });
+}
+
+}  // namespace posthouse::cli

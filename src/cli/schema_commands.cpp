@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// install, upgrade, verify, uninstall, adopt.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include <posthouse/error.hpp>
+
+#include "base/terminal.hpp"
+#include "cli/command.hpp"
+#include "cli/print.hpp"
+#include "core/refuse.hpp"
+#include "store/migrate.hpp"
+
+namespace posthouse::cli {
+namespace {
+
+struct Flags {
+  bool print_sql = false;
+  bool yes = false;
+  bool json = false;
+};
+
+std::string named(std::string const& schema) { return "schema " + core::shown(schema); }
+
+int report(store::InstallReport const& result, std::string const& schema, std::string_view next) {
+  for (auto const& warning : result.warnings) tell(fmt::format("posthouse: {}\n", base::printable(warning)));
+  if (!result.changed) {
+    print(fmt::format("{} is up to date; nothing changed\n", named(schema)));
+    return node::ExitStatus::done;
+  }
+  std::string applied;
+  for (auto const& name : result.applied) applied += (applied.empty() ? "" : ", ") + name;
+  print(fmt::format("{} is ready ({})\n{}", named(schema), base::printable(applied), next));
+  return node::ExitStatus::done;
+}
+
+int install(Context const& context, Flags const& flags) {
+  if (flags.print_sql) {
+    print(store::install_sql(context.config_without_database().database.schema));
+    return node::ExitStatus::done;
+  }
+  auto const connection = context.connect();
+  return report(
+      store::install(*connection), connection->schema(),
+      "Next: `posthouse enqueue KIND PAYLOAD`, then `posthouse work` with handlers in a configuration file.\n");
+}
+
+int upgrade(Context const& context, Flags const& flags) {
+  auto const connection = context.connect();
+  try {
+    store::check_version(*connection);
+  } catch (SchemaMissing const& error) {
+    // With an SQLSTATE there is no schema at all; without, it is of another version.
+    if (!error.sqlstate().empty()) throw;
+  }
+  if (flags.print_sql) {
+    auto const sql = store::upgrade_sql(*connection);
+    print(sql.empty() ? "-- nothing to do\n" : sql);
+    return node::ExitStatus::done;
+  }
+  return report(store::install(*connection), connection->schema(), "");
+}
+
+int verify(Context const& context, Flags const& flags) {
+  auto const connection = context.connect();
+  auto const differences = store::verify(*connection);
+  if (flags.json) {
+    std::vector<std::string> objects;
+    for (auto const& difference : differences) objects.push_back(JsonObject().text("difference", difference).str());
+    print(json_array(objects));
+  } else if (differences.empty()) {
+    print(fmt::format("{} is as this version expects it\n", named(connection->schema())));
+  } else {
+    for (auto const& difference : differences) print(base::printable(difference) + "\n");
+    tell(fmt::format(
+        "posthouse: {} in {}\n  `posthouse upgrade` makes functions, views and rights anew; tables and "
+        "indexes that were changed by hand must be mended by hand.\n",
+        count_of(static_cast<std::int64_t>(differences.size()), "difference"), named(connection->schema())));
+  }
+  return differences.empty() ? node::ExitStatus::done : node::ExitStatus::difference;
+}
+
+int uninstall(Context const& context, Flags const& flags) {
+  if (flags.print_sql) {
+    print(store::uninstall_sql(context.config_without_database().database.schema));
+    return node::ExitStatus::done;
+  }
+  if (!flags.yes) {
+    throw InvalidArgument("uninstall removes the schema with all jobs in it",
+                          {.hint = "Add --yes to do it, or --print-sql to see the statements."});
+  }
+  auto const connection = context.connect();
+  store::uninstall(*connection);
+  print(named(connection->schema()) + " is removed\n");
+  return node::ExitStatus::done;
+}
+
+int adopt(Context const& context) {
+  auto const connection = context.connect();
+  store::adopt(*connection);
+  print(fmt::format("{} belongs to this database now; unfinished jobs will run\n", named(connection->schema())));
+  return node::ExitStatus::done;
+}
+
+}  // namespace
+
+void add_schema_commands(CLI::App& app, Context& context) {
+  auto const flags = std::make_shared<Flags>();
+  auto const print_sql = [&](CLI::App& command) {
+    command.add_flag("--print-sql", flags->print_sql, "print the SQL instead of running it");
+  };
+  auto const add = [&](char const* name, char const* description, std::vector<std::string> const& examples,
+                       int (*run)(Context const&, Flags const&)) -> CLI::App& {
+    auto& command = add_command(app, name, description, examples);
+    on_run(command, context, [&context, flags, run] { return run(context, *flags); });
+    return command;
+  };
+  print_sql(add("install", "Create the schema, or bring it up to this version",
+                {"posthouse install --database-url postgresql://app@localhost/app",
+                 "posthouse install --schema jobs --print-sql | psql app"},
+                install));
+  print_sql(add("upgrade", "Bring an installed schema up to this version",
+                {"posthouse upgrade", "posthouse upgrade --print-sql"}, upgrade));
+  add("verify", "Compare the schema with what this version expects; exit status 3 when it differs",
+      {"posthouse verify", "posthouse verify --json"}, verify)
+      .add_flag("--json", flags->json, "print an array of objects");
+  auto& remove = add("uninstall", "Remove the schema with all jobs", {"posthouse uninstall --yes"}, uninstall);
+  remove.add_flag("--yes", flags->yes, "really do it");
+  print_sql(remove);
+  add("adopt", "Accept a database that was restored from a dump or upgraded: its unfinished jobs will run here",
+      {"posthouse adopt"}, [](Context const& c, Flags const&) { return adopt(c); });
+}
+
+}  // namespace posthouse::cli
