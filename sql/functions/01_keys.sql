@@ -20,6 +20,16 @@ language sql stable security definer set search_path from current as $$
 $$;
 comment on function channel() is 'The NOTIFY channel of this schema. Payloads: a lane''s id, "new", or "w" and a worker''s id.';
 
+-- What is read after a lock must be newer than the lock, which only READ COMMITTED gives.
+create or replace function need_read_committed(p_what text) returns void
+language plpgsql stable set search_path from current as $$
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'posthouse: % under isolation level %', p_what, current_setting('transaction_isolation')
+      using errcode = '25001', hint = 'Call it in a transaction of its own that begins with: begin isolation level read committed';
+  end if;
+end $$;
+
 -- A snapshot never lists its own transaction: rows that this transaction appends later would count as seen.
 create or replace function snapshot_now() returns pg_snapshot
 language plpgsql volatile set search_path from current as $$

@@ -23,11 +23,14 @@ begin
       using errcode = '22023', hint = 'Choose another name for the kind.';
   end if;
   if exists (select from lane_seen s where s.lane = p_lane) then return; end if;
-  if (select count(*) from lane q where q.queue = p_queue and q.kind = p_kind and not q.express) >= 256 then
+  -- Those that no worker has folded yet count as well; two transactions that do not see each other may go past the bound.
+  if (select count(*) from (
+      select q.lane from lane q where q.queue = p_queue and q.kind = p_kind and not q.express
+      union select s.lane from lane_seen s where s.queue = p_queue and s.kind = p_kind and not s.express) u) >= 256 then
     raise exception 'posthouse: kind % in queue % has 256 priorities already', p_kind, p_queue
       using errcode = '54000', hint = 'Use fewer different priorities; a key or a run time orders jobs more finely.';
   end if;
-  if (select count(*) from lane) >= 200000 then
+  if (select count(*) from lane) + (select count(*) from lane_seen) >= 200000 then
     raise exception 'posthouse: 100000 combinations of queue, kind and priority exist already; kind % is one too many', p_kind
       using errcode = '54000', hint = 'Put what differs from job to job into the payload, not into the kind or queue.';
   end if;
@@ -171,6 +174,7 @@ language plpgsql security definer set search_path from current set jit = off as 
 declare
   v_bad record;
   v_lane record;
+  v_hint text;
   v_ids bigint[];
   v_now timestamptz := clock_timestamp();
 begin
@@ -194,17 +198,27 @@ begin
     raise exception 'posthouse: enqueue_many: element % has the unknown key %', v_bad.i, quote_literal(v_bad.k)
       using errcode = '22023', hint = 'Keys: kind, payload, payload_bytes (base64), queue, priority, run_at, delay, delay_ms, headers, max_attempts.';
   end if;
+  select i - 1 as i, e -> 'priority' as priority into v_bad from jsonb_array_elements(jobs) with ordinality a(e, i)
+    where case when e ->> 'priority' !~ '^-?[0-9]{1,10}$' then true else abs((e ->> 'priority')::bigint) > 2147483647 end limit 1;
+  if found then
+    raise exception 'posthouse: enqueue_many: element %: priority is %', v_bad.i, v_bad.priority
+      using errcode = '22023', hint = 'priority is an integer of 32 bits.';
+  end if;
   -- Check each element that has more than a payload; a bad one fails the whole call, named by its index.
   for v_bad in select i - 1 as i, e from jsonb_array_elements(jobs) with ordinality a(e, i)
     where e ?| array['run_at', 'delay', 'delay_ms', 'headers', 'max_attempts', 'payload_bytes'] or pg_column_size(e) > 1048576 or not e ? 'kind'
   loop
     begin
       if v_bad.e ->> 'kind' is null then raise exception 'posthouse: kind is missing' using errcode = '22004'; end if;
+      if v_bad.e ? 'payload' and v_bad.e ? 'payload_bytes' then
+        raise exception 'posthouse: both payload and payload_bytes are given' using errcode = '22023', hint = 'Give one of them.';
+      end if;
       perform check_enqueue(v_bad.e -> 'payload', decode(v_bad.e ->> 'payload_bytes', 'base64'), (v_bad.e ->> 'run_at')::timestamptz,
         coalesce((v_bad.e ->> 'delay')::interval, ((v_bad.e ->> 'delay_ms')::bigint * interval '1 millisecond')),
         nullif(v_bad.e -> 'headers', 'null'), (v_bad.e ->> 'max_attempts')::int);
     exception when others then
-      raise exception 'posthouse: enqueue_many: element %: %', v_bad.i, sqlerrm using errcode = sqlstate;
+      get stacked diagnostics v_hint = pg_exception_hint;
+      raise exception 'posthouse: enqueue_many: element %: %', v_bad.i, regexp_replace(sqlerrm, '^posthouse: ', '') using errcode = sqlstate, hint = v_hint;
     end;
   end loop;
   for v_lane in select q.queue, q.kind, q.priority, min(i) as i, lane_of(q.queue, q.kind, q.priority, false) as lane
@@ -215,8 +229,9 @@ begin
       if not exists (select from lane l where l.lane = v_lane.lane and l.queue = v_lane.queue and l.kind = v_lane.kind) then
         perform meet_lane(v_lane.lane, v_lane.queue, v_lane.kind, v_lane.priority);
       end if;
-    exception when sqlstate '22023' or sqlstate '22004' then
-      raise exception 'posthouse: enqueue_many: element %: %', v_lane.i, sqlerrm using errcode = sqlstate;
+    exception when sqlstate '22023' or sqlstate '22004' or sqlstate '54000' then
+      get stacked diagnostics v_hint = pg_exception_hint;
+      raise exception 'posthouse: enqueue_many: element %: %', v_lane.i, regexp_replace(sqlerrm, '^posthouse: ', '') using errcode = sqlstate, hint = v_hint;
     end;
   end loop;
   with e as materialized (

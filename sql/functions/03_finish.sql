@@ -3,32 +3,32 @@
 create or replace function express_of(p_lane bigint) returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
-  l lane;
+  l record;
   v_lane bigint;
 begin
-  select * into l from lane where lane.lane = p_lane;
+  select q.queue, q.kind, q.priority, q.express into l from lane q where q.lane = p_lane;
   if not found then
-    perform fold_lanes();
-    select * into strict l from lane where lane.lane = p_lane;
+    select s.queue, s.kind, s.priority, s.express into strict l from lane_seen s where s.lane = p_lane limit 1;
   end if;
   if l.express then return p_lane; end if;
   v_lane := lane_of(l.queue, l.kind, l.priority, true);
-  if not exists (select from lane q where q.lane = v_lane) then
-    insert into lane values (v_lane, l.queue, l.kind, l.priority, true) on conflict do nothing;
+  if not exists (select from lane q where q.lane = v_lane) and not exists (select from lane_seen s where s.lane = v_lane) then
+    -- As a producer does: an operator's transaction that calls retry and stays open must not hold up who needs the twin.
+    insert into lane_seen values (v_lane, l.queue, l.kind, l.priority, true);
     perform wake('new');
   end if;
   return v_lane;
 end $$;
-comment on function express_of(bigint) is 'The express twin of a lane, made when it is first needed.';
+comment on function express_of(bigint) is 'The express twin of a lane, made known when it is first needed.';
 
 create or replace function fold_lanes() returns void
 language plpgsql security definer set search_path from current as $$
 begin
   if not exists (select from lane_seen) then return; end if;
   with s as (delete from lane_seen returning *)
-  insert into lane select distinct s.lane, s.queue, s.kind, s.priority, false from s order by 1 on conflict do nothing;
+  insert into lane select distinct s.lane, s.queue, s.kind, s.priority, s.express from s order by 1 on conflict do nothing;
 end $$;
-comment on function fold_lanes() is 'Makes the lanes that producers used first known to claims.';
+comment on function fold_lanes() is 'Makes the lanes that were used first known to claims. Only for short transactions: it locks rows of lane_seen and lane.';
 
 -- One statement for any number of jobs of any number of batches. Fenced: a member counts only while its batch is open
 -- and its bit is not set, so that a late or resent call changes nothing. Returns the tokens that are not ours (any more).
@@ -72,6 +72,8 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off se
 declare
   v_now timestamptz := clock_timestamp();
   v_lane bigint;
+  v_wanted bigint;
+  v_gone bigint;
 begin
   perform from batch b where b.worker = p_worker and b.token = any(p_tokens) and b.closed_at is null order by b.token for update;
   -- Twins that releases need; in lane order, so that two workers never wait for each other crosswise.
@@ -105,9 +107,15 @@ begin
       insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
       select g.id, lane_of(l.queue, l.kind, l.priority, true), g.attempt, g.payload, g.payload_bytes, g.headers,
         coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', coalesce(g.options -> 'enqueued_at', to_jsonb(g.queued_at)))
-      from gone g join lane l on l.lane = g.lane where g.outcome = 'release' order by g.id)
-  update batch b set moved = b.moved + c.n from (select token, count(*)::int as n from gone group by token) c
-  where b.worker = p_worker and b.token = c.token;
+      from gone g join lane l on l.lane = g.lane where g.outcome = 'release' order by g.id),
+    counted as (
+      update batch b set moved = b.moved + c.n from (select token, count(*)::int as n from gone group by token) c
+      where b.worker = p_worker and b.token = c.token)
+  select (select count(*) from m), (select count(*) from gone) into v_wanted, v_gone;
+  if v_gone < v_wanted and in_limbo() then
+    raise exception 'posthouse: a job of this acknowledgement is in a partition that is just being detached'
+      using errcode = '40001', hint = 'Try again: drop_detached brings it back.';
+  end if;
   for v_lane in select distinct lane_of(l.queue, l.kind, l.priority, true)
     from jsonb_to_recordset(p_moves) m(token bigint, outcome text), batch b, lane l
     where m.outcome = 'release' and b.worker = p_worker and b.token = m.token and l.lane = b.lane
@@ -118,7 +126,7 @@ end $$;
 
 -- Takes the unended members of open batches from a worker: never started ones uncounted, possibly started ones (only
 -- when p_crashed) with an attempt and a crash. Null p_tokens: all open batches. Returns how many jobs were moved, and
--- leaves alone a job whose completion sits in an open transaction.
+-- leaves alone, in a batch that stays open, a job whose completion sits in an open transaction.
 create or replace function take_back(p_worker bigint, p_tokens bigint[], p_crashed boolean) returns bigint
 language plpgsql security definer set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
@@ -131,7 +139,8 @@ declare
   v_n bigint;
   v_express bigint;
   v_default int;
-  v_left boolean;
+  v_limbo boolean := in_limbo();
+  v_left int[];
   b batch;
 begin
   for b in select * from batch q where q.worker = p_worker and q.token >= v_low and q.closed_at is null
@@ -140,16 +149,21 @@ begin
     v_express := express_of(b.lane);
     select coalesce((v_defaults ->> l.kind)::int, 25) into v_default from lane l where l.lane = b.lane;
     with u as materialized (
-        select i.ord::int - 1 as pos, i.id, p_crashed and i.ord <= b.started_to as started
+        select i.ord::int - 1 as pos, i.id, i.ord <= b.started_to as started
         from unnest(b.ids) with ordinality i(id, ord)
         where (b.acked is null or get_bit(b.acked, i.ord::int - 1) = 0)
           and not exists (select from done d where d.worker = p_worker and d.token = b.token and d.pos = i.ord::int - 1)),
-      m as materialized (
-        select * from u where not u.started
-          or pg_try_advisory_xact_lock(v_space, (hashint8(u.id) & -4) | 3)),
+      k as materialized (
+        select u.*, (not u.started or pg_try_advisory_xact_lock(v_space, (hashint8(u.id) & -4) | 3))
+            and (not v_limbo or exists (select from job j where j.id = u.id and j.lane = b.lane)) as free
+        from u),
+      -- A completion that was committed after this statement's snapshot, but before its lock was tried, conflicts here.
       tomb as (
-        insert into done (worker, token, pos, job, rescued) select p_worker, b.token, m.pos, m.id, true from m where m.started
-        on conflict do nothing),
+        insert into done (worker, token, pos, job, rescued) select p_worker, b.token, k.pos, k.id, true from k where k.started and k.free
+        on conflict do nothing returning pos),
+      m as materialized (
+        select k.id, p_crashed and k.started as started from k
+        where k.free and (not k.started or exists (select from tomb t where t.pos = k.pos))),
       gone as (delete from job j using m where j.id = m.id and j.lane = b.lane
         returning j.*, m.started,
           m.started and j.attempt + 1 >= coalesce((j.options ->> 'max_attempts')::int, v_default) as over),
@@ -168,19 +182,29 @@ begin
           coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', coalesce(g.options -> 'enqueued_at', to_jsonb(g.queued_at)))
             || case when g.started then jsonb_build_object('crashes', coalesce((g.options ->> 'crashes')::int, 0) + 1) else '{}' end
         from gone g where not g.over order by g.id)
-    select count(*), exists (select from u where not exists (select from m where m.pos = u.pos)) into v_n, v_left from gone;
+    select count(*), (select array_agg(k.pos) from k where not k.free) into v_n, v_left from gone;
     v_moved := v_moved + v_n;
-    if v_left then
+    if v_left is not null then
       update batch q set moved = moved + v_n,
-        acked = (select string_agg(case when (b.acked is not null and get_bit(b.acked, p) = 1)
-            or not exists (select from job j where j.id = b.ids[p + 1] and j.lane = b.lane) then '1' else '0' end, '' order by p)
-          from generate_series(0, b.n - 1) p)::varbit
+        acked = (select string_agg(case when p = any(v_left) then '0' else '1' end, '' order by p) from generate_series(0, b.n - 1) p)::varbit
       where q.lane = b.lane and q.seq = b.seq;
     else
       update batch q set moved = moved + v_n, closed_at = v_now where q.lane = b.lane and q.seq = b.seq;
     end if;
     if v_n > 0 then perform ring(v_express); end if;
   end loop;
+  return v_moved;
+end $$;
+
+-- What an incarnation that has ended still holds; called again while something is left.
+create or replace function settle(p_worker bigint) returns bigint
+language plpgsql security definer set search_path from current as $$
+declare
+  v_moved bigint := take_back(p_worker, null, (select w.end_reason <> 'stopped' from worker w where w.id = p_worker));
+begin
+  update worker w set reaped_at = clock_timestamp() where w.id = p_worker
+    and not exists (select from batch b where b.worker = p_worker and b.closed_at is null
+      and b.token >= coalesce((select h.low_token from heartbeat h where h.worker = p_worker order by h.at desc limit 1), 0));
   return v_moved;
 end $$;
 

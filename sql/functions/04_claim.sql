@@ -140,7 +140,7 @@ begin
   if v_lanes is null then return; end if;
 
   -- Pass 1 takes the lanes whose lock is free, an express lane up to three quarters of what is wanted; pass 2 gives the
-  -- express lanes what is left; pass 3 waits for one lane that somebody else held, when nothing was found at all.
+  -- express lanes what is left; pass 3 waits a second for one lane that somebody else held, when nothing was found at all.
   <<passes>>
   for v_pass in 1..3 loop
     for v_i in 1..cardinality(v_lanes) loop
@@ -158,7 +158,7 @@ begin
       else
         exit passes when v_batches > 0 or v_locked is null;
         v_lane := v_locked;
-        perform pg_advisory_xact_lock(v_space, hashint8(v_lane) & -4);
+        exit passes when not wait_for_lane(v_lane);
       end if;
 
       -- The cursor is the newest batch. It is read after the lock, in a statement of its own.
@@ -236,6 +236,16 @@ end $$;
 comment on function finish_and_claim(bigint, bigint[], text[], int[], jsonb, bigint, bigint[], int, int) is
 'Acks as finish does, then claims up to p_n jobs of the given lanes (null or empty: of those that look finds) in at most 16 batches with tokens from p_token. A row with pos -1 names a token whose lease is lost.';
 
+-- Bounded, since the lock may be held by a user's open transaction (cancel) while the acks of this call wait to commit.
+create or replace function wait_for_lane(p_lane bigint) returns boolean
+language plpgsql security definer set search_path from current set lock_timeout = '1s' as $$
+begin
+  perform pg_advisory_xact_lock(key_space(), hashint8(p_lane) & -4);
+  return true;
+exception when lock_not_available then
+  return false;
+end $$;
+
 create or replace function claim(p_worker bigint, p_token bigint, p_lanes bigint[], p_n int, p_start int)
 returns table (token bigint, lane bigint, pos int, id bigint, attempt int, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb)
 language sql security definer set search_path from current as $$
@@ -258,7 +268,7 @@ end $$;
 create or replace function beat(p_worker bigint, p_low_token bigint, p_free int, p_running int) returns jsonb
 language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off as $$
 begin
-  if not exists (select from worker w where w.id = p_worker and w.ended_at is null) then
+  if not exists (select from worker w, meta m where w.id = p_worker and w.ended_at is null and m.key = 'identity' and m.value = identity_now()) then
     return jsonb_build_object('alive', false, 'leader_vacant', false, 'open', '[]'::jsonb);
   end if;
   perform set_config('synchronous_commit', 'off', true);
@@ -274,9 +284,8 @@ create or replace function leave(p_worker bigint) returns void
 language plpgsql security definer set search_path from current as $$
 begin
   perform pg_advisory_xact_lock(key_space(), (hashint8(p_worker) & -4) | 1);
-  update worker w set ended_at = clock_timestamp(), end_reason = 'stopped', reaped_at = clock_timestamp()
-    where w.id = p_worker and w.ended_at is null;
-  if found then perform take_back(p_worker, null, false); end if;
+  update worker w set ended_at = clock_timestamp(), end_reason = 'stopped' where w.id = p_worker and w.ended_at is null;
+  if found then perform settle(p_worker); end if;
 end $$;
 comment on function leave(bigint) is 'The orderly end of an incarnation: whatever it still holds goes back uncounted.';
 

@@ -7,7 +7,9 @@ declare
   l leader;
 begin
   if not pg_try_advisory_xact_lock(key_space(), (hashtext('leader') & -4) | 3) then return 0; end if;
-  if not exists (select from worker w where w.id = p_worker and w.ended_at is null) then return 0; end if;
+  if not exists (select from worker w, meta m where w.id = p_worker and w.ended_at is null and m.key = 'identity' and m.value = identity_now()) then
+    return 0;
+  end if;
   select * into l from leader q order by q.id desc limit 1;
   if found and l.at > clock_timestamp() - interval '10 s' then
     if l.worker = p_worker then return l.term; end if;
@@ -50,6 +52,7 @@ language plpgsql security definer set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off as $$
 declare
   v_lanes bigint[];
+  v_twins bigint[];
   v_moved bigint;
   v_id bigint[];
 begin
@@ -57,17 +60,16 @@ begin
     select q.id, q.lane from deferred q where q.due_at >= p_from and q.due_at <= clock_timestamp()
     order by q.due_at, q.id limit p_limit for update skip locked) d;
   if v_id is null then return 0; end if;
-  perform express_of(l) from unnest(v_lanes) l;
+  select array_agg(express_of(u.lane) order by u.i) into v_twins from unnest(v_lanes) with ordinality u(lane, i);
   with gone as (
       delete from deferred d using unnest(v_id) u(id) where d.id = u.id returning d.*),
     back as (
       insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
-      select g.id, case when l.express then l.lane else lane_of(l.queue, l.kind, l.priority, true) end, g.attempt, g.payload, g.payload_bytes, g.headers,
+      select g.id, t.twin, g.attempt, g.payload, g.payload_bytes, g.headers,
         coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', g.queued_at)
-      from gone g join lane l on l.lane = g.lane order by g.due_at, g.id)
+      from gone g join unnest(v_lanes, v_twins) t(lane, twin) on t.lane = g.lane order by g.due_at, g.id)
   select count(*) into v_moved from gone;
-  perform ring(r.lane) from (select distinct case when l.express then l.lane else lane_of(l.queue, l.kind, l.priority, true) end as lane
-    from unnest(v_lanes) u(lane) join lane l on l.lane = u.lane) r;
+  perform ring(r.lane) from (select distinct t.lane from unnest(v_twins) t(lane)) r;
   return v_moved;
 end $$;
 comment on function promote(timestamptz, int) is 'Moves due jobs into the express twins of their lanes; returns how many.';
@@ -94,10 +96,7 @@ begin
     update worker q set ended_at = clock_timestamp(), end_reason = 'lease lapsed' where q.id = w.id and q.ended_at is null
       and not exists (select from heartbeat h where h.worker = w.id and h.at > clock_timestamp() - q.lease);
     if not found and w.ended_at is null then continue; end if;
-    v_rescued := v_rescued + take_back(w.id, null, true);
-    update worker q set reaped_at = clock_timestamp() where q.id = w.id
-      and not exists (select from batch b where b.worker = w.id and b.closed_at is null
-        and b.token >= coalesce((select h.low_token from heartbeat h where h.worker = w.id order by h.at desc limit 1), 0));
+    v_rescued := v_rescued + settle(w.id);
   end loop;
   return v_rescued;
 end $$;
@@ -109,6 +108,7 @@ language plpgsql security definer set search_path from current as $$
 declare
   v_moved bigint;
 begin
+  perform need_read_committed('adopt');
   lock table job, batch, worker in share row exclusive mode;
   perform fold_lanes();
   create temp table pg_temp.unfinished on commit drop as
@@ -125,7 +125,10 @@ begin
       g.payload, g.payload_bytes, g.headers, g.options from gone g;
   get diagnostics v_moved = row_count;
   update job set txid = '3';
-  update batch set closed_at = coalesce(closed_at, clock_timestamp());
+  update batch b set closed_at = clock_timestamp(), moved = b.moved + (
+      select count(*)::int from unnest(b.ids) with ordinality i(id, ord) where (b.acked is null or get_bit(b.acked, i.ord::int - 1) = 0)
+        and not exists (select from done d where d.worker = b.worker and d.token = b.token and d.pos = i.ord - 1))
+    where b.closed_at is null;
   insert into batch (lane, seq, worker, token, lo, hi, pos_txid, pos_id, claimed_at, closed_at, n, started_to, ids)
     select l.lane, coalesce((select max(b.seq) from batch b where b.lane = l.lane), 0) + 1, 0,
       coalesce((select max(b.token) from batch b where b.worker = 0), 0) + row_number() over (),

@@ -83,25 +83,37 @@ declare
   j record;
   c record;
 begin
-  with gone as (delete from deferred d where d.id = cancel.id returning d.*)
-  insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
-    select g.id, g.lane, 'cancelled', clock_timestamp(), g.queued_at, g.attempt, 'cancelled', g.payload, g.payload_bytes, g.headers, g.options from gone g;
-  if found then return 'cancelled'; end if;
-  select q.lane, q.txid into j from job q where q.id = cancel.id;
-  if not found then
-    return case when exists (select from dead d where d.id = cancel.id) then 'finished' else 'not_found' end;
-  end if;
-  -- Under the lane's lock no claim is in flight; what the cursor says then is final.
-  perform pg_advisory_xact_lock(key_space(), hashint8(j.lane) & -4);
-  select b.lo, b.hi, b.pos_txid, b.pos_id into c from batch b where b.lane = j.lane order by b.seq desc limit 1;
-  if is_claimed(j.txid, cancel.id, c.lo, c.hi, c.pos_txid, c.pos_id) then
-    return case when exists (select from held() o where o.id = cancel.id) then 'running' else 'finished' end;
-  end if;
-  with gone as (delete from job q where q.id = cancel.id and q.lane = j.lane and q.txid = j.txid returning q.*)
-  insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
-    select g.id, g.lane, 'cancelled', clock_timestamp(), coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at), g.attempt,
-      'cancelled', g.payload, g.payload_bytes, g.headers, g.options from gone g;
-  return case when found then 'cancelled' else 'finished' end;
+  perform need_read_committed('cancel');
+  -- A job that moves from table to table meanwhile (promotion, retry, rescue) is looked for again.
+  for i in 1..100 loop
+    with gone as (delete from deferred d where d.id = cancel.id returning d.*)
+    insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
+      select g.id, g.lane, 'cancelled', clock_timestamp(), g.queued_at, g.attempt, 'cancelled', g.payload, g.payload_bytes, g.headers, g.options from gone g;
+    if found then return 'cancelled'; end if;
+    select q.lane, q.txid into j from job q where q.id = cancel.id;
+    if found then
+      -- Under the lane's lock no claim is in flight; what the cursor says then is final.
+      perform pg_advisory_xact_lock(key_space(), hashint8(j.lane) & -4);
+      select b.lo, b.hi, b.pos_txid, b.pos_id into c from batch b where b.lane = j.lane order by b.seq desc limit 1;
+      if not is_claimed(j.txid, cancel.id, c.lo, c.hi, c.pos_txid, c.pos_id) then
+        with gone as (delete from job q where q.id = cancel.id and q.lane = j.lane and q.txid = j.txid returning q.*)
+        insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
+          select g.id, g.lane, 'cancelled', clock_timestamp(), coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at), g.attempt,
+            'cancelled', g.payload, g.payload_bytes, g.headers, g.options from gone g;
+        if found then return 'cancelled'; end if;
+      elsif exists (select from held() o where o.id = cancel.id) then
+        return 'running';
+      elsif exists (select from job q where q.id = cancel.id and q.lane = j.lane and q.txid = j.txid) then
+        return 'finished';
+      end if;
+    elsif exists (select from dead d where d.id = cancel.id) then
+      return 'finished';
+    elsif not exists (select from job q where q.id = cancel.id union all select from deferred d where d.id = cancel.id
+        union all select from dead d where d.id = cancel.id) then
+      return 'not_found';
+    end if;
+  end loop;
+  raise exception 'posthouse: job % moves faster than it can be cancelled', cancel.id using errcode = '40001', hint = 'Try again.';
 end $$;
 comment on function cancel(bigint) is 'Cancels a job that has not been claimed: cancelled; else running, finished or not_found, and nothing changes.';
 
@@ -141,8 +153,10 @@ language plpgsql stable security definer set search_path from current
 set enable_seqscan = on set jit = off as $$
 begin
   return query
-  with c as (
-      select l.lane, l.queue, l.kind, b.lo, b.hi, b.pos_txid, b.pos_id from lane l
+  with name as (
+      select q.lane, q.queue, q.kind from lane q union select s.lane, s.queue, s.kind from lane_seen s),
+    c as (
+      select l.lane, l.queue, l.kind, b.lo, b.hi, b.pos_txid, b.pos_id from name l
       left join lateral (select * from batch b where b.lane = l.lane order by b.seq desc limit 1) b on true),
     -- What is above the cursor is counted on the index; the rest is arithmetic on batches.
     waiting as (
@@ -157,7 +171,7 @@ begin
       select g.queue, g.kind, g.state, g.n - coalesce(h.n, 0) as n from gone g left join held h on h.queue = g.queue and h.kind = g.kind),
     other as (
       select l.queue, l.kind, d.state, count(*) as n from (select lane, deferred.state from deferred union all select lane, dead.state from dead) d
-      join (select lane, lane.queue, lane.kind from lane union select lane, lane_seen.queue, lane_seen.kind from lane_seen) l on l.lane = d.lane group by 1, 2, 3)
+      join name l on l.lane = d.lane group by 1, 2, 3)
   select u.queue, u.kind, u.state, sum(u.n)::bigint from (
       select * from waiting union all select * from held union all select * from ended union all select * from other) u
     where u.n > 0 group by 1, 2, 3 order by 1, 2, 3;

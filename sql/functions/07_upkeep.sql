@@ -88,6 +88,12 @@ begin
   end loop;
 end $$;
 
+-- Whether a partition is being detached or has been, and is not dropped: its jobs are not to be seen in job.
+create or replace function in_limbo() returns boolean
+language sql stable security definer set search_path from current as $$
+  select exists (select from pg_inherits i where i.inhparent = 'job'::regclass and i.inhdetachpending) or exists (select from detached())
+$$;
+
 create or replace function detached() returns setof text
 language sql stable security definer set search_path from current as $$
   select c.relname::text from pg_class c
@@ -107,7 +113,8 @@ begin
           where is_claimed(j.txid, j.id, c.lo, c.hi, c.pos_txid, c.pos_id)) returning j.*)
       insert into job (id, lane, txid, attempt, payload, payload_bytes, headers, options)
       select id, lane, case when exists (select from held() o where o.id = gone.id) then txid else pg_current_xact_id() end,
-        attempt, payload, payload_bytes, headers, options from gone', p_relname);
+        attempt, payload, payload_bytes, headers,
+        coalesce(options, ''{}'') || jsonb_build_object(''enqueued_at'', coalesce(options -> ''enqueued_at'', to_jsonb(queued_at))) from gone', p_relname);
   end if;
   execute format('drop table %I', p_relname);
   return true;
@@ -141,7 +148,7 @@ begin
     and exists (select from heartbeat n where n.worker = q.worker and n.at > q.at) limit p_limit));
   get diagnostics v_n = row_count; v_all := v_all + v_n;
   delete from batch b where (b.lane, b.seq) in (
-    select q.lane, q.seq from batch q where q.claimed_at < least(v_log, (select min(p.lower) from partition p where isfinite(p.lower)))
+    select q.lane, q.seq from batch q where q.claimed_at < least(v_log, (select min(p.lower) from partition p))
       and q.closed_at < v_log and exists (select from batch n where n.lane = q.lane and n.seq > q.seq) limit p_limit);
   get diagnostics v_n = row_count; v_all := v_all + v_n;
   delete from leader l where l.at < v_now - interval '1 hour' and l.id < (select max(n.id) from leader n);

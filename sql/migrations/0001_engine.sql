@@ -41,10 +41,11 @@ create table lane_seen (
   lane bigint not null,
   queue text collate "C" not null,
   kind text collate "C" not null,
-  priority int not null
+  priority int not null,
+  express boolean not null default false
 );
 create index lane_seen_lane on lane_seen (lane);
-comment on table lane_seen is 'Lanes that producers used first and no worker has folded into lane yet. No unique index, so that no producer waits for another.';
+comment on table lane_seen is 'Lanes that were used first and no worker has folded into lane yet. No unique index, so that no transaction waits for another.';
 
 create table queue (
   queue text collate "C" primary key,
