@@ -10,10 +10,8 @@ namespace posthouse::base {
 
 ForkGuard::ForkGuard(std::string what) : what_(std::move(what)), owner_(::getpid()) {}
 
-bool ForkGuard::forked() const noexcept { return ::getpid() != owner_; }
-
 void ForkGuard::check() const {
-  if (!forked()) return;
+  if (::getpid() == owner_) return;
   throw InvalidArgument(what_ + " of process " + std::to_string(owner_) + " is used in process " +
                             std::to_string(::getpid()) + " after fork()",
                         {.hint = "Build a new " + what_ + " in the child."});

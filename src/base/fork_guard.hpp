@@ -17,7 +17,6 @@ class ForkGuard {
 
   /// Throws InvalidArgument in any process but the one that built the guard.
   void check() const;
-  [[nodiscard]] bool forked() const noexcept;
 
  private:
   std::string what_;

@@ -25,20 +25,13 @@ void Service::start() {
   stop_ = thread_.get_stop_source();
   id_ = thread_.get_id();
   running_ = true;
-  failure_ = nullptr;
 }
 
 void Service::run(std::stop_token const& stop) noexcept {
   { std::lock_guard const lock(state_); }
   ::pthread_setname_np(::pthread_self(), name_.c_str());
-  std::exception_ptr failure;
-  try {
-    body_(stop);
-  } catch (...) {
-    failure = std::current_exception();
-  }
+  body_(stop);
   std::lock_guard const lock(state_);
-  failure_ = failure;
   running_ = false;
 }
 
@@ -69,11 +62,6 @@ void Service::stop() noexcept {
 bool Service::running() const noexcept {
   std::lock_guard const lock(state_);
   return running_;
-}
-
-std::exception_ptr Service::failure() const noexcept {
-  std::lock_guard const lock(state_);
-  return failure_;
 }
 
 }  // namespace posthouse::base

@@ -5,7 +5,6 @@
 // since a thread cannot wait for its own end.
 #pragma once
 
-#include <exception>
 #include <functional>
 #include <mutex>
 #include <stop_token>
@@ -19,7 +18,7 @@ class Service {
   using Body = std::function<void(std::stop_token)>;
 
   /// `name` is shown by ps and debuggers (15 bytes are kept). `wake` gets the body out of whatever it waits in; it is
-  /// called once for each request to stop and must not throw.
+  /// called once for each request to stop. Neither may throw: a service that ended unseen would be worse than an abort.
   Service(std::string name, Body body, std::function<void()> wake = {});
   ~Service();
   Service(Service const&) = delete;
@@ -31,8 +30,6 @@ class Service {
   void request_stop() noexcept;
 
   [[nodiscard]] bool running() const noexcept;
-  /// What the body threw when it last ended; empty when it returned.
-  [[nodiscard]] std::exception_ptr failure() const noexcept;
 
  private:
   void run(std::stop_token const& stop) noexcept;
@@ -46,7 +43,6 @@ class Service {
   std::stop_source stop_{std::nostopstate};
   std::thread::id id_{};
   bool running_ = false;
-  std::exception_ptr failure_{};
 
   std::jthread thread_;  // last, so that it ends before the rest goes; guarded by lifecycle_
 };

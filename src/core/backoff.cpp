@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/backoff.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -71,7 +73,7 @@ void validate(Backoff const& backoff) {
   check_range("backoff.base", backoff.base.count(), 0, day, "ms");
   check_range("backoff.cap", backoff.cap.count(), 0, 30 * day, "ms");
   if (!(backoff.jitter >= 0 && backoff.jitter <= 1)) {
-    refuse("backoff.jitter", std::to_string(backoff.jitter), "0 to 1",
+    refuse("backoff.jitter", fmt::format("{}", backoff.jitter), "0 to 1",
            "Set backoff.jitter to a share, 0.25 for ±25 %.");
   }
   if (backoff.kind == Backoff::Kind::fixed_list) {

@@ -14,6 +14,13 @@ bool is_letter_or_digit(char c) noexcept {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
+bool is_name(std::string_view name) noexcept {
+  return !name.empty() && name.size() <= 100 && is_letter_or_digit(name[0]) &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return is_letter_or_digit(c) || c == '_' || c == '.' || c == ':' || c == '/' || c == '-';
+         });
+}
+
 void check_name(std::string_view argument, std::string_view name) {
   if (is_name(name)) return;
   refuse(argument, name, "1 to 100 characters of A-Z a-z 0-9 _ . : / -, the first a letter or digit",
@@ -21,13 +28,6 @@ void check_name(std::string_view argument, std::string_view name) {
 }
 
 }  // namespace
-
-bool is_name(std::string_view name) noexcept {
-  return !name.empty() && name.size() <= 100 && is_letter_or_digit(name[0]) &&
-         std::all_of(name.begin(), name.end(), [](char c) {
-           return is_letter_or_digit(c) || c == '_' || c == '.' || c == ':' || c == '/' || c == '-';
-         });
-}
 
 void check_kind(std::string_view kind) { check_name("kind", kind); }
 

@@ -8,9 +8,7 @@
 
 namespace posthouse::core {
 
-/// [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}
-bool is_name(std::string_view name) noexcept;
-
+/// [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}, also for queues.
 void check_kind(std::string_view kind);
 void check_queue(std::string_view queue);
 /// 1 to 48 bytes of UTF-8 without NUL, not one of PostgreSQL's own (pg_…).

@@ -5,6 +5,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <locale>
 #include <sstream>
 
 #include "core/refuse.hpp"
@@ -34,6 +35,7 @@ system_clock::time_point parse_time(std::string_view argument, std::string_view 
       if (end != std::string::npos && end > point + 7) work.erase(point + 7, end - point - 7);
     }
     std::istringstream in(work);
+    in.imbue(std::locale::classic());
     date::sys_time<microseconds> time;
     in >> date::parse("%FT%T%Ez", time);
     fits = !in.fail() && in.peek() == std::istringstream::traits_type::eof();
