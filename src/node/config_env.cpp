@@ -138,7 +138,7 @@ void merge_environment(Tree& root, std::vector<std::pair<std::string, std::strin
   for (auto const& [name, value] : environment) {
     if (!name.starts_with(kPrefix) || value.empty()) continue;
     auto const rest = std::string_view(name).substr(kPrefix.size());
-    if (rest.starts_with("JOB_") || rest.starts_with("TEST_") || rest.starts_with("DEV_") || rest == "CONFIG") {
+    if (rest.starts_with("JOB_") || rest.starts_with("TEST_") || rest.starts_with("DEV_") || rest.starts_with("BENCH_") || rest == "CONFIG") {
       continue;
     }
     auto const target = find_target(root, split(rest, "__"));

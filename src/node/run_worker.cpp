@@ -63,23 +63,8 @@ execute::ExecOptions exec_options(KindConfig const& kind) {
   return options;
 }
 
-bool wanted(WorkFlags const& flags, std::string const& kind) {
-  return flags.kinds.empty() || std::find(flags.kinds.begin(), flags.kinds.end(), kind) != flags.kinds.end();
-}
-
-void register_configured(Worker& worker, Config const& config, WorkFlags const& flags, base::Log const& log) {
-  std::shared_ptr<execute::SqlRunner> sql;
-  for (auto const& [name, kind] : config.kinds) {
-    if (!wanted(flags, name)) continue;
-    if (!kind.exec.empty()) {
-      worker.on(name, kind.options, execute::exec_handler(exec_options(kind)));
-      continue;
-    }
-    if (!sql) {
-      sql = std::make_shared<PooledSqlRunner>(config.database, std::min(kSqlConnections, config.concurrency), log);
-    }
-    worker.on(name, kind.options, execute::sql_handler(kind.sql, sql));
-  }
+bool wanted(std::vector<std::string> const& only, std::string const& kind) {
+  return only.empty() || std::find(only.begin(), only.end(), kind) != only.end();
 }
 
 void keep_retention(Config const& config) {
@@ -116,6 +101,22 @@ void add_work_flags(CLI::App& app, WorkFlags& flags) {
   app.add_flag("--once", flags.once, "work what is available, then leave");
 }
 
+void register_configured(Worker& worker, Config const& config, std::vector<std::string> const& only,
+                         base::Log const& log) {
+  std::shared_ptr<execute::SqlRunner> sql;
+  for (auto const& [name, kind] : config.kinds) {
+    if (!wanted(only, name)) continue;
+    if (!kind.exec.empty()) {
+      worker.on(name, kind.options, execute::exec_handler(exec_options(kind)));
+      continue;
+    }
+    if (!sql) {
+      sql = std::make_shared<PooledSqlRunner>(config.database, std::min(kSqlConnections, config.concurrency), log);
+    }
+    worker.on(name, kind.options, execute::sql_handler(kind.sql, sql));
+  }
+}
+
 int work(GlobalFlags const& global, WorkFlags const& flags, std::function<void(Worker&)> const& register_handlers) {
   check(flags);
   auto const config = load_and_tell(sources_of(global, flags));
@@ -125,7 +126,7 @@ int work(GlobalFlags const& global, WorkFlags const& flags, std::function<void(W
   if (!config.file.empty()) log.info("configuration read", {{"file", config.file}});
 
   Worker worker(worker_options(config, flags, logger));
-  register_configured(worker, config, flags, log);
+  register_configured(worker, config, flags.kinds, log);
   if (register_handlers) register_handlers(worker);
   keep_retention(config);
   worker.run();

@@ -11,6 +11,7 @@
 
 #include <posthouse/worker.hpp>
 
+#include "base/log.hpp"
 #include "node/flags.hpp"
 
 namespace posthouse::node {
@@ -26,6 +27,10 @@ struct WorkFlags {
 };
 
 void add_work_flags(CLI::App& app, WorkFlags& flags);
+
+/// The handlers of `kinds` in the configuration; of those in `only` when that is not empty.
+void register_configured(Worker& worker, Config const& config, std::vector<std::string> const& only,
+                         base::Log const& log);
 
 /// Runs a worker until a signal, or with --once until nothing is left. `register_handlers` may be empty.
 int work(GlobalFlags const& global, WorkFlags const& flags, std::function<void(Worker&)> const& register_handlers);

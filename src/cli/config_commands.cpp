@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// config check, show, example. None of them needs a database.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "base/terminal.hpp"
+#include "cli/command.hpp"
+#include "cli/print.hpp"
+#include "core/database_url.hpp"
+#include "pg/connection.hpp"
+
+namespace posthouse::cli {
+namespace {
+
+int check(Context const& context, bool connect) {
+  auto const sources = node::sources_of(context.global);
+  auto const config = node::load_and_tell(sources);
+  auto const file = config.file.empty() ? "no file; flags and environment" : config.file;
+  print(fmt::format("{}: no error, {}\n", base::printable(file),
+                    count_of(static_cast<std::int64_t>(config.kinds.size()), "kind")));
+  if (connect) {
+    node::require_url(config);
+    auto const connection = pg::Connection::open(config.database);
+    print(fmt::format("connected to {} (PostgreSQL {})\n",
+                      base::printable(core::redact_database_url(config.database.database_url)),
+                      connection->server_version() / 10000));
+  }
+  return node::ExitStatus::done;
+}
+
+}  // namespace
+
+void add_config_commands(CLI::App& app, Context& context) {
+  auto& config = add_command(app, "config", "Check and show the configuration; print an example");
+  config.require_subcommand(1);
+
+  auto const connect = std::make_shared<bool>(false);
+  auto& check_command = add_command(config, "check", "Report every error at once",
+                                    {"posthouse config check --config posthouse.yaml --connect"});
+  check_command.add_flag("--connect", *connect, "try to connect too");
+  on_run(check_command, context, [&context, connect] { return check(context, *connect); });
+
+  auto& show = add_command(config, "show", "Every key with its value and where it comes from; secrets are hidden",
+                           {"posthouse config show"});
+  on_run(show, context, [&context] {
+    print(base::printable(node::show(node::sources_of(context.global)), base::Lines::many));
+    return node::ExitStatus::done;
+  });
+
+  auto& example = add_command(config, "example", "Print a commented configuration to start from",
+                              {"posthouse config example > posthouse.yaml"});
+  on_run(example, context, [] {
+    print(node::example());
+    return node::ExitStatus::done;
+  });
+}
+
+}  // namespace posthouse::cli

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+// jobs list, show, cancel, retry, delete.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <memory>
+#include <utility>
+
+#include "base/terminal.hpp"
+#include "cli/command.hpp"
+#include "cli/explain.hpp"
+#include "cli/print.hpp"
+#include "core/names.hpp"
+#include "core/refuse.hpp"
+#include "store/admin.hpp"
+
+namespace posthouse::cli {
+namespace {
+
+struct Flags {
+  std::optional<std::string> state{};
+  std::optional<std::string> kind{};
+  std::optional<std::string> queue{};
+  std::optional<std::string> before{};
+  int limit = 50;
+  bool json = false;
+  std::vector<std::string> ids{};
+};
+
+std::int64_t id_of(std::string const& argument, std::string const& text) {
+  std::int64_t id = 0;
+  auto const [end, code] = std::from_chars(text.data(), text.data() + text.size(), id);
+  if (code != std::errc{} || end != text.data() + text.size() || id < 1) {
+    core::refuse(argument, text, "a job's id, a whole number from 1", "`posthouse jobs list` shows ids.");
+  }
+  return id;
+}
+
+store::JobFilter filter_of(Flags const& flags) {
+  store::JobFilter filter;
+  filter.state = flags.state;
+  filter.kind = flags.kind;
+  filter.queue = flags.queue;
+  filter.limit = flags.limit;
+  if (flags.state && std::find(job_states.begin(), job_states.end(), *flags.state) == job_states.end()) {
+    core::refuse("--state", *flags.state, fmt::format("{}", fmt::join(job_states, ", ")), "");
+  }
+  if (flags.kind) core::check_kind(*flags.kind);
+  if (flags.queue) core::check_queue(*flags.queue);
+  if (flags.before) filter.before = id_of("--before", *flags.before);
+  core::check_range("--limit", flags.limit, 1, 10'000);
+  return filter;
+}
+
+std::string payload_json(Payload const& payload) {
+  return payload.is_json() ? std::string(payload.data()) : std::string("null");
+}
+
+JsonObject job_json(JobInfo const& job) {
+  JsonObject object;
+  object.id("id", job.id)
+      .text("kind", job.kind)
+      .text("queue", job.queue)
+      .number("priority", job.priority)
+      .text("state", job.state)
+      .number("attempt", job.attempt)
+      .number("max_attempts", job.max_attempts)
+      .text("enqueued_at", job.enqueued_at)
+      .text("run_at", job.run_at)
+      .text("started_at", job.started_at)
+      .text("finished_at", job.finished_at)
+      .id("worker", job.worker)
+      .raw("payload", payload_json(job.payload));
+  if (job.payload.is_bytes()) {
+    object.text("payload_bytes", hex(job.payload.data()));
+  } else {
+    object.raw("payload_bytes", "null");
+  }
+  object.raw("headers", job.headers.empty() ? "{}" : job.headers).text("last_error", job.last_error);
+  return object;
+}
+
+int list(Context const& context, Flags const& flags) {
+  auto const filter = filter_of(flags);
+  auto const connection = context.connect();
+  auto const jobs = store::Admin(*connection).list(filter);
+  if (flags.json) {
+    std::vector<std::string> objects;
+    for (auto const& job : jobs) objects.push_back(job_json(job).str());
+    print(json_array(objects));
+    return node::ExitStatus::done;
+  }
+  if (jobs.empty()) {
+    print("No such jobs.\n");
+    return node::ExitStatus::done;
+  }
+  Table table({">ID", "STATE", "KIND", "QUEUE", ">PRIORITY", ">ATTEMPT", "ENQUEUED", "LAST ERROR"});
+  for (auto const& job : jobs) {
+    table.add({std::to_string(job.id), job.state, job.kind, job.queue, std::to_string(job.priority),
+               fmt::format("{}/{}", job.attempt, job.max_attempts), job.enqueued_at, job.last_error.value_or("")});
+  }
+  print(table.text(base::wants_colour(STDOUT_FILENO)));
+  if (std::cmp_equal(jobs.size(), flags.limit)) {
+    tell(fmt::format("There may be more: add --before {} or --limit.\n", jobs.back().id));
+  }
+  return node::ExitStatus::done;
+}
+
+std::string shown_payload(Payload const& payload) {
+  if (payload.is_null()) return "none";
+  constexpr std::size_t most = 4000;
+  auto text = payload.is_bytes() ? hex(payload.data().substr(0, most / 2))
+                                 : base::printable(payload.data().substr(0, most), base::Lines::many);
+  if (text.size() >= most) text += fmt::format("… ({} bytes; all of it with --json)", payload.data().size());
+  return text;
+}
+
+void show_people(JobInfo const& job, std::vector<AttemptError> const& errors, std::vector<std::string> const& why) {
+  auto const line = [](std::string_view name, std::string_view value) {
+    if (!value.empty()) print(fmt::format("{:<13}{}\n", name, base::printable(value)));
+  };
+  line("job", std::to_string(job.id));
+  line("state", job.state);
+  for (auto const& sentence : why) line("", sentence);
+  line("kind", job.kind);
+  line("queue", job.queue);
+  line("priority", std::to_string(job.priority));
+  line("attempt", fmt::format("{} of {}", job.attempt, job.max_attempts));
+  line("enqueued at", job.enqueued_at);
+  line("run at", job.run_at.value_or(""));
+  line("started at", job.started_at.value_or(""));
+  line("finished at", job.finished_at.value_or(""));
+  line("worker", job.worker ? std::to_string(*job.worker) : "");
+  if (!job.headers.empty() && job.headers != "{}") line("headers", job.headers);
+  print(fmt::format("{:<13}{}\n", "payload", shown_payload(job.payload)));
+  for (auto const& error : errors) {
+    print(fmt::format("\nattempt {} failed at {}: {}\n  {}\n", error.attempt, base::printable(error.at),
+                      base::printable(error.type), base::printable(error.message, base::Lines::many)));
+    if (!error.stack.empty()) print("  " + base::printable(error.stack, base::Lines::many) + "\n");
+  }
+}
+
+[[noreturn]] void no_such_job(std::int64_t id) {
+  throw Error(ErrorClass::invalid_argument, fmt::format("there is no job {}", id),
+              {.hint = "Finished jobs are kept for a time (retention); `posthouse jobs list` shows what there is."});
+}
+
+int show(Context const& context, Flags const& flags) {
+  auto const id = id_of("ID", flags.ids.at(0));
+  auto const connection = context.connect();
+  store::Admin admin(*connection);
+  auto const job = admin.find(id);
+  if (!job) no_such_job(id);
+  auto const errors = admin.errors(id);
+  auto const why = explain(*job, admin.workers(true), admin.queues());
+  if (!flags.json) {
+    show_people(*job, errors, why);
+    return node::ExitStatus::done;
+  }
+  std::vector<std::string> history;
+  for (auto const& error : errors) {
+    history.push_back(JsonObject()
+                          .number("attempt", error.attempt)
+                          .text("at", error.at)
+                          .id("worker", error.worker)
+                          .text("type", error.type)
+                          .text("message", error.message)
+                          .text("stack", error.stack)
+                          .str());
+  }
+  auto object = job_json(*job);
+  std::string sentences;
+  for (auto const& sentence : why) sentences += (sentences.empty() ? "" : " ") + sentence;
+  object.text("explanation", sentences).raw("errors", fmt::format("[{}]", fmt::join(history, ", ")));
+  print(json_array({object.str()}));
+  return node::ExitStatus::done;
+}
+
+/// Applies a verb to each id; the verb returns what to say, and whether it did its work.
+template <class Verb>
+int each(Context const& context, Flags const& flags, Verb verb) {
+  std::vector<std::int64_t> ids;
+  for (auto const& text : flags.ids) ids.push_back(id_of("ID", text));
+  auto const connection = context.connect();
+  store::Admin admin(*connection);
+  bool all = true;
+  for (auto const id : ids) {
+    auto const [done, text] = verb(admin, id);
+    all = all && done;
+    if (done) {
+      print(fmt::format("job {}: {}\n", id, text));
+    } else {
+      tell(fmt::format("posthouse: job {}: {}\n", id, text));
+    }
+  }
+  return all ? node::ExitStatus::done : node::ExitStatus::failed;
+}
+
+using Said = std::pair<bool, std::string>;
+
+Said cancel(store::Admin& admin, std::int64_t id) {
+  auto const outcome = admin.cancel(id);
+  if (outcome == "cancelled") return {true, "cancelled"};
+  if (outcome == "running") return {false, "is running and goes on; stop its worker to end it"};
+  if (outcome == "finished") return {false, "has ended already"};
+  return {false, "there is no such job"};
+}
+
+Said retry(store::Admin& admin, std::int64_t id) {
+  if (admin.retry(id)) return {true, "is available now"};
+  auto const job = admin.find(id);
+  if (!job) return {false, "there is no such job"};
+  return {false, "is " + job->state + "; only scheduled, retryable, failed, cancelled and expired jobs can be retried"};
+}
+
+Said remove(store::Admin& admin, std::int64_t id) {
+  if (admin.remove(id)) return {true, "deleted"};
+  auto const job = admin.find(id);
+  if (!job) return {false, "there is no such job"};
+  return {false, "is " + job->state + "; running jobs cannot be deleted, succeeded ones go with their retention"};
+}
+
+}  // namespace
+
+void add_jobs_commands(CLI::App& app, Context& context) {
+  auto& jobs = add_command(app, "jobs", "List and show jobs; cancel, retry and delete them");
+  jobs.require_subcommand(1);
+  auto const flags = std::make_shared<Flags>();
+
+  auto& list_command = add_command(jobs, "list", "List jobs, newest first",
+                                   {"posthouse jobs list --state failed --kind send_mail",
+                                    "posthouse jobs list --limit 1000 --json | jq -r '.[].id'"});
+  node::add_text(list_command, "--state", flags->state, fmt::format("{}", fmt::join(job_states, ", ")), "STATE");
+  node::add_text(list_command, "--kind", flags->kind, "jobs of this kind", "NAME");
+  node::add_text(list_command, "--queue", flags->queue, "jobs of this queue", "NAME");
+  node::add_text(list_command, "--before", flags->before, "ids below this one: the next page", "ID");
+  list_command.add_option("--limit", flags->limit, "1 to 10000 (default: 50)")->type_name("N");
+  list_command.add_flag("--json", flags->json, "print an array of objects");
+  on_run(list_command, context, [&context, flags] { return list(context, *flags); });
+
+  auto& show_command =
+      add_command(jobs, "show", "Show one job and say why it does not run", {"posthouse jobs show 42"});
+  show_command.add_option("ID", flags->ids, "id of the job")->required()->expected(1);
+  show_command.add_flag("--json", flags->json, "print an array of one object");
+  on_run(show_command, context, [&context, flags] { return show(context, *flags); });
+
+  auto const add_each = [&](char const* name, char const* description, char const* example,
+                            Said (*verb)(store::Admin&, std::int64_t)) {
+    auto& command = add_command(jobs, name, description, {example});
+    command.add_option("ID", flags->ids, "ids of jobs")->required();
+    on_run(command, context, [&context, flags, verb] { return each(context, *flags, verb); });
+  };
+  add_each("cancel", "Cancel jobs that have not started", "posthouse jobs cancel 42 43", cancel);
+  add_each("retry", "Make jobs available now: scheduled, retryable, failed, cancelled or expired ones",
+           "posthouse jobs retry 42", retry);
+  add_each("delete", "Delete jobs that neither run nor have succeeded", "posthouse jobs delete 42", remove);
+}
+
+}  // namespace posthouse::cli
