@@ -63,7 +63,7 @@ class Admin {
 
   std::optional<JobInfo> find(std::int64_t id);
   std::vector<AttemptError> errors(std::int64_t id);
-  /// Newest first. Cheap for every state but `succeeded` with a kind or queue that is rare in the log.
+  /// Newest first. By state it may read the log as far back as it must, about a second a million jobs.
   std::vector<JobInfo> list(JobFilter const& filter);
   std::vector<Count> counts();
   std::vector<LaneInfo> lanes();

@@ -43,7 +43,20 @@ std::string candidates_sql(std::string const& schema, std::string_view state) {
     return with_lanes(schema, from_table(schema + "dead t", "t.state = '" + std::string(state) + "'"));
   }
   if (state == "running") return with_lanes(schema, from_table(schema + "held() t", {}));
-  if (state == "succeeded") return with_lanes(schema, from_table(schema + "job t", {}));
+  if (state == "succeeded") {
+    // Backwards through the log, asking each row's lane for its cursor; the limit keeps the join from being turned
+    // round.
+    return with_lanes(schema,
+                      "select t.id from " + schema +
+                          "job t cross join lateral (select b.lo, b.hi, b.pos_txid, b.pos_id from " + schema +
+                          "batch b where b.lane = t.lane order by b.seq desc limit 1) c "
+                          "where ($3::bigint is null or t.id < $3) and " +
+                          schema +
+                          "is_claimed(t.txid, t.id, c.lo, c.hi, c.pos_txid, c.pos_id) "
+                          "and (($1::text is null and $2::text is null) or t.lane in (select l.lane from lanes l)) "
+                          "and t.id not in (select o.id from " +
+                          schema + "held() o) order by t.id desc limit $4::int");
+  }
   if (state == "available") {
     // Above each lane's cursor, on the index of lanes.
     return with_lanes(
