@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which lanes are worth a claim now: the hot ones; and which of the cold ones have a bell.
 //
-// A lane is hot when work was found in it, or somebody said that there is. A hot lane that is found empty is tried again
-// at growing intervals and then turns cold. A lane with a bell needs no such watching: whoever enqueues rings, so an
-// empty claim or two are the end of it; a bell that rings often is taken off, since each ring is a NOTIFY.
-// Pure: no I/O, time is passed in.
-// Thread safety: one thread at a time.
+// A lane is hot when work was found in it, or somebody said that there is. A hot lane that is found empty is tried
+// again at growing intervals and then turns cold. A lane with a bell needs no such watching: whoever enqueues rings, so
+// an empty claim or two are the end of it; a bell that rings often is taken off, since each ring is a NOTIFY. Pure: no
+// I/O, time is passed in. Thread safety: one thread at a time.
 #pragma once
 
 #include <chrono>
@@ -23,7 +22,7 @@ using Clock = std::chrono::steady_clock;
 using Time = Clock::time_point;
 using LaneIds = std::vector<std::int64_t>;
 
-inline constexpr std::size_t max_bells = 2'000;          ///< of one keeper; each is an entry of the server's lock table
+inline constexpr std::size_t max_bells = 2'000;  ///< of one keeper; each is an entry of the server's lock table
 inline constexpr std::size_t max_lanes_a_claim = 1'000;
 inline constexpr std::chrono::milliseconds cold_after{100};  ///< empty for this long, without a bell
 inline constexpr int cold_after_claims = 4;                  ///< and for so many claims

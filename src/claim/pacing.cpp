@@ -11,8 +11,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::array fence_waits{milliseconds{1},  milliseconds{2},   milliseconds{5},   milliseconds{10}, milliseconds{20},
-                                 milliseconds{50}, milliseconds{100}, milliseconds{200}, milliseconds{500}, milliseconds{1000}};
+constexpr std::array fence_waits{milliseconds{1},   milliseconds{2},   milliseconds{5},   milliseconds{10},
+                                 milliseconds{20},  milliseconds{50},  milliseconds{100}, milliseconds{200},
+                                 milliseconds{500}, milliseconds{1000}};
 constexpr std::size_t fence_by_lane = 64;  // more lanes than this are looked at together
 constexpr milliseconds longest_sleep{1'000};
 constexpr milliseconds first_failure_wait{10};
@@ -27,7 +28,8 @@ int Pacing::ahead(Time now) const {
   std::int64_t recent = 0;
   for (auto it = ends_.rbegin(); it != ends_.rend() && now - it->first <= window; ++it) recent += it->second;
   auto const twice = 2 * (recent - limits_.slots);
-  return static_cast<int>(std::clamp<std::int64_t>(twice, limits_.slots, limits_.slots + std::int64_t{2} * max_jobs_a_claim));
+  return static_cast<int>(
+      std::clamp<std::int64_t>(twice, limits_.slots, limits_.slots + std::int64_t{2} * max_jobs_a_claim));
 }
 
 int Pacing::wanted(Load const& load) const noexcept {

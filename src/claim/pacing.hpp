@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a worker sends next, and until when it may sleep: a state machine without I/O.
 //
-// The caller reports what happened (found, finished, rang, …), asks step() what to do, does it, reports again. It knows:
+// The caller reports what happened (found, finished, rang, …), asks step() what to do, does it, reports again. It
+// knows:
 // - finished jobs are reported at once when a handler is idle, else in groups, at the latest after flush_interval;
 // - a claim is sent when a slot is free, or when half of the prefetch buffer is used up, so that batches stay big;
 // - the keeper of a profile puts bells on cold lanes, and looks at them again until its fence has passed, since a
@@ -24,13 +25,13 @@ namespace posthouse::claim {
 
 inline constexpr int max_jobs_a_claim = 2'000;
 inline constexpr int max_batches_a_claim = 16;  ///< as the SQL function has it; tokens are taken in such ranges
-inline constexpr std::chrono::milliseconds look_every{1'000};         ///< the net: keeper, and whoever is working
-inline constexpr std::chrono::milliseconds idle_look_every{10'000};   ///< the same of an idle worker beside a keeper
-inline constexpr std::chrono::milliseconds keep_every{2'500};         ///< tries to become the keeper
-inline constexpr std::chrono::milliseconds survey_every{60'000};      ///< keeper: which lanes are there at all
-inline constexpr std::chrono::milliseconds rebell_every{5'000};       ///< lanes whose bell another profile's keeper has
-inline constexpr std::chrono::milliseconds hand_on_every{50};         ///< a full keeper wakes others
-inline constexpr std::chrono::milliseconds deaf_poll_first{5};        ///< without a LISTEN connection
+inline constexpr std::chrono::milliseconds look_every{1'000};        ///< the net: keeper, and whoever is working
+inline constexpr std::chrono::milliseconds idle_look_every{10'000};  ///< the same of an idle worker beside a keeper
+inline constexpr std::chrono::milliseconds keep_every{2'500};        ///< tries to become the keeper
+inline constexpr std::chrono::milliseconds survey_every{60'000};     ///< keeper: which lanes are there at all
+inline constexpr std::chrono::milliseconds rebell_every{5'000};      ///< lanes whose bell another profile's keeper has
+inline constexpr std::chrono::milliseconds hand_on_every{50};        ///< a full keeper wakes others
+inline constexpr std::chrono::milliseconds deaf_poll_first{5};       ///< without a LISTEN connection
 inline constexpr std::chrono::milliseconds deaf_poll_last{250};
 inline constexpr std::chrono::milliseconds rate_window{10};  ///< see Pacing::ahead()
 
@@ -48,16 +49,16 @@ struct Load {
 };
 
 enum class What {
-  wait,        ///< until `until`
-  finish,      ///< report what ended, raise what may start by up to `room`
-  claim,       ///< the same when there is anything, and claim `jobs` of `lanes` (empty: look first)
-  look,        ///< Work::look, then looked()
-  keep,        ///< Work::keep, then kept()
-  survey,      ///< Work::eligible, then surveyed()
-  bell,        ///< Work::bell on `lanes`, Work::fence, then belled()
-  unbell,      ///< Work::unbell on `lanes`, then unbelled()
-  check_fence, ///< Work::fence_passed, then fence_checked()
-  hand_on      ///< Work::wake_one, then handed_on()
+  wait,         ///< until `until`
+  finish,       ///< report what ended, raise what may start by up to `room`
+  claim,        ///< the same when there is anything, and claim `jobs` of `lanes` (empty: look first)
+  look,         ///< Work::look, then looked()
+  keep,         ///< Work::keep, then kept()
+  survey,       ///< Work::eligible, then surveyed()
+  bell,         ///< Work::bell on `lanes`, Work::fence, then belled()
+  unbell,       ///< Work::unbell on `lanes`, then unbelled()
+  check_fence,  ///< Work::fence_passed, then fence_checked()
+  hand_on       ///< Work::wake_one, then handed_on()
 };
 
 struct Step {
@@ -93,10 +94,10 @@ class Pacing {
   void unbelled(std::span<std::int64_t const> lanes);
   void fence_checked(bool passed, Time now);
   void handed_on(Time now);
-  void listening(Time now);   ///< a LISTEN connection is there, from now on
-  void deaf(Time now);        ///< it is gone, and the bells with it
-  void reconnected(Time now); ///< a new main connection: anything may have happened
-  void failed(Time now);      ///< the server refused a statement; wait a little, longer each time in a row
+  void listening(Time now);    ///< a LISTEN connection is there, from now on
+  void deaf(Time now);         ///< it is gone, and the bells with it
+  void reconnected(Time now);  ///< a new main connection: anything may have happened
+  void failed(Time now);       ///< the server refused a statement; wait a little, longer each time in a row
   void stopping() noexcept { stopping_ = true; }
 
   [[nodiscard]] bool keeper() const noexcept { return keeper_; }
@@ -126,8 +127,8 @@ class Pacing {
   Clock::duration round_trip_{};
   int working_ = 0;  // members at the last step
 
-  bool look_now_ = true;  // a claim should look first
-  bool list_now_ = false; // there are more lanes with work than one claim reached
+  bool look_now_ = true;   // a claim should look first
+  bool list_now_ = false;  // there are more lanes with work than one claim reached
   Time next_look_{};
 
   bool listening_ = false;

@@ -26,6 +26,7 @@ void BatchBook::open(std::shared_ptr<store::Claim const> const& claim, int start
       batch.acked.assign(static_cast<std::size_t>(batch.size), '1');
       for (auto at = from; at < to; ++at) batch.acked[static_cast<std::size_t>(jobs[at].position)] = '0';
       batch.ended = batch.size - batch.members;
+      batch.reported = batch.ended;
     }
     start -= batch.size;
     waiting_ += batch.members;
@@ -112,6 +113,7 @@ Flush BatchBook::prepare(int raise, int& raised) {
     if (batch == nullptr || batch->lost) continue;
     batch->dirty = false;
     batch->closing = batch->ended == batch->size;
+    batch->sent = batch->ended;
     store::BatchAck ack{.token = token, .acked = std::nullopt, .started = std::max(batch->started, batch->raised)};
     if (!batch->closing) ack.acked = batch->acked;
     flush.acks.push_back(std::move(ack));
@@ -135,7 +137,9 @@ void BatchBook::confirm(std::span<std::int64_t const> lost) {
     } else if (batch.closing) {
       batches_.erase(it);
       recent_ = {0, nullptr};
-    } else if (batch.raised > batch.started) {
+    } else {
+      batch.reported = batch.sent;
+      if (batch.raised <= batch.started) continue;
       startable_ -= may_start(batch);
       batch.started = batch.raised;
       startable_ += may_start(batch);
@@ -144,14 +148,14 @@ void BatchBook::confirm(std::span<std::int64_t const> lost) {
   sent_.clear();
 }
 
-void BatchBook::undecided() {
+void BatchBook::not_confirmed(bool in_doubt) {
   moves_.insert(moves_.begin(), std::make_move_iterator(sent_moves_.begin()),
                 std::make_move_iterator(sent_moves_.end()));
   sent_moves_.clear();
   for (auto token : sent_) {
     auto* batch = find(token);
     if (batch == nullptr || batch->lost) continue;
-    batch->in_doubt = batch->in_doubt || batch->closing;
+    batch->in_doubt = batch->in_doubt || (in_doubt && batch->closing);
     batch->closing = false;
     batch->raised = 0;
     mark(token, *batch);
@@ -180,11 +184,9 @@ BatchBook::Differences BatchBook::reconcile(std::span<std::int64_t const> open) 
   return differences;
 }
 
-std::vector<std::int64_t> BatchBook::lose_all() {
-  std::vector<std::int64_t> occupied;
+void BatchBook::lose_all() {
   for (auto it = batches_.begin(); it != batches_.end();) {
     auto const here = it++;
-    if (here->second.handed > 0) occupied.push_back(here->first);
     if (!here->second.lost) lose(here);
   }
   moves_.clear();
@@ -192,7 +194,6 @@ std::vector<std::int64_t> BatchBook::lose_all() {
   sent_.clear();
   dirty_.clear();
   order_.clear();
-  return occupied;
 }
 
 std::optional<std::int64_t> BatchBook::lowest() const {
@@ -230,6 +231,7 @@ void BatchBook::lose(Batches::iterator it) {
   startable_ -= may_start(batch);
   batch.next = batch.members;
   batch.lost = true;
+  dropped_ += batch.ended - batch.reported;
   std::erase_if(moves_, [token = token](store::Move const& move) { return move.token == token; });
   if (batch.handed == 0) {
     batches_.erase(it);

@@ -2,7 +2,7 @@
 // What this worker holds: its open batches, which members may start, which have ended, what is still to be reported.
 //
 // Pure: no I/O and no clock. One statement is in flight at a time: prepare() says what to send; confirm() or
-// undecided() says what became of it. Acks are cumulative, so what was sent in vain is simply sent again.
+// not_confirmed() says what became of it. Acks are cumulative, so what was sent in vain is simply sent again.
 // Memory: one record a batch, and the reply of its claim until the last member has ended.
 // Thread safety: one thread at a time.
 #pragma once
@@ -49,8 +49,8 @@ class BatchBook {
   Flush prepare(int raise, int& raised);
   /// The statement has committed; `lost` are tokens whose lease is lost.
   void confirm(std::span<std::int64_t const> lost);
-  /// It failed or nobody knows: the same, and more, is sent next time.
-  void undecided();
+  /// It failed, or (`in_doubt`) nobody knows: the same, and more, is sent next time.
+  void not_confirmed(bool in_doubt);
 
   /// What the server said after a reconnect.
   struct Differences {
@@ -59,8 +59,11 @@ class BatchBook {
   };
   /// Batches that are not open any more are lost, but for those whose close was sent: they are done.
   Differences reconcile(std::span<std::int64_t const> open);
-  /// The incarnation is dead. Returns the tokens that had members handed out.
-  std::vector<std::int64_t> lose_all();
+  /// The incarnation is dead: so is every batch.
+  void lose_all();
+  /// Results that were dropped since the last call because their batch was lost before they were reported; those that
+  /// ended() refuses are not among them.
+  int take_dropped() noexcept { return std::exchange(dropped_, 0); }
 
   /// Members that next() gave and that have not ended, those of lost batches included: they occupy handlers.
   [[nodiscard]] int handed() const noexcept { return handed_; }
@@ -86,6 +89,8 @@ class BatchBook {
     int raised = 0;                            // sent, not confirmed
     int handed = 0;                            // given and not ended
     int ended = 0;
+    int reported = 0;  // of these: how many the server knows of
+    int sent = 0;      // of these: how many it will know of when what is in flight commits
     std::string acked{};
     bool dirty = false;
     bool closing = false;   // the close is in flight
@@ -101,12 +106,13 @@ class BatchBook {
   int may_start(Batch const& batch) const noexcept;
 
   Batches batches_;
-  std::deque<std::int64_t> order_;      // batches with members that next() has not given, oldest first
-  std::vector<std::int64_t> dirty_;     // batches with something to report
-  std::vector<store::Move> moves_;      // to be sent
-  std::vector<std::int64_t> sent_;      // batches in flight
+  std::deque<std::int64_t> order_;   // batches with members that next() has not given, oldest first
+  std::vector<std::int64_t> dirty_;  // batches with something to report
+  std::vector<store::Move> moves_;   // to be sent
+  std::vector<std::int64_t> sent_;   // batches in flight
   std::vector<store::Move> sent_moves_;
   std::pair<std::int64_t, Batch*> recent_{0, nullptr};
+  int dropped_ = 0;
   int handed_ = 0;
   int waiting_ = 0;
   int startable_ = 0;

@@ -13,9 +13,7 @@ namespace posthouse::complete {
 
 namespace {
 
-std::int64_t bounded(milliseconds delay) {
-  return std::clamp<std::int64_t>(delay.count(), 0, core::max_delay_ms);
-}
+std::int64_t bounded(milliseconds delay) { return std::clamp<std::int64_t>(delay.count(), 0, core::max_delay_ms); }
 
 }  // namespace
 

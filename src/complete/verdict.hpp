@@ -19,9 +19,9 @@ inline constexpr std::size_t max_message_bytes = 64 * 1024;
 /// How one run ended, and what the decision needs to know.
 struct Ending {
   Outcome outcome{};
-  bool decode_error = false;          ///< the payload could not be read
-  std::int64_t attempt = 1;           ///< the number of this attempt
-  std::int64_t max_attempts = 25;     ///< the job's own, else its kind's
+  bool decode_error = false;       ///< the payload could not be read
+  std::int64_t attempt = 1;        ///< the number of this attempt
+  std::int64_t max_attempts = 25;  ///< the job's own, else its kind's
   HandlerOptions const* kind = nullptr;
 };
 

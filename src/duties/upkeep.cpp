@@ -9,8 +9,8 @@ namespace {
 
 constexpr std::chrono::seconds between_rounds{60};
 constexpr std::chrono::seconds between_tries{10};
-constexpr int prune_rows = 5000;         // a statement
-constexpr int prune_statements = 200;    // a round
+constexpr int prune_rows = 5000;                     // a statement
+constexpr int prune_statements = 200;                // a round
 constexpr std::chrono::minutes statement_limit{60};  // a freeze of a large partition takes its time
 
 }  // namespace

@@ -36,9 +36,7 @@ struct Pool::Slot final : Job::Link {
     std::lock_guard const lock(progress_mutex);
     last_progress = std::move(shown);
   }
-  void heartbeat() override {
-    pool.log_.debug("sign of life", {{"job", std::to_string(id_for_log.load())}});
-  }
+  void heartbeat() override { pool.log_.debug("sign of life", {{"job", std::to_string(id_for_log.load())}}); }
   void complete(Job const& job, Transaction const& transaction) override { pool.options_.complete(job, transaction); }
 
   Pool& pool;
@@ -79,7 +77,8 @@ void Pool::push(std::vector<Task> const& tasks) {
       auto& slot = *slots_.emplace_back(std::make_unique<Slot>(*this));
       slot.thread = std::jthread([this, &slot] { work(slot); });
     }
-    bool const timed = std::any_of(tasks.begin(), tasks.end(), [](Task const& task) { return task.timeout.count() > 0; });
+    bool const timed =
+        std::any_of(tasks.begin(), tasks.end(), [](Task const& task) { return task.timeout.count() > 0; });
     if (timed && !watchdog_.joinable()) {
       watchdog_ = std::jthread([this](std::stop_token const& stop) { watch(stop); });
     }
@@ -97,11 +96,15 @@ void Pool::harvest(std::vector<Ended>& into) {
   }
 }
 
-std::vector<Task> Pool::take_back() {
+std::vector<Task> Pool::take_back(std::int64_t token) {
   std::lock_guard const lock(mutex_);
-  std::vector<Task> tasks(tasks_.begin(), tasks_.end());
-  tasks_.clear();
-  return tasks;
+  std::vector<Task> taken;
+  std::erase_if(tasks_, [&](Task const& task) {
+    if (token != 0 && task.token != token) return false;
+    taken.push_back(task);
+    return true;
+  });
+  return taken;
 }
 
 bool Pool::arm(bool any, std::size_t low_water) {

@@ -97,8 +97,8 @@ class Pool {
   void push(std::vector<Task> const& tasks);
   /// Appends what has ended since the last call.
   void harvest(std::vector<Ended>& into);
-  /// Tasks that no thread has taken; they will not run.
-  std::vector<Task> take_back();
+  /// Tasks that no thread has taken, of one batch or of all (0); they will not run.
+  std::vector<Task> take_back(std::int64_t token = 0);
 
   /// Before the caller sleeps: wake() is called once when something has ended and, unless `any`, at most `low_water`
   /// tasks are left to take. False: something has ended already, harvest again.

@@ -264,4 +264,8 @@ DutiesReport Work::duties(std::int64_t worker) {
   return report;
 }
 
+std::int64_t Work::promote_and_reap() {
+  return connection_.query("select " + call(connection_, "promote() + ") + call(connection_, "reap()")).int8(0, 0);
+}
+
 }  // namespace posthouse::store

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// See heart.hpp.
+#include "duties/heart.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/random.hpp"
+
+namespace posthouse::duties {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr std::int64_t full_round = 5'000;  // as many as one round promotes
+constexpr milliseconds complain_every{60'000};
+constexpr milliseconds after_refusal{1'000};
+
+}  // namespace
+
+milliseconds next_round(store::DutiesReport const& report) {
+  if (report.promoted >= full_round) return milliseconds{0};
+  if (report.next_due_ms < 0) return round_every;
+  return std::clamp(milliseconds{report.next_due_ms}, round_at_soonest, round_every);
+}
+
+Heart::Heart(Options options, base::Log const& log)
+    : options_(std::move(options)),
+      log_(log),
+      upkeep_(options_.database, {}, log),
+      service_("posthouse-beat", [this](std::stop_token const& stop) { run(stop); }) {}
+
+void Heart::beat_soon() {
+  {
+    std::lock_guard const lock(mutex_);
+    soon_ = true;
+  }
+  woken_.notify_one();
+}
+
+void Heart::run(std::stop_token const& stop) {
+  next_beat_ = Clock::now();
+  while (!stop.stop_requested()) {
+    try {
+      round();
+    } catch (std::exception const& error) {
+      failed(error);
+    }
+    auto const until = term_of_ != 0 ? std::min(next_beat_, next_round_) : next_beat_;
+    std::unique_lock lock(mutex_);
+    woken_.wait_until(lock, stop, until, [this] { return soon_; });
+    if (std::exchange(soon_, false)) next_beat_ = Clock::now();
+  }
+  upkeep_.stop();
+  connection_.reset();
+  leads_ = false;
+  term_of_ = 0;
+}
+
+void Heart::round() {
+  if (!connection_) {
+    connection_ = pg::Connection::open(options_.database);
+    // No statement may take so long that the lease lapses behind it.
+    connection_->set_deadline(std::min(options_.database.statement_timeout, options_.lease / 3));
+    backoff_.reset();
+  }
+  auto const now = Clock::now();
+  if (now >= next_beat_) beat();
+  if (term_of_ != 0 && now >= next_round_) duties();
+}
+
+void Heart::beat() {
+  auto const vitals = options_.vitals();
+  next_beat_ = Clock::now() + options_.interval;
+  if (vitals.worker == 0) return;
+  store::Work work(*connection_);
+  options_.statement();
+  auto const beat = work.beat(vitals.worker, vitals.low_token, vitals.free, vitals.running);
+  if (!beat.alive) {
+    term_of_ = 0;
+    leads_ = false;
+    options_.dead(vitals.worker);
+    return;
+  }
+  if (!options_.duties || !beat.leader_vacant) return;
+  options_.statement();
+  if (work.lead(vitals.worker) != 0) {
+    if (term_of_ == 0) log_.debug("this worker leads", {{"worker", std::to_string(vitals.worker)}});
+    term_of_ = vitals.worker;
+    leads_ = true;
+    next_round_ = Clock::now();
+  }
+}
+
+void Heart::duties() {
+  store::Work work(*connection_);
+  next_round_ = Clock::now() + round_every;  // also when it throws
+  options_.statement();
+  auto const report = work.duties(term_of_);
+  if (!report.leads) {
+    term_of_ = 0;
+    leads_ = false;
+    return;
+  }
+  if (report.rescued > 0) log_.info("jobs rescued from lost workers", {{"jobs", std::to_string(report.rescued)}});
+  next_round_ = Clock::now() + next_round(report);
+  if (options_.upkeep) upkeep_.start_round();
+}
+
+void Heart::failed(std::exception const& error) {
+  auto const now = Clock::now();
+  auto wait = after_refusal;
+  if (!connection_ || !connection_->ok()) {
+    connection_.reset();
+    wait = backoff_.next(base::random_unit());
+  }
+  next_beat_ = now + wait;
+  next_round_ = std::max(next_round_, next_beat_);
+  if (now >= next_complaint_) {
+    log_.warning("heartbeat failed, trying again", {{"error", error.what()}});
+    next_complaint_ = now + complain_every;
+  }
+}
+
+}  // namespace posthouse::duties

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// A worker's sign of life and the elected work, on a thread and a connection of their own, so that neither handlers nor
+// claims ever delay a heartbeat.
+//
+// Thread safety: start(), stop() and beat_soon() from any thread; the callbacks are called on the heart's thread.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <posthouse/options.hpp>
+#include <stop_token>
+
+#include "base/log.hpp"
+#include "base/service.hpp"
+#include "core/reconnect.hpp"
+#include "duties/upkeep.hpp"
+#include "pg/connection.hpp"
+#include "store/work.hpp"
+
+namespace posthouse::duties {
+
+using Clock = std::chrono::steady_clock;
+
+inline constexpr std::chrono::milliseconds round_every{500};      ///< between two rounds of the leader
+inline constexpr std::chrono::milliseconds round_at_soonest{25};  ///< the same when a job is due sooner
+
+/// How long the leader waits after a round. `full`: it promoted as many as one round may, so more are due already.
+std::chrono::milliseconds next_round(store::DutiesReport const& report);
+
+/// What a heartbeat says.
+struct Vitals {
+  std::int64_t worker = 0;     ///< incarnation; 0: none at this moment, no heartbeat is sent
+  std::int64_t low_token = 0;  ///< no batch below is open
+  int free = 0;
+  int running = 0;
+};
+
+class Heart {
+ public:
+  struct Options {
+    DatabaseOptions database{};
+    std::chrono::milliseconds interval{5000};
+    std::chrono::milliseconds lease{30000};
+    bool duties = true;
+    bool upkeep = true;  ///< the leader's slow work too
+    std::function<Vitals()> vitals{};
+    std::function<void(std::int64_t worker)> dead{};  ///< that incarnation was declared dead
+    std::function<void()> statement{};                ///< called for each statement sent
+  };
+
+  Heart(Options options, base::Log const& log);
+  ~Heart() { stop(); }
+
+  void start() { service_.start(); }
+  void stop() noexcept { service_.stop(); }
+  /// A new incarnation, or news that should not wait for the next beat.
+  void beat_soon();
+  [[nodiscard]] bool leads() const noexcept { return leads_.load(std::memory_order_relaxed); }
+
+ private:
+  void run(std::stop_token const& stop);
+  void round();
+  void beat();
+  void duties();
+  void failed(std::exception const& error);
+
+  Options const options_;
+  base::Log const& log_;
+  std::unique_ptr<pg::Connection> connection_;
+  core::ReconnectBackoff backoff_;
+  Clock::time_point next_beat_{};
+  Clock::time_point next_round_{};
+  Clock::time_point next_complaint_{};
+  std::int64_t term_of_ = 0;  // the incarnation that leads
+  std::atomic<bool> leads_{false};
+  UpkeepThread upkeep_;
+
+  std::mutex mutex_;  // guards soon_
+  std::condition_variable_any woken_;
+  bool soon_ = false;
+
+  base::Service service_;  // last: its thread uses all of the above
+};
+
+}  // namespace posthouse::duties

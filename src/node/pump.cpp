@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loop of a worker. See pump.hpp.
+#include "node/pump.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "base/random.hpp"
+#include "complete/verdict.hpp"
+#include "core/job_options.hpp"
+#include "node/registration.hpp"
+#include "store/completion.hpp"
+
+namespace posthouse::node {
+
+namespace {
+
+execute::Pool::Options pool_options(WorkerCore& core) {
+  execute::Pool::Options options;
+  options.threads = core.options.concurrency;
+  options.around = core.options.around;
+  options.complete = [schema = core.options.database.schema](Job const& job, Transaction const& transaction) {
+    auto const& facts = job.facts();
+    if (!store::complete(transaction, schema, facts.worker, facts.token, facts.position, facts.id)) {
+      throw LeaseLost("job " + std::to_string(facts.id) + " is no longer ours: nothing was completed");
+    }
+  };
+  options.wake = [&core] { core.wake.signal(); };
+  return options;
+}
+
+}  // namespace
+
+Pump::Pump(WorkerCore& core, std::unique_ptr<pg::Connection> connection)
+    : core_(core),
+      connection_(std::move(connection)),
+      listener_(core.options.database, core.wake, core.log),
+      profile_(profile_of(core)),
+      pacing_({.slots = core.options.concurrency,
+               .prefetch = core.options.prefetch_buffer,
+               .flush_interval = core.options.flush_interval},
+              Clock::now()),
+      pool_(std::make_unique<execute::Pool>(pool_options(core), core.log)) {
+  publish();
+}
+
+Pump::~Pump() = default;
+
+void Pump::run() {
+  while (core_.stop.load() == Stop::no && !once_done_) {
+    try {
+      turn();
+    } catch (Error const& error) {
+      trouble(error);
+    }
+  }
+  shut_down();
+}
+
+void Pump::turn() {
+  collect(false);
+  auto const now = Clock::now();
+  bool const connected = connection_ || connect(now);
+  bool const dead = core_.dead_incarnation.load() == core_.incarnation.load();
+  if (!connected || (dead && !reborn(now))) {
+    if (unresolved_.empty()) hand_out();
+    publish();
+    return sleep(std::max(next_connect_, now + std::chrono::milliseconds{1}), true, 0);
+  }
+  if (listener_.maintain(now)) pacing_.listening(now);
+  if (!unresolved_.empty()) resolve_lanes();
+  hand_out();
+  publish();
+  if (doubt_from_ && now >= next_doubt_check_) check_open();
+  if (listener_.connection() != nullptr && now >= next_listen_) {
+    // Not only while asleep: a lane may ring while others keep this worker busy.
+    next_listen_ = now + listen_every;
+    try {
+      hear(listener_.wait(now));
+    } catch (Error const& error) {
+      deaf(error);
+    }
+  }
+
+  auto const step = pacing_.step(now, load());
+  if (step.what != claim::What::wait) return perform(step);
+  if (core_.options.once && drained()) return;
+  auto until = step.until;
+  if (doubt_from_) until = std::min(until, next_doubt_check_);
+  if (auto const due = listener_.due()) until = std::min(until, *due);
+  sleep(until, step.any_end, step.low_water);
+}
+
+void Pump::collect(bool giving_back) {
+  ended_.clear();
+  pool_->harvest(ended_);
+  int count = 0;
+  for (auto& end : ended_) {
+    std::optional<store::Move> move;
+    if (end.otherwise && giving_back) {
+      // It ended because it was asked to: that is no attempt.
+      move = store::Move{.token = end.token, .position = end.position, .id = end.id, .outcome = "release"};
+    } else if (end.otherwise) {
+      auto& other = *end.otherwise;
+      complete::Ending const ending{.outcome = std::move(other.run.outcome),
+                                    .decode_error = other.run.decode_error,
+                                    .attempt = other.attempt,
+                                    .max_attempts = other.max_attempts,
+                                    .kind = &other.kind->options};
+      move = complete::verdict(end.token, end.position, end.id, ending, base::random_unit());
+      if (move && (move->outcome == "retry" || move->outcome == "fail")) {
+        base::Log::Fields const fields{{"job", std::to_string(end.id)},
+                                       {"kind", other.kind->kind},
+                                       {"attempt", std::to_string(other.attempt)},
+                                       {"type", move->type},
+                                       {"error", move->message.substr(0, 500)}};
+        if (move->outcome == "retry") {
+          core_.log.info("job failed, will be tried again", fields);
+        } else {
+          core_.log.warning("job failed for good", fields);
+        }
+      }
+    }
+    auto const outcome = move ? move->outcome : std::string_view{};
+    auto& counters = core_.counters;
+    if (!book_.ended(end.token, end.position, std::move(move))) {
+      ++counters.lease_lost;
+      continue;
+    }
+    ++count;
+    if (outcome.empty()) {
+      counters.succeeded.fetch_add(1, std::memory_order_relaxed);
+    } else if (outcome == "snooze") {
+      ++counters.snoozed;
+    } else if (outcome == "release") {
+      ++counters.released;
+    } else {
+      ++counters.failed;
+    }
+  }
+  if (count > 0) pacing_.ended(count, Clock::now());
+}
+
+void Pump::hand_out() {
+  if (book_.startable() == 0) return;
+  tasks_.clear();
+  Lane const* lane = nullptr;
+  std::int64_t lane_id = 0;
+  while (auto const* job = book_.next()) {
+    if (lane == nullptr || lane_id != job->lane) {
+      auto const it = lanes_.find(job->lane);
+      lane = it == lanes_.end() ? nullptr : &it->second;
+      lane_id = job->lane;
+    }
+    if (lane == nullptr || lane->kind == nullptr) {
+      // The claim names only lanes of our kinds; should it ever not, the job is somebody else's.
+      core_.log.error("claimed a job of a kind without handler", {{"job", std::to_string(job->id)}});
+      book_.ended(job->token, job->position,
+                  store::Move{.token = job->token, .position = job->position, .id = job->id, .outcome = "release"});
+      continue;
+    }
+    tasks_.push_back(task_for(*job, *lane));
+  }
+  pool_->push(tasks_);
+}
+
+execute::Task Pump::task_for(store::ClaimedJob const& job, Lane const& lane) const {
+  execute::Task task{.kind = lane.kind,
+                     .worker = core_.incarnation.load(std::memory_order_relaxed),
+                     .token = job.token,
+                     .position = job.position,
+                     .id = job.id,
+                     .attempt = std::int64_t{job.attempt} + 1,
+                     .max_attempts = lane.kind->options.max_attempts,
+                     .timeout = lane.kind->options.timeout,
+                     .queue = lane.queue,
+                     .priority = lane.priority,
+                     .is_null = job.is_null,
+                     .is_bytes = job.is_bytes,
+                     .payload = job.payload,
+                     .headers = job.headers};
+  if (!job.options.empty()) {
+    try {
+      auto const own = core::parse_job_options(job.options);
+      if (own.max_attempts) task.max_attempts = *own.max_attempts;
+      if (own.timeout) task.timeout = *own.timeout;
+    } catch (Error const& error) {
+      core_.log.warning("options of a job cannot be read, using its kind's",
+                        {{"job", std::to_string(job.id)}, {"error", error.what()}});
+    }
+  }
+  return task;
+}
+
+claim::Load Pump::load() const {
+  return {.handed = book_.handed(), .waiting = book_.waiting(), .unreported = book_.unreported()};
+}
+
+void Pump::publish() {
+  auto low = token_ + claim::max_batches_a_claim;
+  if (auto const lowest = book_.lowest()) low = std::min(low, *lowest);
+  if (doubt_from_) low = std::min(low, *doubt_from_);
+  core_.low_token.store(low, std::memory_order_relaxed);
+  int const slots = core_.options.concurrency;
+  core_.free.store(std::max(0, slots - book_.handed()), std::memory_order_relaxed);
+  core_.running.store(std::min(slots, book_.handed()), std::memory_order_relaxed);
+}
+
+void Pump::sleep(Clock::time_point until, bool any_end, int low_water) {
+  if (!pool_->arm(any_end, static_cast<std::size_t>(low_water))) return;
+  next_listen_ = Clock::now() + listen_every;
+  try {
+    hear(listener_.wait(until));
+  } catch (Error const& error) {
+    deaf(error);
+  }
+}
+
+void Pump::hear(std::vector<std::string> const& payloads) {
+  auto const now = Clock::now();
+  for (std::string_view const payload : payloads) {
+    if (payload == "new") {
+      pacing_.new_lane(now);
+      continue;
+    }
+    bool const named = payload.starts_with('w');
+    auto const digits = payload.substr(named ? 1 : 0);
+    std::int64_t number = 0;
+    auto const [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+    if (error != std::errc{} || end != digits.data() + digits.size()) continue;
+    if (!named) {
+      pacing_.rang(number, now);
+    } else if (number == core_.incarnation.load(std::memory_order_relaxed)) {
+      pacing_.called(now);
+    }
+  }
+}
+
+bool Pump::drained() {
+  if (book_.batches() > 0 || book_.unreported() || !pacing_.nothing_known()) return false;
+  // Jobs that are due, and those of workers whose lease has lapsed, count as available, whoever leads.
+  core_.statement();
+  auto const available = work().promote_and_reap();
+  core_.statement();
+  auto const lanes = work().look(core_.incarnation);
+  pacing_.looked(lanes, Clock::now());
+  once_done_ = lanes.empty() && available == 0;
+  return true;
+}
+
+}  // namespace posthouse::node

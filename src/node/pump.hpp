@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// The main loop of a worker: claims jobs, hands them to the handlers, reports how they ended, sleeps.
+//
+// One thread owns all of it: the main connection, the LISTEN connection, the batch book and the pacing. What to do next
+// is decided by claim::Pacing; this class does it and keeps going when the database does not.
+// Memory: at most concurrency + prefetch_buffer jobs, and of each batch at most what one claim brings (16 MiB of
+// payloads, or one job), until its last member has ended.
+// Thread safety: construct, run() and destroy on one thread at a time; stop through WorkerCore::request.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "claim/pacing.hpp"
+#include "complete/batch_book.hpp"
+#include "core/reconnect.hpp"
+#include "execute/pool.hpp"
+#include "node/listener.hpp"
+#include "node/worker_core.hpp"
+#include "pg/connection.hpp"
+#include "store/work.hpp"
+
+namespace posthouse::node {
+
+inline constexpr std::chrono::milliseconds stop_now_wait{2'000};  ///< for handlers that were asked to stop at once
+inline constexpr std::chrono::milliseconds listen_every{2};       ///< a busy pump looks for notifications so often
+inline constexpr std::chrono::milliseconds doubt_check_every{5'000};
+inline constexpr std::chrono::milliseconds doubt_margin{60'000};
+
+class Pump {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  /// `connection` is open, and core.incarnation registered through it.
+  Pump(WorkerCore& core, std::unique_ptr<pg::Connection> connection);
+  ~Pump();
+
+  /// Returns when asked to stop, or, with `once`, when nothing is left to do; everything is reported or given back
+  /// then, unless the database was out of reach.
+  void run();
+
+  /// True inside one of this worker's handlers.
+  [[nodiscard]] bool inside_handler() const noexcept { return pool_->inside(); }
+
+ private:
+  /// A lane as handlers see it.
+  struct Lane {
+    std::string queue{};
+    int priority = 0;
+    execute::Registered const* kind = nullptr;
+  };
+
+  // pump.cpp: the loop
+  void turn();
+  void collect(bool giving_back);
+  void hand_out();
+  execute::Task task_for(store::ClaimedJob const& job, Lane const& lane) const;
+  void publish();
+  claim::Load load() const;
+  void sleep(Clock::time_point until, bool any_end, int low_water);
+  void hear(std::vector<std::string> const& payloads);
+  bool drained();
+
+  // pump_steps.cpp: one statement each
+  void perform(claim::Step const& step);
+  void finish(int room);
+  void claim(claim::Step const& step);
+  void settle(std::vector<std::int64_t> const& lost);
+  void lost_batch(std::int64_t token);
+  void resolve_lanes();
+  void keeper_step(claim::Step const& step);
+
+  // pump_trouble.cpp: connections that break, leases that lapse, the end
+  void trouble(Error const& error);
+  void complain(std::string_view what, Error const& error);
+  bool connect(Clock::time_point now);
+  void check_open();
+  bool reborn(Clock::time_point now);
+  void deaf(Error const& error);
+  void shut_down();
+  void give_back_unstarted();
+  void report_last();
+  void say_goodbye();
+
+  store::Work work() { return store::Work(*connection_); }
+
+  WorkerCore& core_;
+  std::unique_ptr<pg::Connection> connection_;
+  core::ReconnectBackoff backoff_;
+  Clock::time_point next_connect_{};
+  Listener listener_;
+  Clock::time_point next_listen_{};
+  std::string const profile_;
+  std::string fence_{};
+
+  claim::Pacing pacing_;
+  complete::BatchBook book_;
+  std::int64_t token_ = 0;  // of the last claim
+  // Claims whose reply was lost may still be committed by a server process that we hear no more of.
+  std::optional<std::int64_t> doubt_from_{};
+  Clock::time_point doubt_until_{};
+  Clock::time_point next_doubt_check_{};
+  std::unordered_map<std::int64_t, Lane> lanes_{};
+  std::vector<std::int64_t> unresolved_{};
+
+  std::vector<execute::Ended> ended_{};
+  std::vector<execute::Task> tasks_{};
+  Clock::time_point next_complaint_{};
+  bool once_done_ = false;
+
+  std::unique_ptr<execute::Pool> pool_;  // last: its threads end before what their tasks point to
+};
+
+}  // namespace posthouse::node

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// A worker's entry in the database: one incarnation, which holds its leases.
+//
+// Thread safety: pure, but for the statement.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "node/worker_core.hpp"
+#include "store/work.hpp"
+
+namespace posthouse::node {
+
+/// Registers a new incarnation. Throws Error.
+std::int64_t register_incarnation(WorkerCore& core, store::Work& work);
+
+/// What workers with the same lanes have in common: at most one of them is the keeper of their bells.
+std::string profile_of(WorkerCore const& core);
+
+}  // namespace posthouse::node

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the threads of one running worker share: its options and handlers, counters, and the few words they tell each
+// other.
+//
+// Thread safety: options, handlers and log are fixed before the threads start; everything else is atomic.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <posthouse/worker.hpp>
+#include <string>
+
+#include "base/event_fd.hpp"
+#include "base/log.hpp"
+#include "execute/pool.hpp"
+
+namespace posthouse::node {
+
+struct Counters {
+  std::atomic<std::int64_t> claimed{0}, succeeded{0}, failed{0}, snoozed{0}, released{0}, lease_lost{0}, statements{0},
+      claims{0}, empty_claims{0};
+
+  [[nodiscard]] WorkerStats read() const {
+    return {.claimed = claimed,
+            .succeeded = succeeded,
+            .failed = failed,
+            .snoozed = snoozed,
+            .released = released,
+            .lease_lost = lease_lost,
+            .statements = statements,
+            .claims = claims,
+            .empty_claims = empty_claims};
+  }
+};
+
+/// Only ever grows.
+enum class Stop : int { no, graceful, now };
+
+using Handlers = std::map<std::string, execute::Registered, std::less<>>;
+
+struct WorkerCore {
+  WorkerCore(WorkerOptions const& the_options, Handlers const& the_handlers)
+      : options(the_options), handlers(the_handlers), log(the_options.logger) {}
+
+  WorkerOptions const options;
+  Handlers const handlers;
+  base::Log const log;
+  Counters counters{};
+
+  base::EventFd wake{};  ///< gets the pump out of its sleep
+  std::atomic<Stop> stop{Stop::no};
+  std::atomic<std::int64_t> incarnation{0};
+  std::atomic<std::int64_t> dead_incarnation{0};  ///< the heart was told that this one is dead
+  std::atomic<std::int64_t> low_token{0};         ///< no batch below is open
+  std::atomic<int> free{0};
+  std::atomic<int> running{0};
+
+  void request(Stop how) {
+    auto before = stop.load();
+    while (before < how && !stop.compare_exchange_weak(before, how)) {
+    }
+    wake.signal();
+  }
+  void statement() { counters.statements.fetch_add(1, std::memory_order_relaxed); }
+};
+
+}  // namespace posthouse::node
