@@ -52,6 +52,7 @@ Step Pacing::step(Time now, Load const& load) {
   }
   int const room = std::max(0, ahead(now) - load.handed);
   int const want = wanted(load);
+  full_ = want == 0;
 
   // In turns: a busy worker must still put bells on, and a keeper with much to do must still claim.
   if (housekeeping_turn_) {
@@ -67,7 +68,7 @@ Step Pacing::step(Time now, Load const& load) {
   Step rest;
   rest.until = sleep_until(now, load, want);
   rest.any_end = !load.unreported;
-  if (limits_.prefetch > 0) rest.low_water = std::max(0, limits_.prefetch / 2 - load.waiting);
+  if (limits_.prefetch > 0 && lanes_.any_hot()) rest.low_water = std::max(0, limits_.prefetch / 2 - load.waiting);
   return rest;
 }
 
@@ -112,7 +113,8 @@ std::optional<Step> Pacing::housekeeping(Time now, int want) {
     bell_wanted_.clear();
     if (!lanes.empty()) return Step{.what = What::bell, .lanes = std::move(lanes)};
     if (!fenced_.empty() && now >= next_fence_) return Step{.what = What::check_fence};
-    if (hand_on_ && want == 0 && now >= next_hand_on_) return Step{.what = What::hand_on};
+    hand_on_ = hand_on_ && want == 0;  // else the claim is ours
+    if (hand_on_ && now >= next_hand_on_) return Step{.what = What::hand_on};
   } else if (listening_ && now >= next_keep_) {
     return Step{.what = What::keep};
   }
@@ -133,7 +135,7 @@ Time Pacing::sleep_until(Time now, Load const& load, int want) const {
     at(next_survey_);
     if (!bell_refused_.empty()) at(next_rebell_);
     if (!fenced_.empty()) at(next_fence_);
-    if (hand_on_ && want == 0) at(next_hand_on_);
+    if (hand_on_) at(next_hand_on_);
   } else if (listening_) {
     at(next_keep_);
   }
@@ -183,7 +185,7 @@ void Pacing::looked(std::span<std::int64_t const> lanes, Time now) {
     if (!lanes_.hot(lane)) lanes_.heat(lane, now);
   }
   deaf_poll_ = lanes.empty() ? std::min(deaf_poll_ * 2, deaf_poll_last) : deaf_poll_first;
-  if (keeper_ && !lanes.empty()) hand_on_ = true;
+  hand_on_ = hand_on_ || (keeper_ && full_ && !lanes.empty());
   plan_look(now);
 }
 
@@ -191,14 +193,14 @@ void Pacing::rang(std::int64_t lane, Time now) {
   // Everybody hears every bell. One claim is enough, and it is the keeper's; whoever is busy with the lane joins in.
   if (!keeper_ && !lanes_.hot(lane)) return;
   lanes_.rang(lane, now);
-  hand_on_ = true;
+  hand_on_ = hand_on_ || full_;
 }
 
 void Pacing::new_lane(Time now) {
   if (!keeper_) return;
   look_now_ = true;
   next_survey_ = now;
-  hand_on_ = true;
+  hand_on_ = hand_on_ || full_;
 }
 
 void Pacing::called(Time /*now*/) { look_now_ = true; }

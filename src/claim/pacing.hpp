@@ -125,7 +125,8 @@ class Pacing {
   std::optional<Time> oldest_{};  // first job that ended and is not reported
   std::deque<std::pair<Time, int>> ends_{};
   Clock::duration round_trip_{};
-  int working_ = 0;  // members at the last step
+  int working_ = 0;    // members at the last step
+  bool full_ = false;  // no slot was free at the last step
 
   bool look_now_ = true;   // a claim should look first
   bool list_now_ = false;  // there are more lanes with work than one claim reached

@@ -156,7 +156,8 @@ TEST_F(PoolTest, StopReachesTheRunningJobOnlyAndNotTheNext) {
     return Success{};
   });
   bool asked = true;
-  auto const next = kind([&](Job const& job) -> Outcome { return asked = job.stop_token().stop_requested(), Success{}; });
+  auto const next =
+      kind([&](Job const& job) -> Outcome { return asked = job.stop_token().stop_requested(), Success{}; });
   auto const p = pool(1);
   p->push({task(stubborn, 0, 1), task(next, 0, 2)});
   started.wait();
@@ -270,14 +271,15 @@ TEST(Run, EverythingThrownIsAnOutcome) {
 TEST(Run, HookMayReplaceTheOutcome) {
   Job const job({}, {}, nullptr);
   Handler const unreadable = [](Job const&) -> Outcome { throw DecodeError("$", "bad"); };
-  auto const kept = run(unreadable, [](Job const&, auto const& next) { return next(); }, job);
+  auto const kept = run(
+      unreadable, [](Job const&, auto const& next) { return next(); }, job);
   EXPECT_TRUE(kept.decode_error);
   auto const replaced = run(
       unreadable, [](Job const&, auto const& next) -> Outcome { return next(), Snooze{milliseconds{1}}; }, job);
   EXPECT_FALSE(replaced.decode_error);
   EXPECT_TRUE(std::holds_alternative<Snooze>(replaced.outcome));
-  auto const thrown =
-      run(unreadable, [](Job const&, auto const&) -> Outcome { throw std::logic_error("hook"); }, job);
+  auto const thrown = run(
+      unreadable, [](Job const&, auto const&) -> Outcome { throw std::logic_error("hook"); }, job);
   EXPECT_EQ(std::get<Failure>(thrown.outcome).message, "hook");
 }
 

@@ -75,9 +75,8 @@ TEST(Verdict, UnreadablePayloadFailsUnlessKept) {
 }
 
 TEST(Verdict, TextsAreMadeStorable) {
-  auto const move = judge(Failure{.type = std::string(500, 'x'),
-                                  .message = std::string("a\0b\xff", 4),
-                                  .stack = std::string(200'000, 's')});
+  auto const move = judge(Failure{
+      .type = std::string(500, 'x'), .message = std::string("a\0b\xff", 4), .stack = std::string(200'000, 's')});
   EXPECT_EQ(move->type.size(), max_type_bytes);
   EXPECT_EQ(move->message.find('\0'), std::string::npos);
   EXPECT_EQ(move->message.find('\xff'), std::string::npos);
