@@ -56,14 +56,15 @@ void tell(std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
-std::string with_commas(std::int64_t number) {
-  auto digits = std::to_string(number);
-  auto const first = number < 0 ? 1U : 0U;
-  for (auto at = digits.size(); at > first + 3;) {
-    at -= 3;
-    digits.insert(at, ",");
+std::string with_commas(std::int64_t value) {
+  auto const digits = std::to_string(value);
+  auto const first = digits.front() == '-' ? std::size_t{1} : std::size_t{0};
+  std::string text;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > first && (digits.size() - i) % 3 == 0) text.push_back(',');
+    text.push_back(digits[i]);
   }
-  return digits;
+  return text;
 }
 
 std::string count_of(std::int64_t number, std::string_view noun) {
