@@ -23,7 +23,7 @@ double percentile(std::vector<double> values, double share) {
   return values[static_cast<std::size_t>(share * static_cast<double>(values.size() - 1))];
 }
 
-/// From the commit of a NOTIFY on one connection to its arrival on another that waits, in ms.
+/// From sending a NOTIFY on one connection to its arrival on another that waits, in ms.
 std::vector<double> raw_notify(Site& site) {
   auto listener = pg::Connection::open(site.database());
   listener->query("listen posthouse_bench");
@@ -32,8 +32,8 @@ std::vector<double> raw_notify(Site& site) {
     std::atomic<double> sent{0};
     std::thread sender([&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(3));
-      site.sql().query("notify posthouse_bench");
       sent = now_seconds();
+      site.sql().query("notify posthouse_bench");
     });
     double got = 0;
     if (!listener->wait(-1, pg::Clock::now() + std::chrono::seconds(5)).empty()) got = now_seconds();

@@ -100,17 +100,10 @@ Counters Site::counters() {
   getrusage(RUSAGE_SELF, &usage);
   auto const us = [](timeval const& t) { return static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_usec); };
   counters.client_cpu_us = us(usage.ru_utime) + us(usage.ru_stime);
-  auto const pids = sql_->query("select pid from pg_stat_activity");
+  auto const pids = sql_->query("select pid from pg_stat_activity where pid is not null");
   double ticks = 0;
-  bool local = true;
-  for (int i = 0; i < pids.rows(); ++i) {
-    auto const used = process_ticks(pids.int8(i, 0));
-    if (!used) {
-      local = false;
-      break;
-    }
-    ticks += *used;
-  }
+  for (int i = 0; i < pids.rows(); ++i) ticks += process_ticks(pids.int8(i, 0)).value_or(0);
+  bool const local = process_ticks(sql_->backend_pid()).has_value();
   if (local) counters.server_cpu_us = ticks * 1e6 / static_cast<double>(sysconf(_SC_CLK_TCK));
   return counters;
 }
