@@ -60,6 +60,13 @@ std::int64_t now_ms() {
       .count();
 }
 
+std::string shown_ms(double ms) {
+  if (ms < 1) return fmt::format("{:.1f} µs", ms * 1000);
+  if (ms < 10) return fmt::format("{:.1f} ms", ms);
+  if (ms < 1000) return fmt::format("{:.0f} ms", ms);
+  return fmt::format("{:.1f} s", ms / 1000);
+}
+
 /// Measurements of many threads; what does not fit is left out.
 class Samples {
  public:
@@ -75,7 +82,7 @@ class Samples {
     auto const at = [&](double p) {
       return values_[static_cast<std::size_t>(p * static_cast<double>(values_.size() - 1))];
     };
-    return fmt::format("p50 {:.3g} ms, p99 {:.3g} ms", at(0.5), at(0.99));
+    return fmt::format("p50 {}, p99 {}", shown_ms(at(0.5)), shown_ms(at(0.99)));
   }
 
  private:

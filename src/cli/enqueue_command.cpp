@@ -163,7 +163,9 @@ class Ids {
       for (auto id = from; id <= to; ++id) {
         out += json ? fmt::format("{}\n  {{\"id\": \"{}\"}}", std::exchange(first, false) ? "" : ",", id)
                     : fmt::format("{}\n", id);
-        if (out.size() > 64 * 1024) print(std::exchange(out, {}));
+        if (out.size() < 64 * 1024) continue;
+        print(out);
+        out.clear();
       }
     }
     print(out + (json ? (count_ == 0 ? "]\n" : "\n]\n") : ""));

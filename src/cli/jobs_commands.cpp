@@ -68,10 +68,13 @@ JsonObject job_json(JobInfo const& job) {
       .text("state", job.state)
       .number("attempt", job.attempt)
       .number("max_attempts", job.max_attempts)
+      .raw("key", "null")  // of later versions, as in the view
+      .raw("dedupe_key", "null")
       .text("enqueued_at", job.enqueued_at)
       .text("run_at", job.run_at)
       .text("started_at", job.started_at)
       .text("finished_at", job.finished_at)
+      .raw("expires_at", "null")
       .id("worker", job.worker)
       .raw("payload", payload_json(job.payload));
   if (job.payload.is_bytes()) {

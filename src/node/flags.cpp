@@ -42,6 +42,22 @@ std::string command_path(CLI::App const& app, std::string_view program) {
   }
 }
 
+/// CLI11 says that a subcommand is missing where a word is there which is none.
+std::string usage_problem(CLI::App const& app, CLI::ParseError const& error) {
+  CLI::App const* at = &app;
+  while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
+  auto const rest = app.remaining(true);
+  bool const missing = error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError);
+  if (!missing || rest.empty() || at->get_require_subcommand_min() == 0) return error.what();
+  std::vector<std::string> names;
+  for (auto const* command : at->get_subcommands([](CLI::App const*) { return true; })) {
+    if (!command->get_group().empty()) names.push_back(command->get_name());
+  }
+  auto text = fmt::format("there is no command {}", core::shown(rest.front()));
+  if (auto const close = nearest(rest.front(), names); !close.empty()) text += "; did you mean " + close + "?";
+  return text;
+}
+
 int parse_error(CLI::App const& app, std::string_view program, CLI::ParseError const& error) {
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
     std::ostringstream out;
@@ -49,7 +65,7 @@ int parse_error(CLI::App const& app, std::string_view program, CLI::ParseError c
     std::fwrite(out.str().data(), 1, out.str().size(), stdout);
     return ExitStatus::done;
   }
-  print_error(program, error.what(), fmt::format("See `{} --help`.", command_path(app, program)));
+  print_error(program, usage_problem(app, error), fmt::format("See `{} --help`.", command_path(app, program)));
   return ExitStatus::usage;
 }
 
