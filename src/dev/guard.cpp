@@ -40,7 +40,7 @@ rm -rf -- "$1"
 
 }  // namespace
 
-Guard::Guard(std::filesystem::path const& folder) {
+Guard::Guard(std::filesystem::path const& folder) : owner_(::getpid()) {
   std::array<int, 2> ends{-1, -1};
   // A socket, since writing to a pipe without reader would kill us with SIGPIPE.
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
@@ -62,9 +62,10 @@ Guard::Guard(std::filesystem::path const& folder) {
 }
 
 Guard::~Guard() {
-  // Said in so many words: a forked child of ours may hold the other end open.
-  tell("end\n");
+  // Said in so many words: a forked child of ours may hold the socket open, too.
+  if (owner_ == ::getpid()) tell("end\n");
   ::close(socket_);
+  if (owner_ != ::getpid()) return;
   while (::waitpid(shell_, nullptr, 0) < 0 && errno == EINTR) {
   }
 }

@@ -32,6 +32,7 @@ class Guard {
 
   int socket_ = -1;
   int shell_ = 0;
+  int owner_ = 0;  ///< a forked child's copy says nothing to the shell
 };
 
 }  // namespace posthouse::dev
