@@ -223,8 +223,9 @@ int enqueue_lines(Context const& context, Flags const& flags) {
       core::check_payload(payload, longest);
     } catch (InvalidArgument const& error) {
       progress.clear();
-      throw InvalidArgument(fmt::format("line {}: {}", number, error.what()),
-                            {.hint = "Nothing was enqueued. " + error.hint()});
+      throw InvalidArgument(
+          fmt::format("line {}: {}", number, error.what()),
+          {.hint = std::string("Nothing was enqueued.") + (flags.raw ? "" : " Any bytes go with --raw.")});
     }
     chunk_bytes += line.size();
     chunk.push_back(std::move(payload));

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "cli/print.hpp"
 #include "core/duration.hpp"
 #include "core/time_format.hpp"
 
@@ -88,8 +89,8 @@ std::vector<std::string> explain(JobInfo const& job, std::vector<store::WorkerIn
   } else if (job.state == "running") {
     said.push_back("It is held by " + (job.worker ? name_of(*job.worker, workers) : std::string("a worker")) + ".");
   } else if (job.state == "failed") {
-    said.push_back(fmt::format("It failed for good after {} of {} attempts; `posthouse jobs retry {}` tries again.",
-                               job.attempt, job.max_attempts, job.id));
+    said.push_back(fmt::format("It failed for good after {}; `posthouse jobs retry {}` tries again.",
+                               count_of(job.attempt, "attempt"), job.id));
   } else if (job.state == "cancelled") {
     said.push_back(fmt::format("It was cancelled; `posthouse jobs retry {}` brings it back.", job.id));
   }

@@ -86,6 +86,12 @@ JsonObject job_json(JobInfo const& job) {
   return object;
 }
 
+/// A kind's own limit is not in the database, so the limit that we know is wrong for a job that ended before it.
+std::string attempts(JobInfo const& job, std::string_view of) {
+  bool const ended_early = job.state == "failed" && job.attempt < job.max_attempts;
+  return ended_early ? std::to_string(job.attempt) : fmt::format("{}{}{}", job.attempt, of, job.max_attempts);
+}
+
 int list(Context const& context, Flags const& flags) {
   auto const filter = filter_of(flags);
   auto const connection = context.connect();
@@ -102,8 +108,8 @@ int list(Context const& context, Flags const& flags) {
   }
   Table table({">ID", "STATE", "KIND", "QUEUE", ">PRIORITY", ">ATTEMPT", "ENQUEUED", "LAST ERROR"});
   for (auto const& job : jobs) {
-    table.add({std::to_string(job.id), job.state, job.kind, job.queue, std::to_string(job.priority),
-               fmt::format("{}/{}", job.attempt, job.max_attempts), job.enqueued_at, job.last_error.value_or("")});
+    table.add({std::to_string(job.id), job.state, job.kind, job.queue, std::to_string(job.priority), attempts(job, "/"),
+               job.enqueued_at, job.last_error.value_or("")});
   }
   print(table.text(base::wants_colour(STDOUT_FILENO)));
   if (std::cmp_equal(jobs.size(), flags.limit)) {
@@ -131,7 +137,7 @@ void show_people(JobInfo const& job, std::vector<AttemptError> const& errors, st
   line("kind", job.kind);
   line("queue", job.queue);
   line("priority", std::to_string(job.priority));
-  line("attempt", fmt::format("{} of {}", job.attempt, job.max_attempts));
+  line("attempt", attempts(job, " of "));
   line("enqueued at", job.enqueued_at);
   line("run at", job.run_at.value_or(""));
   line("started at", job.started_at.value_or(""));

@@ -14,6 +14,7 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t kMostMessage = 64 * 1024;
 constexpr std::string_view kCancelled = "57014";
+constexpr std::string_view kNotSupported = "0A000";
 
 }  // namespace
 
