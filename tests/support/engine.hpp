@@ -23,8 +23,12 @@ using Ids = std::vector<std::int64_t>;
 /// An array literal: {1,2,3}.
 inline std::string array(Ids const& values) {
   std::string text = "{";
-  for (auto const value : values) text += (text.size() > 1 ? "," : "") + std::to_string(value);
-  return text + "}";
+  for (auto const value : values) {
+    if (text.size() > 1) text += ',';
+    text += std::to_string(value);
+  }
+  text += '}';
+  return text;
 }
 
 inline Ids sorted(Ids values) {
