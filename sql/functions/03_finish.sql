@@ -163,7 +163,7 @@ begin
         on conflict do nothing returning pos),
       m as materialized (
         select k.id, p_crashed and k.started as started from k
-        where k.free and (not k.started or exists (select from tomb t where t.pos = k.pos))),
+        where k.free and (not k.started or k.pos in (select t.pos from tomb t))),
       gone as (delete from job j using m where j.id = m.id and j.lane = b.lane
         returning j.*, m.started,
           m.started and j.attempt + 1 >= coalesce((j.options ->> 'max_attempts')::int, v_default) as over),

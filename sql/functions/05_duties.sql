@@ -77,7 +77,7 @@ comment on function promote(timestamptz, int) is 'Moves due jobs into the expres
 -- Workers whose lease has lapsed. Time counts from the last sign of life, but not before the server's start: after an
 -- outage nobody has been able to beat. A leader that is new, or back from a pause of its own, first lets everybody beat.
 create or replace function reap(p_leader_since timestamptz default '-infinity') returns bigint
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off as $$
 declare
   w record;
   v_rescued bigint := 0;
@@ -94,7 +94,7 @@ begin
     -- Somebody claims or acks for it at this moment: look again at the next round.
     continue when not pg_try_advisory_xact_lock(v_space, (hashint8(w.id) & -4) | 1);
     update worker q set ended_at = clock_timestamp(), end_reason = 'lease lapsed' where q.id = w.id and q.ended_at is null
-      and not exists (select from heartbeat h where h.worker = w.id and h.at > clock_timestamp() - q.lease);
+      and coalesce((select h.at from heartbeat h where h.worker = w.id order by h.at desc limit 1), '-infinity') < clock_timestamp() - q.lease;
     if not found and w.ended_at is null then continue; end if;
     v_rescued := v_rescued + settle(w.id);
   end loop;

@@ -2,7 +2,7 @@
 
 -- A function, not a view, so that the planner hashes its rows instead of guessing that there is one.
 create or replace function held() returns table (id bigint, lane bigint, worker bigint, claimed_at timestamptz, started boolean)
-language sql stable security definer rows 2000 set search_path from current set enable_seqscan = off as $$
+language sql stable security definer rows 2000 set search_path from current set enable_seqscan = off set jit = off as $$
   select i.id, b.lane, b.worker, b.claimed_at, i.ord::int - 1 < b.started_to
   from worker w
   cross join lateral (select h.low_token from heartbeat h where h.worker = w.id order by h.at desc limit 1) h
@@ -119,6 +119,8 @@ comment on function cancel(bigint) is 'Cancels a job that has not been claimed: 
 
 create or replace function retry(id bigint) returns boolean
 language plpgsql security definer set search_path from current as $$
+declare
+  v_twin bigint;
 begin
   update deferred d set due_at = clock_timestamp() where d.id = retry.id;
   if not found then
@@ -133,8 +135,8 @@ begin
   with gone as (delete from deferred d where d.id = retry.id returning d.*), r as (select g.*, express_of(g.lane) as twin from gone g)
   insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
     select r.id, r.twin, r.attempt, r.payload, r.payload_bytes, r.headers,
-      coalesce(r.options, '{}') || jsonb_build_object('enqueued_at', r.queued_at) from r;
-  perform ring(j.lane) from job j where j.id = retry.id;
+      coalesce(r.options, '{}') || jsonb_build_object('enqueued_at', r.queued_at) from r returning lane into v_twin;
+  perform ring(v_twin);
   return true;
 end $$;
 comment on function retry(bigint) is 'Makes a scheduled, retryable, failed, cancelled or expired job available now, with one more attempt when its attempts are used up. False: no such job in such a state.';
