@@ -34,12 +34,12 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC wants this to let ccache see through a precompiled header.
   target_compile_options(posthouse_flags INTERFACE -fpch-preprocess)
   if(CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-    # False alarms about "literal" + std::string (GCC bug 105329).
-    target_compile_options(posthouse_flags INTERFACE -Wno-restrict)
+    # False alarms about inlined std::string and std::vector (GCC bugs 105329, 105651, 107852).
+    target_compile_options(posthouse_flags INTERFACE -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds)
   endif()
   if(POSTHOUSE_SANITIZE)
     # The checks that sanitizers insert confuse GCC's analysis of values.
-    target_compile_options(posthouse_flags INTERFACE -Wno-maybe-uninitialized -Wno-stringop-overflow)
+    target_compile_options(posthouse_flags INTERFACE -Wno-maybe-uninitialized)
   endif()
 endif()
 
