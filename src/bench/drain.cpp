@@ -46,15 +46,16 @@ void throughput(Site& site, Options const& options, Figures& figures) {
     auto const empty = site.counters();
     site.fill(bench_kind, options.jobs);
     auto const before = site.counters();
-    auto const drain = drain_with_worker(site, options.jobs, 1, drain_prefetch);
-    auto const after = site.counters();
+    // The counters are read while the worker is still connected, so that its backends are counted.
+    Counters after;
+    auto const drain = drain_with_worker(site, options.jobs, 1, drain_prefetch, [&] { after = site.counters(); });
     ours.push_back(jobs / drain.seconds);
     wal = static_cast<double>(after.wal_bytes - empty.wal_bytes) / jobs;
     statements = static_cast<double>(drain.stats.statements) / jobs;
     commits = static_cast<double>(after.commits - before.commits) / jobs;
     xids = static_cast<double>(after.xids - before.xids) / jobs;
     client_cpu = (after.client_cpu_us - before.client_cpu_us) / jobs;
-    if (after.server_cpu_us && before.server_cpu_us) server_cpu = (*after.server_cpu_us - *before.server_cpu_us) / jobs;
+    server_cpu = server_cpu_us(before, after).value_or(0) / jobs;
     site.fill(bench_kind, options.jobs);
     raw.push_back(jobs / drain_raw(site, options.jobs, claim_size));
     ratio.push_back(ours.back() / raw.back());

@@ -40,9 +40,13 @@ void lanes(Site& site, Options const& options, Figures& figures) {
     site.fill(bench_kind, options.jobs);
     one.push_back(static_cast<double>(options.jobs) / drain_with_worker(site, options.jobs, 1, drain_prefetch).seconds);
     site.clear();
+    std::vector<Request> first_use;
     for (int kind = 0; kind < kinds; ++kind) {
-      for (int priority = 0; priority < priorities; ++priority) site.fill(lane_kind(kind), 1, priority);
+      for (int priority = 0; priority < priorities; ++priority) {
+        first_use.push_back({lane_kind(kind), {}, {.priority = priority}});
+      }
     }
+    site.client().enqueue_many(first_use);
     std::atomic<double> started{0};
     Worker worker(drain_options(site.database(), drain_prefetch));
     for (int kind = 0; kind < kinds; ++kind) {

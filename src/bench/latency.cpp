@@ -106,8 +106,8 @@ void idle(Site& site, Options const& options, Figures& figures) {
   double const spent = options.seconds + 1.1;
   figures.add("idle_queries_per_s", static_cast<double>(sum() - statements) / spent / idle_workers);
   figures.add("idle_client_cpu_percent", (after.client_cpu_us - before.client_cpu_us) / spent / 1e4 / idle_workers);
-  if (after.server_cpu_us && before.server_cpu_us) {
-    figures.add("idle_server_cpu_percent", (*after.server_cpu_us - *before.server_cpu_us) / spent / 1e4 / idle_workers);
+  if (auto const used = server_cpu_us(before, after)) {
+    figures.add("idle_server_cpu_percent", *used / spent / 1e4 / idle_workers);
   }
   for (auto& worker : workers) worker->stop();
 }

@@ -101,11 +101,24 @@ Counters Site::counters() {
   auto const us = [](timeval const& t) { return static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_usec); };
   counters.client_cpu_us = us(usage.ru_utime) + us(usage.ru_stime);
   auto const pids = sql_->query("select pid from pg_stat_activity where pid is not null");
-  double ticks = 0;
-  for (int i = 0; i < pids.rows(); ++i) ticks += process_ticks(pids.int8(i, 0)).value_or(0);
-  bool const local = process_ticks(sql_->backend_pid()).has_value();
-  if (local) counters.server_cpu_us = ticks * 1e6 / static_cast<double>(sysconf(_SC_CLK_TCK));
+  auto const tick_us = 1e6 / static_cast<double>(sysconf(_SC_CLK_TCK));
+  for (int i = 0; i < pids.rows(); ++i) {
+    auto const pid = pids.int8(i, 0);
+    if (auto const ticks = process_ticks(pid)) counters.server_cpu_us[pid] = *ticks * tick_us;
+  }
+  if (!counters.server_cpu_us.contains(sql_->backend_pid())) counters.server_cpu_us.clear();
   return counters;
+}
+
+std::optional<double> server_cpu_us(Counters const& before, Counters const& after) {
+  if (before.server_cpu_us.empty() || after.server_cpu_us.empty()) return std::nullopt;
+  double sum = 0;
+  for (auto const& [pid, used] : after.server_cpu_us) {
+    auto const then = before.server_cpu_us.find(pid);
+    // A process that is new since then has used all of its time in between.
+    sum += used - (then == before.server_cpu_us.end() ? 0 : then->second);
+  }
+  return sum;
 }
 
 void Site::progress(std::string const& what) const {
@@ -121,7 +134,8 @@ WorkerOptions drain_options(DatabaseOptions const& database, int prefetch) {
   return options;
 }
 
-Drain drain_with_worker(Site& site, std::int64_t jobs, int concurrency, int prefetch) {
+Drain drain_with_worker(Site& site, std::int64_t jobs, int concurrency, int prefetch,
+                        std::function<void()> const& before_stop) {
   auto options = drain_options(site.database(), prefetch);
   options.concurrency = concurrency;
   Worker worker(options);
@@ -132,6 +146,7 @@ Drain drain_with_worker(Site& site, std::int64_t jobs, int concurrency, int pref
   while (worker.stats().succeeded < jobs) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   drain.seconds = now_seconds() - start;
   drain.stats = worker.stats();
+  if (before_stop) before_stop();
   worker.stop();
   return drain;
 }

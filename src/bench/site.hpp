@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,8 +28,11 @@ struct Counters {
   std::int64_t commits = 0;
   std::int64_t xids = 0;
   double client_cpu_us = 0;
-  std::optional<double> server_cpu_us{};  ///< only when the server runs on this machine
+  std::map<std::int64_t, double> server_cpu_us{};  ///< by process; empty when the server runs elsewhere
 };
+
+/// Processor time of the server's processes that were there at both moments; nullopt when it runs elsewhere.
+std::optional<double> server_cpu_us(Counters const& before, Counters const& after);
 
 class Site {
  public:
@@ -62,8 +66,9 @@ struct Drain {
   double seconds = 0;
   WorkerStats stats{};
 };
-/// Runs one worker until it has finished `jobs` jobs.
-Drain drain_with_worker(Site& site, std::int64_t jobs, int concurrency, int prefetch);
+/// Runs one worker until it has finished `jobs` jobs; then calls `before_stop`, if given.
+Drain drain_with_worker(Site& site, std::int64_t jobs, int concurrency, int prefetch,
+                        std::function<void()> const& before_stop = {});
 /// Calls the claim and finish function in a loop that runs nothing. Returns seconds.
 double drain_raw(Site& site, std::int64_t jobs, int batch);
 
