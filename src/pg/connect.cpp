@@ -73,6 +73,7 @@ std::unique_ptr<Connection> Connection::open_to(DatabaseOptions const& options, 
     impl.schema = options.schema;
     impl.deadline = options.statement_timeout;
     impl.pooled = pooled;
+    impl.listen_to_notices();
     PQsetnonblocking(impl.conn, 1);
     if (pooled) {
       // A pooler hands the server connection on after each transaction, so nothing may be set. A role whose

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <new>
 
 #include "pg/connection_impl.hpp"
 #include "pg/error.hpp"
@@ -73,6 +74,7 @@ void Connection::Impl::check_usable() {
   if (conn != nullptr && owner != ::getpid()) {
     throw InvalidArgument("this connection was opened before fork(): open clients and workers in the child");
   }
+  if (ended()) lost(false);
   if (conn == nullptr) throw Unavailable("the connection is closed");
 }
 
@@ -88,9 +90,21 @@ void Connection::Impl::drain_notifications() {
   }
 }
 
+void Connection::Impl::listen_to_notices() noexcept {
+  // Without a receiver libpq prints notices to standard error.
+  PQsetNoticeReceiver(
+      conn,
+      [](void* self, PGresult const* notice) {
+        char const* severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+        if (severity == nullptr || std::string_view(severity) != "FATAL") return;
+        static_cast<Impl*>(self)->farewell = message_of(notice);
+      },
+      this);
+}
+
 void Connection::Impl::lost(bool in_doubt) {
-  ServerMessage message;
-  message.text = conn == nullptr ? "closed" : PQerrorMessage(conn);
+  ServerMessage message = farewell;
+  if (!ended()) message.text = conn == nullptr ? "closed" : PQerrorMessage(conn);
   while (!message.text.empty() && message.text.back() == '\n') message.text.pop_back();
   close();
   throw_error(std::move(message), true, in_doubt, schema);
@@ -279,8 +293,9 @@ std::vector<Notification> Connection::wait(int wake_fd, Clock::time_point deadli
     pollfd items[2] = {{PQsocket(impl.conn), POLLIN, 0}, {wake_fd, POLLIN, 0}};
     if (poll_until(items, wake_fd < 0 ? 1 : 2, deadline) == 0) return {};
     if (items[0].revents != 0) {
-      if (PQconsumeInput(impl.conn) == 0 || PQstatus(impl.conn) == CONNECTION_BAD) impl.lost(false);
-      impl.drain_notifications();
+      if (PQconsumeInput(impl.conn) == 0) impl.lost(false);
+      impl.drain_notifications();  // also parses what came, a farewell for one
+      if (!impl.open()) impl.lost(false);
     }
     if (wake_fd >= 0 && items[1].revents != 0) return std::exchange(impl.notifications, {});
   }
@@ -290,15 +305,21 @@ void Connection::set_deadline(milliseconds per_statement) noexcept {
   impl_->deadline = std::clamp<milliseconds>(per_statement, milliseconds(1), std::chrono::hours(24 * 365));
 }
 
-bool Connection::ok() const noexcept {
-  return impl_->conn != nullptr && impl_->owner == ::getpid() && PQstatus(impl_->conn) == CONNECTION_OK;
-}
+bool Connection::ok() const noexcept { return impl_->owner == ::getpid() && impl_->open(); }
 
 bool Connection::alive() noexcept {
-  if (!ok()) return false;
-  pollfd item{PQsocket(impl_->conn), POLLIN, 0};
-  if (::poll(&item, 1, 0) > 0 && PQconsumeInput(impl_->conn) == 0) return false;
-  return ok();
+  // A farewell and the end of the stream are two events.
+  while (ok()) {
+    pollfd item{PQsocket(impl_->conn), POLLIN, 0};
+    if (::poll(&item, 1, 0) <= 0) return true;
+    if (PQconsumeInput(impl_->conn) == 0) return false;
+    try {
+      impl_->drain_notifications();
+    } catch (std::bad_alloc const&) {
+      return false;
+    }
+  }
+  return false;
 }
 
 bool Connection::in_transaction() const noexcept { return impl_->conn != nullptr && impl_->in_block(); }

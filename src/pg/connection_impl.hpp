@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "pg/connection.hpp"
+#include "pg/error.hpp"
 
 namespace posthouse::pg {
 
@@ -32,8 +33,9 @@ struct Connection::Impl {
   std::string schema{};
   std::chrono::milliseconds deadline{30000};     ///< on each statement, ours
   std::chrono::milliseconds server_deadline{0};  ///< what the server was told; 0: nothing
-  bool pooled = false;                           ///< behind a transaction pooler: no session state
-  bool wrap = false;                             ///< the role's isolation is not READ COMMITTED: open it explicitly
+  ServerMessage farewell{};  ///< what the server said when it ended the session between two statements
+  bool pooled = false;       ///< behind a transaction pooler: no session state
+  bool wrap = false;         ///< the role's isolation is not READ COMMITTED: open it explicitly
   std::vector<Notification> notifications{};
   std::unordered_map<std::string, std::string> prepared{};  ///< text → name
 
@@ -47,6 +49,10 @@ struct Connection::Impl {
   void check_usable();
   [[nodiscard]] bool in_block() const noexcept;
   void drain_notifications();
+  /// Receives the server's notices: silent, but for the one that ends the session.
+  void listen_to_notices() noexcept;
+  [[nodiscard]] bool open() const noexcept { return conn != nullptr && PQstatus(conn) == CONNECTION_OK && !ended(); }
+  [[nodiscard]] bool ended() const noexcept { return !farewell.text.empty(); }
 
   /// Deadline of a statement that starts now; tells the server when it must allow more than before.
   Clock::time_point start_statement();

@@ -5,6 +5,7 @@
 #include <libpq-fe.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <map>
 #include <memory>
@@ -13,6 +14,8 @@
 #include <posthouse/error.hpp>
 
 #include "core/database_url.hpp"
+#include "core/names.hpp"
+#include "core/refuse.hpp"
 #include "pg/text.hpp"
 
 namespace posthouse::pg {
@@ -63,11 +66,10 @@ std::map<std::string, std::string> parse(std::string const& url) {
   return found;
 }
 
-void check_range(char const* name, std::chrono::milliseconds value, std::chrono::milliseconds low,
-                 std::chrono::milliseconds high) {
-  if (value >= low && value <= high) return;
-  throw InvalidArgument(std::string(name) + " is " + std::to_string(value.count()) + " ms; allowed are " +
-                        std::to_string(low.count()) + " to " + std::to_string(high.count()) + " ms");
+bool is_port(std::string const& text) {
+  int port = 0;
+  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+  return error == std::errc() && end == text.data() + text.size() && port >= 1 && port <= 65535;
 }
 
 std::string value_or_environment(std::map<std::string, std::string> const& keywords, char const* keyword,
@@ -81,13 +83,9 @@ std::string value_or_environment(std::map<std::string, std::string> const& keywo
 
 ConnectPlan plan_connect(DatabaseOptions const& options, std::string const& url) {
   using namespace std::chrono_literals;
-  check_range("connect_timeout", options.connect_timeout, 100ms, 10min);
-  check_range("statement_timeout", options.statement_timeout, 100ms, 1h);
-  if (options.schema.empty() || options.schema.size() > 48) {
-    throw InvalidArgument("schema is " + std::to_string(options.schema.size()) +
-                          " bytes long; a schema name has 1 to 48 bytes");
-  }
-  check_text(options.schema);
+  core::check_range("connect_timeout", options.connect_timeout.count(), 100, 600'000, "ms");
+  core::check_range("statement_timeout", options.statement_timeout.count(), 100, 3'600'000, "ms");
+  core::check_schema(options.schema);
   check_text(options.application_name);
 
   auto keywords = parse(core::normalise_database_url(url));
@@ -129,6 +127,9 @@ ConnectPlan plan_connect(DatabaseOptions const& options, std::string const& url)
     std::string const host = put("host", hosts);
     std::string const address = put("hostaddr", addresses);
     std::string const port = put("port", ports);
+    if (!port.empty() && !is_port(port)) {
+      core::refuse("port", port, "1 to 65535", "check the part after the colon in database_url, or PGPORT");
+    }
     Target target;
     target.place = !host.empty() ? host : !address.empty() ? address : "the local socket";
     if (!port.empty()) target.place += " port " + port;

@@ -11,11 +11,12 @@ namespace posthouse::pg {
 
 std::int64_t Connection::copy_in(std::string const& sql, std::function<std::string_view()> const& produce) {
   Impl& impl = *impl_;
+  impl.check_usable();
+  bool const in_doubt = !impl.in_block();  // asked before, as a COPY that runs hides the block around it
   ResultPtr const start = impl.run([&] { return PQsendQuery(impl.conn, sql.c_str()); });
   if (PQresultStatus(start.get()) != PGRES_COPY_IN) {
     throw InvalidArgument("not a COPY … FROM STDIN statement: " + sql.substr(0, 80));
   }
-  bool const in_doubt = !impl.in_block();
   // The deadline is one of progress: it starts anew with each chunk that the server has taken.
   auto const put = [&](auto&& send) {
     auto const until = Clock::now() + impl.deadline;
