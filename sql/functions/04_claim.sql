@@ -53,7 +53,7 @@ language sql stable security definer set search_path from current as $$
   where w.id = p_worker and w.ended_at is null and q.paused is not true
 $$;
 
--- The worker's lanes that have work, best first. Exact in what it says of each lane, one index probe a lane and partition:
+-- The worker's lanes that have work, best first and then served longest ago. Exact in what it says of each lane, one index probe a lane and partition:
 -- rows above the cursor and above lo's xmax are unclaimed; of older ones only transactions that were open in lo or hi can be.
 create or replace function look(p_worker bigint) returns bigint[]
 language plpgsql security definer set search_path from current
@@ -63,9 +63,9 @@ declare
   v_lanes bigint[];
 begin
   perform fold_lanes();
-  select array_agg(e.lane order by e.queue_priority desc, e.priority desc, e.express desc, e.lane) into v_lanes
+  select array_agg(e.lane order by e.queue_priority desc, e.priority desc, e.express desc, c.claimed_at nulls first, e.lane) into v_lanes
   from lanes_of_worker(p_worker) e
-  left join lateral (select b.lo, b.hi, b.pos_txid, b.pos_id from batch b where b.lane = e.lane order by b.seq desc limit 1) c on true
+  left join lateral (select b.lo, b.hi, b.pos_txid, b.pos_id, b.claimed_at from batch b where b.lane = e.lane order by b.seq desc limit 1) c on true
   where exists (select from job j where j.lane = e.lane
       and (j.txid, j.id) > (case when c.lo is null then '0'::xid8 when c.pos_txid < pg_snapshot_xmax(c.lo) then pg_snapshot_xmax(c.lo) else c.pos_txid end,
         case when c.lo is null or c.pos_txid < pg_snapshot_xmax(c.lo) then -1 else c.pos_id end))
@@ -128,13 +128,14 @@ begin
   v_lanes := p_lanes;
   if v_lanes is null or cardinality(v_lanes) = 0 then v_lanes := look(p_worker); end if;
   if cardinality(v_lanes) = 0 then return; end if;
-  -- Higher queue priority, then job priority, then express before normal (three calls of four), then in turn.
-  select array_agg(e.lane order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, hashint8(e.lane # p_token)),
-      array_agg(e.express order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, hashint8(e.lane # p_token))
+  -- Higher queue priority, then job priority, then express before normal (three calls of four), then as the caller has
+  -- them: a worker gives the lane first that was served longest ago.
+  select array_agg(e.lane order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord),
+      array_agg(e.express order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord)
     into v_lanes, v_express
     from (
-      select l.lane, coalesce(q.priority, 0) as queue_priority, l.priority, l.express
-      from unnest(v_lanes) u(lane) join lane l on l.lane = u.lane join worker w on w.id = p_worker left join queue q on q.queue = l.queue
+      select l.lane, coalesce(q.priority, 0) as queue_priority, l.priority, l.express, u.ord
+      from unnest(v_lanes) with ordinality u(lane, ord) join lane l on l.lane = u.lane join worker w on w.id = p_worker left join queue q on q.queue = l.queue
       where w.ended_at is null and l.kind = any(w.kinds) and (cardinality(w.queues) = 0 or l.queue = any(w.queues))
         and q.paused is not true) e;
   if v_lanes is null then return; end if;

@@ -23,7 +23,7 @@ constexpr int kinds = 200;
 constexpr int priorities = 5;
 constexpr int busy_lanes = 10;
 constexpr int cold_probes = 20;
-constexpr int drain_prefetch = 4 * claim_size;
+constexpr int drain_prefetch = 2 * claim_size;  // a job in a cold lane starts behind what is prefetched
 
 std::string lane_kind(int number) { return fmt::format("kind{:03}", number); }
 

@@ -37,11 +37,13 @@ void Lanes::rang(std::int64_t lane, Time now) {
 }
 
 void Lanes::claimed(std::span<std::int64_t const> asked, std::span<std::int64_t const> found, bool full, Time now) {
+  ++claims_;
   for (auto lane : found) {
     bool const bell = bells_.contains(lane);
     if (bell && full) unbell_.insert(lane);
     auto& hot = hot_[lane];
     // A claim also ends early at its limit of bytes, so only an empty one says that a lane is empty.
+    hot.served = claims_;
     hot.empty = 0;
     hot.tries = 1;
     hot.next = full ? now : now + wait_after(1);
@@ -65,11 +67,15 @@ void Lanes::claimed(std::span<std::int64_t const> asked, std::span<std::int64_t 
 }
 
 LaneIds Lanes::due(Time now) const {
-  LaneIds lanes;
+  std::vector<std::pair<std::uint64_t, std::int64_t>> ready;
   for (auto const& [lane, hot] : hot_) {
-    if (hot.next <= now) lanes.push_back(lane);
-    if (lanes.size() == max_lanes_a_claim) break;
+    if (hot.next <= now) ready.emplace_back(hot.served, lane);
   }
+  std::sort(ready.begin(), ready.end());
+  ready.resize(std::min(ready.size(), max_lanes_a_claim));
+  LaneIds lanes;
+  lanes.reserve(ready.size());
+  for (auto const& [served, lane] : ready) lanes.push_back(lane);
   return lanes;
 }
 

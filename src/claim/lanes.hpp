@@ -38,7 +38,8 @@ class Lanes {
   /// not among the found may have work all the same.
   void claimed(std::span<std::int64_t const> asked, std::span<std::int64_t const> found, bool full, Time now);
 
-  /// Hot lanes whose time has come.
+  /// Hot lanes whose time has come, those first that have waited longest for a job to be claimed; a claim takes lanes of
+  /// one priority in this order, so a busy lane never keeps another waiting.
   [[nodiscard]] LaneIds due(Time now) const;
   /// When the next one's time comes.
   [[nodiscard]] std::optional<Time> next() const;
@@ -59,7 +60,8 @@ class Lanes {
  private:
   struct Hot {
     Time next{};
-    int empty = 0;  // claims in a row
+    std::uint64_t served = 0;  // number of the claim that last brought jobs; 0: none yet
+    int empty = 0;             // claims in a row
     int tries = 2;
     Time empty_since{};
   };
@@ -69,6 +71,7 @@ class Lanes {
   };
 
   std::unordered_map<std::int64_t, Hot> hot_;
+  std::uint64_t claims_ = 0;
   std::unordered_map<std::int64_t, Bell> bells_;
   LaneIds cold_;
   std::unordered_set<std::int64_t> unbell_;
