@@ -42,8 +42,12 @@ bool is_private_folder(fs::path const& folder, std::optional<Identity> const& as
 void make_private_folder(fs::path const& folder, std::optional<Identity> const& as,
                          std::function<bool(std::string_view)> const& known) {
   std::error_code error;
-  fs::create_directories(folder.parent_path(), error);
+  bool const new_parent = fs::create_directories(folder.parent_path(), error);
   if (error) fail("cannot make the folder", folder.parent_path(), error.value());
+  // Root's umask may close to the server's user what was just made for it.
+  if (new_parent && as && ::chmod(folder.parent_path().c_str(), 0755) != 0) {
+    fail("cannot open to others", folder.parent_path(), errno);
+  }
   bool const made = ::mkdir(folder.c_str(), 0700) == 0;
   if (!made && errno != EEXIST) fail("cannot make the folder", folder, errno);
 

@@ -33,8 +33,13 @@ Handler sql_handler(std::vector<std::string> statements, std::shared_ptr<SqlRunn
       // Stopped without a fault of its own; rolled back, so it may run again as if it never had.
       if (job.stop_token().stop_requested() && !error.in_doubt()) return Snooze{0ms};
       if (error.sqlstate().empty()) throw;
+      std::string message = error.what();
+      // plpgsql's words for COMMIT and the like mean nothing to somebody who wrote none of it.
+      if (error.sqlstate() == kNotSupported && message.find("transaction command") != std::string::npos) {
+        message += "; an SQL job is one transaction that posthouse ends: remove COMMIT, ROLLBACK and the like";
+      }
       return Failure{
-          .type = "SQLSTATE " + error.sqlstate(), .message = core::sanitise(error.what(), kMostMessage), .stack = {}};
+          .type = "SQLSTATE " + error.sqlstate(), .message = core::sanitise(message, kMostMessage), .stack = {}};
     }
   };
 }

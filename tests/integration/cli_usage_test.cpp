@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program without a database: help, wrong usage, configuration, and where a URL comes from.
+#include "integration/cli_fixture.hpp"
+
+namespace posthouse::test {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+class CliUsage : public CliTest {};
+
+TEST_F(CliUsage, EveryCommandHasHelpWithExamples) {
+  for (auto const& command : std::vector<std::vector<std::string>>{{},
+                                                                   {"install"},
+                                                                   {"upgrade"},
+                                                                   {"verify"},
+                                                                   {"uninstall"},
+                                                                   {"adopt"},
+                                                                   {"enqueue"},
+                                                                   {"work"},
+                                                                   {"jobs", "list"},
+                                                                   {"jobs", "show"},
+                                                                   {"jobs", "cancel"},
+                                                                   {"jobs", "retry"},
+                                                                   {"jobs", "delete"},
+                                                                   {"stats"},
+                                                                   {"config", "check"},
+                                                                   {"config", "show"},
+                                                                   {"config", "example"},
+                                                                   {"dev", "start"},
+                                                                   {"dev", "stop"},
+                                                                   {"dev", "url"},
+                                                                   {"dev", "psql"},
+                                                                   {"bench"},
+                                                                   {"demo"}}) {
+    auto arguments = command;
+    arguments.emplace_back("--help");
+    auto const ran = run(arguments);
+    SCOPED_TRACE(::testing::PrintToString(command));
+    EXPECT_EQ(ran.status, 0);
+    EXPECT_THAT(ran.out, HasSubstr("Usage: posthouse"));
+    EXPECT_THAT(ran.out, HasSubstr("Examples:\n  "));
+    EXPECT_EQ(ran.err, "");
+  }
+}
+
+TEST_F(CliUsage, WrongUsageIsStatusTwoAndSaysWhat) {
+  EXPECT_EQ(run({}).status, 2);
+  auto const unknown = run({"enqeue", "kind"});
+  EXPECT_EQ(unknown.status, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("there is no command \"enqeue\"; did you mean enqueue?"));
+  EXPECT_THAT(run({"jobs", "lst"}).err, HasSubstr("did you mean list?"));
+  EXPECT_EQ(run({"stats", "--nonsense"}).status, 2);
+  EXPECT_THAT(run({"stats", "--nonsense"}).err, HasSubstr("posthouse stats --help"));
+  EXPECT_EQ(run({"enqueue"}).status, 2);
+  EXPECT_EQ(run({"enqueue", "k", "--priority", "high"}).status, 2);
+  EXPECT_EQ(run({"stats", "--config", ""}).status, 2);
+  EXPECT_THAT(run({"--version"}).out, StartsWith("posthouse "));
+}
+
+TEST_F(CliUsage, WithoutUrlItSaysHowToStart) {
+  for (auto const& arguments : std::vector<std::vector<std::string>>{
+           {"stats"}, {"install"}, {"enqueue", "k"}, {"work"}, {"jobs", "list"}, {"bench", "latency"}}) {
+    auto const ran = run(arguments);
+    SCOPED_TRACE(arguments[0]);
+    EXPECT_EQ(ran.status, 2);
+    EXPECT_THAT(ran.err, HasSubstr("there is no database URL"));
+    EXPECT_THAT(ran.err, HasSubstr("posthouse dev start"));
+  }
+}
+
+TEST_F(CliUsage, OutOfReachIsStatusFour) {
+  auto const ran = run({"stats", "--database-url", "postgres://nobody:s3cret@127.0.0.1:1/none"});
+  EXPECT_EQ(ran.status, 4);
+  EXPECT_THAT(ran.err, HasSubstr("127.0.0.1"));
+  EXPECT_THAT(ran.err, Not(HasSubstr("s3cret")));
+  auto const config = folder.write("work.yaml", "kinds: {a: {exec: [/bin/true]}}\n");
+  EXPECT_EQ(run({"work", "--config", config, "--database-url", "postgres://nobody@127.0.0.1:1/none"}).status, 4);
+}
+
+TEST_F(CliUsage, PrintSqlNeedsNoDatabase) {
+  auto const ran = run({"install", "--print-sql", "--schema", "my \"jobs\""});
+  EXPECT_EQ(ran.status, 0);
+  EXPECT_THAT(ran.out, HasSubstr("\"my \"\"jobs\"\"\""));
+  EXPECT_THAT(run({"uninstall", "--print-sql"}).out, HasSubstr("drop schema"));
+}
+
+TEST_F(CliUsage, ConfigCheckReportsEverything) {
+  auto const bad = folder.write("bad.yaml", "concurrency: none\nshema: x\nkinds: {a: {sql: select 1, exec: [b]}}\n");
+  auto const ran = run({"config", "check", "--config", bad});
+  EXPECT_EQ(ran.status, 2);
+  EXPECT_THAT(ran.err, HasSubstr("bad.yaml:1: concurrency is \"none\""));
+  EXPECT_THAT(ran.err, HasSubstr("bad.yaml:2: shema is not a key of posthouse; did you mean schema?"));
+  EXPECT_THAT(ran.err, HasSubstr("bad.yaml:3: kinds.a has both exec and sql"));
+  auto const good = folder.write("good.yaml", "kinds: {a: {sql: select 1}}\n");
+  EXPECT_THAT(run({"config", "check", "--config", good}).out, HasSubstr("no error, 1 kind"));
+  EXPECT_EQ(run({"config", "check", "--connect"}).status, 2) << "there is no URL";
+}
+
+TEST_F(CliUsage, ConfigShowHidesSecrets) {
+  environment["POSTHOUSE_DATABASE_URL"] = "postgres://app:s3cret@localhost/app";
+  environment["POSTHOUSE_LOGING__LEVEL"] = "debug";
+  auto const ran = run({"config", "show", "--log-level", "warning"});
+  EXPECT_EQ(ran.status, 0);
+  EXPECT_THAT(ran.out, HasSubstr("level: warning  # --log-level"));
+  EXPECT_THAT(ran.out, HasSubstr("POSTHOUSE_DATABASE_URL"));
+  EXPECT_THAT(ran.out + ran.err, Not(HasSubstr("s3cret")));
+  auto const check = run({"config", "check"});
+  EXPECT_THAT(check.err,
+              HasSubstr("POSTHOUSE_LOGING__LEVEL is not one of posthouse; did you mean POSTHOUSE_LOGGING__LEVEL?"));
+}
+
+TEST_F(CliUsage, ConfigExampleIsAccepted) {
+  auto const file = folder.write("example.yaml", run({"config", "example"}).out);
+  EXPECT_EQ(run({"config", "check", "--config", file}).status, 0);
+}
+
+TEST_F(CliUsage, DemoPrintsTheExampleFile) {
+  std::ifstream file(std::filesystem::path(POSTHOUSE_SOURCE_DIR) / "examples" / "demo.yaml");
+  std::string const text((std::istreambuf_iterator<char>(file)), {});
+  EXPECT_EQ(run({"demo", "--print-config"}).out, text);
+}
+
+TEST_F(CliUsage, DevServerIsFoundByEveryCommand) {
+  EXPECT_EQ(run({"dev", "url"}).status, 4);
+  EXPECT_THAT(run({"dev", "stop"}).out, HasSubstr("not running"));
+  auto const started = run({"dev", "start", "--fast"});
+  ASSERT_EQ(started.status, 0) << started.err;
+  EXPECT_THAT(run({"dev", "url"}).out, StartsWith("postgresql://"));
+  auto const install = run({"install"});
+  EXPECT_EQ(install.status, 0) << install.err;
+  EXPECT_THAT(install.err, HasSubstr("using the dev server"));
+  EXPECT_EQ(chomp(run({"enqueue", "hello", "{}"}).out), "1");
+  auto const psql = run({"dev", "psql", "--", "-Atc", "select kind from posthouse.jobs"});
+  EXPECT_EQ(chomp(psql.out), "hello") << psql.err;
+  EXPECT_EQ(run({"dev", "stop", "--remove"}).status, 0);
+  EXPECT_EQ(run({"stats"}).status, 2);
+}
+
+}  // namespace
+}  // namespace posthouse::test
