@@ -130,7 +130,7 @@ TEST_F(ClientTest, BadInputIsNamedBeforeAnythingIsSent) {
   refused("run_at", "k", {}, {.run_at = system_clock::now() + 24h * 40'000});
   refused("max_attempts", "k", {}, {.max_attempts = 0});
   refused("max_attempts", "k", {}, {.max_attempts = 32768});
-  refused("headers", "k", {}, {.headers = {{"a", std::string("\0", 1)}}});
+  refused("header", "k", {}, {.headers = {{"a", std::string("\0", 1)}}});
   refused("headers", "k", {}, {.headers = {{"a", std::string(20'000, 'x')}}});
   EXPECT_EQ(sql.number("select count(*) from jobs"), 0);
   EXPECT_THAT(refusal([&] { Client{{.database_url = url(), .pool_size = 0}}; }), HasSubstr("pool_size"));

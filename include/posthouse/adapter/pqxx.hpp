@@ -61,6 +61,8 @@ class PqxxExecutor final : public Executor {
     for (char const* text : texts) parameters.append(text);
     return transaction_.exec_params(sql, parameters);
 #else
+    // libpqxx 6 sets a subtransaction's savepoint at its first exec(), and exec_params() does not count as one.
+    if (dynamic_cast<pqxx::subtransaction*>(&transaction_) != nullptr) transaction_.exec("");
     return transaction_.exec_params(sql, pqxx::prepare::make_dynamic_params(texts));
 #endif
   }
