@@ -66,6 +66,18 @@ void Lanes::claimed(std::span<std::int64_t const> asked, std::span<std::int64_t 
   }
 }
 
+void Lanes::cool_but(std::span<std::int64_t const> lanes) {
+  std::unordered_set<std::int64_t> const keep(lanes.begin(), lanes.end());
+  for (auto it = hot_.begin(); it != hot_.end();) {
+    if (keep.contains(it->first)) {
+      ++it;
+      continue;
+    }
+    if (!bells_.contains(it->first)) cold_.push_back(it->first);
+    it = hot_.erase(it);
+  }
+}
+
 LaneIds Lanes::due(Time now) const {
   std::vector<std::pair<std::uint64_t, std::int64_t>> ready;
   for (auto const& [lane, hot] : hot_) {
@@ -76,6 +88,14 @@ LaneIds Lanes::due(Time now) const {
   LaneIds lanes;
   lanes.reserve(ready.size());
   for (auto const& [served, lane] : ready) lanes.push_back(lane);
+  return lanes;
+}
+
+LaneIds Lanes::fresh(Time now) const {
+  LaneIds lanes;
+  for (auto const& [lane, hot] : hot_) {
+    if (hot.served == 0 && hot.empty == 0 && hot.next <= now && lanes.size() < max_lanes_a_claim) lanes.push_back(lane);
+  }
   return lanes;
 }
 

@@ -37,10 +37,14 @@ class Lanes {
   /// A claim asked for `asked` and brought jobs of `found`. `full`: it brought all it was allowed to, so a lane that is
   /// not among the found may have work all the same.
   void claimed(std::span<std::int64_t const> asked, std::span<std::int64_t const> found, bool full, Time now);
+  /// A look said that no lanes but these have work, while no slot was free to try the hot ones: the others turn cold.
+  void cool_but(std::span<std::int64_t const> lanes);
 
-  /// Hot lanes whose time has come, those first that have waited longest for a job to be claimed; a claim takes lanes of
-  /// one priority in this order, so a busy lane never keeps another waiting.
+  /// Hot lanes whose time has come, those first that have waited longest for a job to be claimed; a claim takes lanes
+  /// of one priority in this order, so a busy lane never keeps another waiting.
   [[nodiscard]] LaneIds due(Time now) const;
+  /// Of these, lanes that nobody has claimed from since they turned hot: somebody waits there.
+  [[nodiscard]] LaneIds fresh(Time now) const;
   /// When the next one's time comes.
   [[nodiscard]] std::optional<Time> next() const;
   [[nodiscard]] bool hot(std::int64_t lane) const { return hot_.contains(lane); }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace posthouse::claim {
 
@@ -52,7 +53,10 @@ Step Pacing::step(Time now, Load const& load) {
   }
   int const room = std::max(0, ahead(now) - load.handed);
   int const want = wanted(load);
-  full_ = want == 0;
+  if (!std::exchange(full_, want == 0) && full_ && keeper_ && lanes_.any_hot()) {
+    // Its hot lanes are not tried while it is full: soon a look has to say whether they need bells.
+    next_look_ = std::min(next_look_, now + cold_after);
+  }
 
   // In turns: a busy worker must still put bells on, and a keeper with much to do must still claim.
   if (housekeeping_turn_) {
@@ -86,6 +90,15 @@ std::optional<Step> Pacing::engine(Time now, Load const& load, int room, int wan
     if (look_now_) return next;
     next.lanes = lanes_.due(now);
     if (!next.lanes.empty()) return next;
+  } else if (int const room_left = limits_.slots + limits_.prefetch - load.handed - load.waiting;
+             room_left > 0 && !stopping_ && limits_.prefetch > 0) {
+    // The buffer is fuller than half, but a lane that was quiet does not wait for that.
+    next.lanes = lanes_.fresh(now);
+    if (!next.lanes.empty()) {
+      next.what = What::claim;
+      next.jobs = std::min(room_left, max_jobs_a_claim);
+      return next;
+    }
   }
   if (flush || stuck) {
     next.what = What::finish;
@@ -181,6 +194,7 @@ void Pacing::claimed(std::span<std::int64_t const> asked, std::span<std::int64_t
 void Pacing::looked(std::span<std::int64_t const> lanes, Time now) {
   failures_ = 0;
   list_now_ = false;
+  if (full_) lanes_.cool_but(lanes);
   for (auto lane : lanes) {
     if (!lanes_.hot(lane)) lanes_.heat(lane, now);
   }
@@ -248,7 +262,7 @@ void Pacing::unbelled(std::span<std::int64_t const> lanes) {
 void Pacing::fence_checked(bool passed, Time now) {
   failures_ = 0;
   // The check came before the claims that follow now: when it says passed, they see all that can be missed.
-  if (fenced_.size() > fence_by_lane) {
+  if (full_ || fenced_.size() > fence_by_lane) {
     next_look_ = now;
   } else {
     for (auto lane : fenced_) {

@@ -38,8 +38,21 @@ void BatchBook::open(std::shared_ptr<store::Claim const> const& claim, int start
   recent_ = {0, nullptr};
 }
 
+void BatchBook::next_lane() {
+  given_in_turn_ = 0;
+  auto const lane_of = [this](std::int64_t token) {
+    auto const* batch = find(token);
+    return batch == nullptr ? std::nullopt : std::optional(batch->first->lane);
+  };
+  if (order_.empty()) return;
+  auto const lane = lane_of(order_.front());
+  auto const other = [&](std::int64_t token) { return lane_of(token) != lane; };
+  if (std::any_of(order_.begin(), order_.end(), other)) std::stable_partition(order_.begin(), order_.end(), other);
+}
+
 store::ClaimedJob const* BatchBook::next() {
   if (startable_ == 0) return nullptr;
+  if (given_in_turn_ >= jobs_a_turn) next_lane();
   for (std::size_t at = 0; at < order_.size();) {
     auto* batch = find(order_[at]);
     if (batch == nullptr || batch->lost || batch->next == batch->members) {
@@ -48,6 +61,7 @@ store::ClaimedJob const* BatchBook::next() {
     }
     auto const& job = batch->first[batch->next];
     if (job.position < batch->started) {
+      ++given_in_turn_;
       ++batch->next;
       ++batch->handed;
       ++handed_;

@@ -22,6 +22,9 @@
 
 namespace posthouse::complete {
 
+/// Jobs of one lane that next() gives before it goes on to another lane.
+inline constexpr int jobs_a_turn = 64;
+
 /// The finish part of one statement.
 struct Flush {
   std::vector<store::BatchAck> acks{};
@@ -34,7 +37,8 @@ class BatchBook {
   /// Enters the batches of one claim. `start` is what the claim asked for: the server gives it to the batches in order.
   void open(std::shared_ptr<store::Claim const> const& claim, int start);
 
-  /// The next member in order that may start, counted as handed out from now on; nullptr: none may.
+  /// The next member that may start, counted as handed out from now on; nullptr: none may. In order within a lane; the
+  /// lanes take turns, so that a job does not wait behind all that was claimed ahead of another lane.
   store::ClaimedJob const* next();
 
   /// A member that next() gave has ended; `move` when otherwise than by success. False: its batch is lost, nothing is
@@ -100,12 +104,14 @@ class BatchBook {
   using Batches = std::map<std::int64_t, Batch>;
 
   Batch* find(std::int64_t token);
+  void next_lane();
   void mark(std::int64_t token, Batch& batch);
   void end(std::int64_t token, Batch& batch, int position);
   void lose(Batches::iterator it);
   int may_start(Batch const& batch) const noexcept;
 
   Batches batches_;
+  int given_in_turn_ = 0;               // by next(), since the lanes last changed
   std::deque<std::int64_t> order_;   // batches with members that next() has not given, oldest first
   std::vector<std::int64_t> dirty_;  // batches with something to report
   std::vector<store::Move> moves_;   // to be sent
