@@ -1,0 +1,243 @@
+-- What `posthouse install` makes, without function bodies. Compared by a test, which writes it anew when
+-- POSTHOUSE_UPDATE_GOLDEN is set.
+column attempt_error.at timestamp with time zone not null
+column attempt_error.attempt integer not null
+column attempt_error.job bigint not null
+column attempt_error.message text
+column attempt_error.stack text
+column attempt_error.type text
+column attempt_error.worker bigint
+column batch.acked bit varying
+column batch.claimed_at timestamp with time zone not null
+column batch.closed_at timestamp with time zone
+column batch.hi pg_snapshot not null
+column batch.ids bigint[] not null
+column batch.lane bigint not null
+column batch.lo pg_snapshot not null
+column batch.moved integer not null default 0
+column batch.n integer not null
+column batch.pos_id bigint not null
+column batch.pos_txid xid8 not null
+column batch.seq bigint not null
+column batch.started_to integer not null
+column batch.token bigint not null
+column batch.worker bigint not null
+column dead.attempt integer not null
+column dead.ended_at timestamp with time zone not null
+column dead.headers jsonb
+column dead.id bigint not null
+column dead.lane bigint not null
+column dead.options jsonb
+column dead.payload jsonb
+column dead.payload_bytes bytea
+column dead.queued_at timestamp with time zone not null
+column dead.reason text
+column dead.state text collate "C" not null
+column deferred.attempt integer not null
+column deferred.due_at timestamp with time zone not null
+column deferred.headers jsonb
+column deferred.id bigint not null
+column deferred.lane bigint not null
+column deferred.options jsonb
+column deferred.payload jsonb
+column deferred.payload_bytes bytea
+column deferred.queued_at timestamp with time zone not null
+column deferred.state text collate "C" not null
+column done.at timestamp with time zone not null default clock_timestamp()
+column done.job bigint not null
+column done.pos integer not null
+column done.rescued boolean not null default false
+column done.token bigint not null
+column done.worker bigint not null
+column heartbeat.at timestamp with time zone not null default clock_timestamp()
+column heartbeat.free integer not null
+column heartbeat.low_token bigint not null
+column heartbeat.running integer not null
+column heartbeat.worker bigint not null
+column job.attempt integer not null default 0
+column job.headers jsonb
+column job.id bigint not null default nextval('job_id'::regclass)
+column job.lane bigint not null
+column job.options jsonb
+column job.payload jsonb
+column job.payload_bytes bytea
+column job.queued_at timestamp with time zone not null default statement_timestamp()
+column job.txid xid8 not null default pg_current_xact_id()
+column jobs.attempt integer
+column jobs.dedupe_key text
+column jobs.enqueued_at timestamp with time zone
+column jobs.expires_at timestamp with time zone
+column jobs.finished_at timestamp with time zone
+column jobs.headers jsonb
+column jobs.id bigint
+column jobs.key text
+column jobs.kind text collate "C"
+column jobs.last_error text
+column jobs.max_attempts integer
+column jobs.payload jsonb
+column jobs.payload_bytes bytea
+column jobs.priority integer
+column jobs.queue text collate "C"
+column jobs.run_at timestamp with time zone
+column jobs.started_at timestamp with time zone
+column jobs.state text collate "C"
+column jobs.worker bigint
+column lane.express boolean not null default false
+column lane.kind text collate "C" not null
+column lane.lane bigint not null
+column lane.priority integer not null
+column lane.queue text collate "C" not null
+column lane_seen.express boolean not null default false
+column lane_seen.kind text collate "C" not null
+column lane_seen.lane bigint not null
+column lane_seen.priority integer not null
+column lane_seen.queue text collate "C" not null
+column leader.at timestamp with time zone not null default clock_timestamp()
+column leader.id bigint not null generated always as identity
+column leader.promoted_to timestamp with time zone not null
+column leader.since timestamp with time zone not null default clock_timestamp()
+column leader.term bigint not null
+column leader.worker bigint not null
+column meta.key text collate "C" not null
+column meta.value text not null
+column migration.applied_at timestamp with time zone not null default clock_timestamp()
+column migration.checksum text not null
+column migration.name text not null
+column migration.version integer not null
+column partition.detaching boolean
+column partition.lower timestamp with time zone
+column partition.name regclass
+column partition.relname text collate "C"
+column partition.upper timestamp with time zone
+column queue.paused boolean not null default false
+column queue.priority integer not null default 0
+column queue.queue text collate "C" not null
+column worker.end_reason text
+column worker.ended_at timestamp with time zone
+column worker.host text not null
+column worker.id bigint not null generated always as identity
+column worker.kinds text[] not null
+column worker.lease interval not null
+column worker.max_attempts integer[] not null
+column worker.name text not null
+column worker.pid bigint not null
+column worker.queues text[] not null
+column worker.reaped_at timestamp with time zone
+column worker.slots integer not null
+column worker.started_at timestamp with time zone not null default clock_timestamp()
+column worker.version text not null
+constraint batch_pkey on batch PRIMARY KEY (lane, seq)
+constraint dead_pkey on dead PRIMARY KEY (id)
+constraint dead_state_check on dead CHECK (state = ANY (ARRAY['failed'::text, 'cancelled'::text, 'expired'::text]))
+constraint deferred_pkey on deferred PRIMARY KEY (id)
+constraint deferred_state_check on deferred CHECK (state = ANY (ARRAY['scheduled'::text, 'retryable'::text]))
+constraint done_pkey on done PRIMARY KEY (worker, token, pos)
+constraint lane_pkey on lane PRIMARY KEY (lane)
+constraint leader_pkey on leader PRIMARY KEY (id)
+constraint meta_pkey on meta PRIMARY KEY (key)
+constraint migration_pkey on migration PRIMARY KEY (version)
+constraint queue_pkey on queue PRIMARY KEY (queue)
+constraint worker_pkey on worker PRIMARY KEY (id)
+function adopt() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function apply_moves(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function batch_of(bigint,xid8,bigint) (p_lane bigint, p_txid xid8, p_id bigint) returns batch language plpgsql stable security definer set search_path=<schema>, pg_temp
+function beat(bigint,bigint,integer,integer) (p_worker bigint, p_low_token bigint, p_free integer, p_running integer) returns jsonb language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function bell(bigint[]) (lanes bigint[]) returns bigint[] language sql volatile security definer set search_path=<schema>, pg_temp
+function cancel(bigint) (id bigint) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function channel() () returns text language sql stable security definer set search_path=<schema>, pg_temp
+function check_enqueue(jsonb,bytea,timestamp with time zone,interval,jsonb,integer) (p_payload jsonb, p_payload_bytes bytea, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
+function check_identity() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function claim(bigint,bigint,bigint[],integer,integer) (p_worker bigint, p_token bigint, p_lanes bigint[], p_n integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language sql volatile security definer set search_path=<schema>, pg_temp
+function complete(bigint,bigint,integer,bigint) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function counts() () returns TABLE(queue text, kind text, state text, jobs bigint) language plpgsql stable security definer set enable_seqscan=on set jit=off set search_path=<schema>, pg_temp
+function delete_job(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function detached() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
+function drop_detached(text) (p_relname text) returns boolean language plpgsql volatile security definer set lock_timeout=50ms set search_path=<schema>, pg_temp
+function droppable() () returns SETOF text language plpgsql stable security definer set search_path=<schema>, pg_temp
+function duties(bigint) (p_worker bigint) returns jsonb language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue(text,jsonb,text,integer,timestamp with time zone,interval,jsonb,integer) (kind text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer) returns bigint language sql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_bytes(text,bytea,text,integer,timestamp with time zone,interval,jsonb,integer) (kind text, payload bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer) returns bigint language sql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_many(jsonb) (jobs jsonb) returns bigint[] language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
+function enqueue_one(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function express_of(bigint) (p_lane bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function fence() () returns xid8 language sql volatile security definer set search_path=<schema>, pg_temp
+function fence_passed(xid8) (fence xid8) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
+function finish(bigint,bigint[],text[],integer[],jsonb) (p_worker bigint, p_tokens bigint[], p_acked text[], p_started integer[], p_moves jsonb) returns bigint[] language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function finish_and_claim(bigint,bigint[],text[],integer[],jsonb,bigint,bigint[],integer,integer) (p_worker bigint, p_tokens bigint[], p_acked text[], p_started integer[], p_moves jsonb, p_token bigint, p_lanes bigint[], p_n integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function fold_lanes() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function give_back(bigint,bigint[]) (p_worker bigint, p_tokens bigint[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function has_unfinished(text) (p_relname text) returns boolean language plpgsql stable security definer set jit=off set search_path=<schema>, pg_temp
+function held() () returns TABLE(id bigint, lane bigint, worker bigint, claimed_at timestamp with time zone, started boolean) language sql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function identity_now() () returns text language sql stable security definer set search_path=<schema>, pg_temp
+function in_limbo() () returns boolean language sql stable security definer set search_path=<schema>, pg_temp
+function is_claimed(xid8,bigint,pg_snapshot,pg_snapshot,xid8,bigint) (txid xid8, id bigint, lo pg_snapshot, hi pg_snapshot, pos_txid xid8, pos_id bigint) returns boolean language sql immutable parallel safe
+function keep(text) (profile text) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
+function key_space() () returns integer language sql stable parallel safe set search_path=<schema>, pg_temp
+function lane_of(text,text,integer,boolean) (queue text, kind text, priority integer, express boolean) returns bigint language sql immutable parallel safe
+function lanes_of_worker(bigint) (p_worker bigint) returns TABLE(lane bigint, queue_priority integer, priority integer, express boolean) language sql stable security definer set search_path=<schema>, pg_temp
+function lead(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function leave(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set enable_sort=on set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function meet_lane(bigint,text,text,integer) (p_lane bigint, p_queue text, p_kind text, p_priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function need_read_committed(text) (p_what text) returns void language plpgsql stable set search_path=<schema>, pg_temp
+function open_lane(text,text,integer) (kind text, queue text DEFAULT 'default'::text, priority integer DEFAULT 0) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function pause_queue(text) (queue text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
+function promote(timestamp with time zone,integer) (p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function prune(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function reap(timestamp with time zone) (p_leader_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function register_worker(text,text,bigint,text,text[],text[],bigint,integer,integer[]) (name text, host text, pid bigint, version text, queues text[], kinds text[], lease_ms bigint, slots integer, max_attempts integer[] DEFAULT NULL::integer[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function reserve_ids(integer) (n integer) returns bigint[] language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function resume_queue(text) (queue text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function retry(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function ring(bigint) (p_lane bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function rotate_ahead() () returns integer language plpgsql volatile security definer set TimeZone=UTC set search_path=<schema>, pg_temp
+function settle(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function snapshot_now() () returns pg_snapshot language plpgsql volatile set search_path=<schema>, pg_temp
+function split_partition(text,timestamp with time zone) (p_relname text, p_at timestamp with time zone) returns void language plpgsql volatile security definer set TimeZone=UTC set lock_timeout=50ms set search_path=<schema>, pg_temp
+function take_back(bigint,bigint[],boolean) (p_worker bigint, p_tokens bigint[], p_crashed boolean) returns bigint language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function unbell(bigint[]) (lanes bigint[]) returns void language sql volatile security definer set search_path=<schema>, pg_temp
+function unfrozen() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
+function wait_for_lane(bigint) (p_lane bigint) returns boolean language plpgsql volatile security definer set lock_timeout=1s set search_path=<schema>, pg_temp
+function wake(text) (p_message text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function wake_one(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+index attempt_error_at CREATE INDEX attempt_error_at ON attempt_error USING btree (at)
+index attempt_error_job CREATE INDEX attempt_error_job ON attempt_error USING btree (job, attempt)
+index batch_claimed_at CREATE INDEX batch_claimed_at ON batch USING brin (claimed_at) WITH (pages_per_range='16')
+index batch_pkey CREATE UNIQUE INDEX batch_pkey ON batch USING btree (lane, seq)
+index batch_token CREATE UNIQUE INDEX batch_token ON batch USING btree (worker, token)
+index dead_ended CREATE INDEX dead_ended ON dead USING btree (ended_at, id)
+index dead_pkey CREATE UNIQUE INDEX dead_pkey ON dead USING btree (id)
+index deferred_due CREATE INDEX deferred_due ON deferred USING btree (due_at, id)
+index deferred_pkey CREATE UNIQUE INDEX deferred_pkey ON deferred USING btree (id)
+index done_pkey CREATE UNIQUE INDEX done_pkey ON done USING btree (worker, token, pos)
+index heartbeat_worker CREATE INDEX heartbeat_worker ON heartbeat USING btree (worker, at DESC)
+index job_id_idx CREATE INDEX job_id_idx ON ONLY job USING btree (id)
+index job_lane CREATE INDEX job_lane ON ONLY job USING btree (lane, txid, id)
+index lane_names CREATE INDEX lane_names ON lane USING btree (queue, kind)
+index lane_pkey CREATE UNIQUE INDEX lane_pkey ON lane USING btree (lane)
+index lane_seen_lane CREATE INDEX lane_seen_lane ON lane_seen USING btree (lane)
+index leader_pkey CREATE UNIQUE INDEX leader_pkey ON leader USING btree (id)
+index meta_pkey CREATE UNIQUE INDEX meta_pkey ON meta USING btree (key)
+index migration_pkey CREATE UNIQUE INDEX migration_pkey ON migration USING btree (version)
+index queue_pkey CREATE UNIQUE INDEX queue_pkey ON queue USING btree (queue)
+index worker_live CREATE INDEX worker_live ON worker USING btree (id) WHERE reaped_at IS NULL
+index worker_pkey CREATE UNIQUE INDEX worker_pkey ON worker USING btree (id)
+sequence job_id as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
+sequence leader_id_seq as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
+sequence worker_id_seq as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
+table attempt_error
+table batch with (fillfactor=60)
+table dead
+table deferred
+table done
+table heartbeat
+table job partition by RANGE (queued_at)
+table lane
+table lane_seen
+table leader
+table meta
+table migration
+table queue
+table worker
+view jobs
+view partition
