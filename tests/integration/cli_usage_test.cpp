@@ -117,10 +117,31 @@ TEST_F(CliUsage, ConfigExampleIsAccepted) {
   EXPECT_EQ(run({"config", "check", "--config", file}).status, 0);
 }
 
-TEST_F(CliUsage, DemoPrintsTheExampleFile) {
-  std::ifstream file(std::filesystem::path(POSTHOUSE_SOURCE_DIR) / "examples" / "demo.yaml");
-  std::string const text((std::istreambuf_iterator<char>(file)), {});
-  EXPECT_EQ(run({"demo", "--print-config"}).out, text);
+TEST_F(CliUsage, FilesMadeByTheProgramAreUpToDate) {
+  auto const file = [](char const* name) {
+    std::ifstream in(std::filesystem::path(POSTHOUSE_SOURCE_DIR) / name);
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  };
+  EXPECT_EQ(run({"demo", "--print-config"}).out, file("examples/demo.yaml"));
+  EXPECT_EQ(run({"manual"}).out, file("docs/man/posthouse.1")) << "posthouse manual > docs/man/posthouse.1";
+  EXPECT_EQ(run({"completion"}).out, file("completion/posthouse.bash"))
+      << "posthouse completion > completion/posthouse.bash";
+}
+
+TEST_F(CliUsage, CompletionKnowsCommandsAndOptions) {
+  auto const complete = [&](std::string const& line, int word) {
+    ChildProcess bash({.argv = {"/bin/bash", "-c",
+                                "source '" POSTHOUSE_SOURCE_DIR "/completion/posthouse.bash'; COMP_WORDS=(" + line +
+                                    "); COMP_CWORD=" + std::to_string(word) + "; _posthouse; echo \"${COMPREPLY[*]}\""},
+                       .environment = environment});
+    EXPECT_EQ(bash.wait(), 0) << bash.errors();
+    return chomp(bash.output());
+  };
+  EXPECT_EQ(complete("posthouse ver", 1), "verify");
+  EXPECT_EQ(complete("posthouse jobs c", 2), "cancel");
+  EXPECT_EQ(complete("posthouse --schema x jobs list --st", 5), "--state");
+  EXPECT_EQ(complete("posthouse jobs list --state ret", 4), "retryable");
+  EXPECT_EQ(complete("posthouse work --database", 2), "--database-url");
 }
 
 TEST_F(CliUsage, DevServerIsFoundByEveryCommand) {

@@ -203,6 +203,12 @@ TEST_F(EngineSettings, HotFunctionsNeverCompileAndNeverPlanTwice) {
   for (std::string const function : {"finish_and_claim", "finish", "apply_moves", "look"}) {
     EXPECT_THAT(settings(function), ::testing::IsSupersetOf({"jit=off", "plan_cache_mode=force_generic_plan"})) << function;
   }
+  for (std::string const function : {"finish_and_claim", "look"}) {
+    EXPECT_THAT(settings(function), ::testing::IsSupersetOf({"enable_seqscan=off", "enable_bitmapscan=off", "enable_hashjoin=off",
+                                                             "enable_mergejoin=off"}))
+        << function;
+  }
+  EXPECT_THAT(settings("take_back"), ::testing::IsSupersetOf({"enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off"}));
   for (auto const& function : sql.column("select distinct proname from pg_proc, unnest(proconfig) c where pronamespace = "
                                          "'posthouse'::regnamespace and c like 'enable\\_%=off'")) {
     EXPECT_THAT(settings(function), ::testing::Contains("jit=off")) << function;

@@ -42,10 +42,12 @@ inline Ids numbers(std::vector<std::string> const& column) {
   return result;
 }
 
-/// A connection whose statements find the engine's functions without their schema.
+/// Statements find the engine's functions without their schema, and one that waits for ever fails instead.
+inline void prepare_session(Sql& sql) { sql.exec("set search_path = posthouse; set statement_timeout = '60s'"); }
+
 inline Sql engine_session(std::string const& url) {
   Sql sql(url);
-  sql.exec("set search_path = posthouse");
+  prepare_session(sql);
   return sql;
 }
 
@@ -153,7 +155,7 @@ inline void expire(Sql& sql, std::int64_t worker) {
 
 class EngineTest : public DatabaseTest {
  protected:
-  EngineTest() { sql.exec("set search_path = posthouse"); }
+  EngineTest() { prepare_session(sql); }
 
   [[nodiscard]] Sql open() const { return engine_session(url()); }
   std::int64_t enqueue(std::string const& kind = "k") { return sql.number("select enqueue($1)", kind); }
