@@ -33,9 +33,9 @@ struct Kind {
 struct ClientOptions {
   std::string database_url{};  ///< shorthand for database.database_url; wins when not empty
   DatabaseOptions database{};
-  int pool_size = 5;                                  ///< connections kept, 1 to 1,000
-  std::chrono::milliseconds pool_timeout{30000};      ///< wait for a free connection, then Timeout
-  std::size_t max_payload_bytes = 1024 * 1024;        ///< 1 byte to 64 MiB; larger is InvalidArgument
+  int pool_size = 5;                              ///< connections kept, 1 to 1,000
+  std::chrono::milliseconds pool_timeout{30000};  ///< wait for a free connection, then Timeout
+  std::size_t max_payload_bytes = 1024 * 1024;    ///< 1 byte to 64 MiB; larger is InvalidArgument
 };
 
 /// One job of a mixed batch.
@@ -60,7 +60,7 @@ struct JobInfo {
   std::string state{};  ///< scheduled, blocked, available, running, retryable, succeeded, failed, cancelled, expired
   int attempt = 0;      ///< attempts made so far, the running one included
   int max_attempts = 0;
-  std::string enqueued_at{};                ///< RFC 3339, UTC
+  std::string enqueued_at{};  ///< RFC 3339, UTC
   std::optional<std::string> run_at{};
   std::optional<std::string> started_at{};
   std::optional<std::string> finished_at{};

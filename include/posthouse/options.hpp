@@ -27,13 +27,14 @@ using Logger = std::function<void(LogRecord const&)>;
 /// Where the database is. URLs as they come from other tools: postgres://, postgresql://, postgresql+psycopg://,
 /// postgresql+asyncpg:// or libpq's key=value form.
 struct DatabaseOptions {
-  std::string database_url{};          ///< empty: PG* variables and libpq's defaults
-  std::string session_database_url{};  ///< direct endpoint for LISTEN when database_url is a transaction pooler; empty: same
-  std::string schema = "posthouse";    ///< 1 to 48 bytes
+  std::string database_url{};  ///< empty: PG* variables and libpq's defaults
+  std::string
+      session_database_url{};  ///< direct endpoint for LISTEN when database_url is a transaction pooler; empty: same
+  std::string schema = "posthouse";  ///< 1 to 48 bytes
   std::string application_name = "posthouse";
-  std::chrono::milliseconds connect_timeout{5000};    ///< 100 ms to 10 min, for each host
-  std::chrono::milliseconds statement_timeout{30000}; ///< our own deadline on each statement, 100 ms to 1 h
-  bool pgbouncer_transaction_mode = false;            ///< true: no session state on pooled connections
+  std::chrono::milliseconds connect_timeout{5000};     ///< 100 ms to 10 min, for each host
+  std::chrono::milliseconds statement_timeout{30000};  ///< our own deadline on each statement, 100 ms to 1 h
+  bool pgbouncer_transaction_mode = false;             ///< true: no session state on pooled connections
   bool tcp_keepalives = true;
   int tcp_keepalives_idle = 30;      ///< s
   int tcp_keepalives_interval = 10;  ///< s
@@ -42,12 +43,12 @@ struct DatabaseOptions {
 
 /// What can be said of one job when it is enqueued.
 struct EnqueueOptions {
-  std::string queue = "default";   ///< [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}
-  int priority = 0;                ///< higher first, the whole int range; at most 256 different ones a (queue, kind)
-  std::optional<std::chrono::milliseconds> delay{};                ///< from now, 0 to 10 years; not with run_at
-  std::optional<std::chrono::system_clock::time_point> run_at{};   ///< in the past means now
-  std::map<std::string, std::string> headers{};                    ///< free metadata, at most 16 KiB together
-  std::optional<int> max_attempts{};                               ///< 1 to 32,767; default 25
+  std::string queue = "default";  ///< [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}
+  int priority = 0;               ///< higher first, the whole int range; at most 256 different ones a (queue, kind)
+  std::optional<std::chrono::milliseconds> delay{};               ///< from now, 0 to 10 years; not with run_at
+  std::optional<std::chrono::system_clock::time_point> run_at{};  ///< in the past means now
+  std::map<std::string, std::string> headers{};                   ///< free metadata, at most 16 KiB together
+  std::optional<int> max_attempts{};                              ///< 1 to 32,767; default 25
 };
 
 }  // namespace posthouse

@@ -67,11 +67,11 @@ struct Backoff {
   enum class Kind { exponential, linear, fixed_list, custom };
 
   Kind kind = Kind::exponential;
-  milliseconds base{1000};        ///< first delay; 0 to 1 day
-  milliseconds cap{3'600'000};    ///< longest delay; up to 30 days
-  double jitter = 0.25;           ///< 0 to 1: the delay is spread evenly over ±jitter
-  std::vector<milliseconds> list{};                       ///< fixed_list: the last entry repeats; not empty
-  std::function<milliseconds(std::int64_t)> custom{};     ///< custom: called with `attempt`, must not throw
+  milliseconds base{1000};                             ///< first delay; 0 to 1 day
+  milliseconds cap{3'600'000};                         ///< longest delay; up to 30 days
+  double jitter = 0.25;                                ///< 0 to 1: the delay is spread evenly over ±jitter
+  std::vector<milliseconds> list{};                    ///< fixed_list: the last entry repeats; not empty
+  std::function<milliseconds(std::int64_t)> custom{};  ///< custom: called with `attempt`, must not throw
 
   static Backoff exponential(milliseconds first = milliseconds{1000}, milliseconds longest = milliseconds{3'600'000}) {
     Backoff b;

@@ -28,8 +28,8 @@ struct bytes {
 class Payload {
  public:
   Payload() = default;
-  Payload(json value) : value_(std::move(value)) {}    // NOLINT(google-explicit-constructor)
-  Payload(bytes value) : value_(std::move(value)) {}   // NOLINT(google-explicit-constructor)
+  Payload(json value) : value_(std::move(value)) {}   // NOLINT(google-explicit-constructor)
+  Payload(bytes value) : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor)
 
   [[nodiscard]] bool is_null() const noexcept { return std::holds_alternative<std::monostate>(value_); }
   [[nodiscard]] bool is_json() const noexcept { return std::holds_alternative<json>(value_); }

@@ -28,28 +28,28 @@ enum class OnDecodeError { fail, retry };
 
 /// Policies of one kind.
 struct HandlerOptions {
-  int max_attempts = 25;                    ///< 1 to 32,767; a job's own option wins
-  Backoff backoff{};                        ///< delay between attempts
-  std::chrono::milliseconds timeout{0};     ///< asks the handler to stop after this long; 0: none
+  int max_attempts = 25;                                ///< 1 to 32,767; a job's own option wins
+  Backoff backoff{};                                    ///< delay between attempts
+  std::chrono::milliseconds timeout{0};                 ///< asks the handler to stop after this long; 0: none
   OnDecodeError on_decode_error = OnDecodeError::fail;  ///< retry keeps unreadable jobs for a rolling deployment
 };
 
 struct WorkerOptions {
   std::string database_url{};  ///< shorthand for database.database_url; wins when not empty
   DatabaseOptions database{};
-  std::string name{};                    ///< shown to operators; empty: host:pid
-  std::vector<std::string> queues{};     ///< empty: every queue
-  std::vector<std::string> kinds{};      ///< empty: every kind with a handler; else these of them alone
-  int concurrency = 4;                   ///< handler threads, 1 to 1,000
-  int prefetch_buffer = 0;               ///< jobs claimed ahead of a free slot, 0 to 10,000
-  std::chrono::milliseconds claim_lease{30000};       ///< 1 s to 10 min; must be written out when prefetch_buffer > 0
-  bool claim_lease_given = false;                     ///< set by with_prefetch() and by the configuration
-  std::chrono::milliseconds heartbeat_interval{5000}; ///< at most a third of the lease
-  std::chrono::milliseconds flush_interval{5};        ///< longest wait of a finished job for its group, 0 to 1 s
-  std::chrono::milliseconds stop_grace{30000};        ///< how long stop() lets running handlers finish
-  bool once = false;          ///< leave when nothing is available or running
-  bool duties = true;         ///< take part in the elected work (promote, reap, rotate)
-  Logger logger{};            ///< empty: warnings and errors to standard error
+  std::string name{};                                  ///< shown to operators; empty: host:pid
+  std::vector<std::string> queues{};                   ///< empty: every queue
+  std::vector<std::string> kinds{};                    ///< empty: every kind with a handler; else these of them alone
+  int concurrency = 4;                                 ///< handler threads, 1 to 1,000
+  int prefetch_buffer = 0;                             ///< jobs claimed ahead of a free slot, 0 to 10,000
+  std::chrono::milliseconds claim_lease{30000};        ///< 1 s to 10 min; must be written out when prefetch_buffer > 0
+  bool claim_lease_given = false;                      ///< set by with_prefetch() and by the configuration
+  std::chrono::milliseconds heartbeat_interval{5000};  ///< at most a third of the lease
+  std::chrono::milliseconds flush_interval{5};         ///< longest wait of a finished job for its group, 0 to 1 s
+  std::chrono::milliseconds stop_grace{30000};         ///< how long stop() lets running handlers finish
+  bool once = false;                                   ///< leave when nothing is available or running
+  bool duties = true;                                  ///< take part in the elected work (promote, reap, rotate)
+  Logger logger{};                                     ///< empty: warnings and errors to standard error
   /// Called around every run: must call `next` exactly once and return its outcome.
   std::function<Outcome(Job const&, std::function<Outcome()> const& next)> around{};
 
@@ -65,7 +65,7 @@ struct WorkerOptions {
 struct WorkerStats {
   std::int64_t claimed = 0;
   std::int64_t succeeded = 0;
-  std::int64_t failed = 0;    ///< attempts that ended in an error, retried or not
+  std::int64_t failed = 0;  ///< attempts that ended in an error, retried or not
   std::int64_t snoozed = 0;
   std::int64_t released = 0;  ///< given back unstarted
   std::int64_t lease_lost = 0;
@@ -91,30 +91,29 @@ class Worker {
   /// Typed: `function` is called with (Job const&, T const&) and returns void, Outcome, one of its alternatives, or a
   /// value with a codec, which becomes the result.
   template <class T, class F>
-    requires std::is_invocable_v<F&, Job const&, T const&>
-  Worker& on(Kind<T> kind, HandlerOptions options, F function) {
-    return on(kind.name, std::move(options), Handler([function = std::move(function)](Job const& job) mutable -> Outcome {
+  requires std::is_invocable_v<F&, Job const&, T const&> Worker& on(Kind<T> kind, HandlerOptions options, F function) {
+    return on(kind.name, std::move(options),
+              Handler([function = std::move(function)](Job const& job) mutable -> Outcome {
                 T const value = codec<T>::decode(job.payload());
                 return finish([&]() -> decltype(auto) { return function(job, value); });
               }));
   }
   template <class T, class F>
-    requires std::is_invocable_v<F&, Job const&, T const&>
-  Worker& on(Kind<T> kind, F function) {
+  requires std::is_invocable_v<F&, Job const&, T const&> Worker& on(Kind<T> kind, F function) {
     return on(kind, HandlerOptions{}, std::move(function));
   }
 
   /// Raw: `function` is called with (Job const&).
   template <class F>
-    requires(std::is_invocable_v<F&, Job const&> && !std::is_same_v<std::decay_t<F>, Handler>)
-  Worker& on(std::string_view kind, HandlerOptions options, F function) {
+  requires(std::is_invocable_v<F&, Job const&> &&
+           !std::is_same_v<std::decay_t<F>, Handler>) Worker& on(std::string_view kind, HandlerOptions options,
+                                                                 F function) {
     return on(kind, std::move(options), Handler([function = std::move(function)](Job const& job) mutable -> Outcome {
                 return finish([&]() -> decltype(auto) { return function(job); });
               }));
   }
   template <class F>
-    requires std::is_invocable_v<F&, Job const&>
-  Worker& on(std::string_view kind, F function) {
+  requires std::is_invocable_v<F&, Job const&> Worker& on(std::string_view kind, F function) {
     return on(kind, HandlerOptions{}, std::move(function));
   }
 

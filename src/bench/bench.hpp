@@ -16,13 +16,13 @@
 namespace posthouse::bench {
 
 struct Options {
-  DatabaseOptions database{};       ///< its schema is ignored
-  std::string scenario = "all";     ///< one of scenarios()
-  std::int64_t jobs = 300'000;      ///< jobs of one repetition, 1,000 to 100 million
-  int repetitions = 3;              ///< 1 to 100
-  int seconds = 60;                 ///< length of the idle scenario
-  bool json = false;                ///< one document on standard output instead of the table
-  bool quiet = false;               ///< no progress on standard error
+  DatabaseOptions database{};    ///< its schema is ignored
+  std::string scenario = "all";  ///< one of scenarios()
+  std::int64_t jobs = 300'000;   ///< jobs of one repetition, 1,000 to 100 million
+  int repetitions = 3;           ///< 1 to 100
+  int seconds = 60;              ///< length of the idle scenario
+  bool json = false;             ///< one document on standard output instead of the table
+  bool quiet = false;            ///< no progress on standard error
 };
 
 struct Scenario {

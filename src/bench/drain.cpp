@@ -42,7 +42,8 @@ void throughput(Site& site, Options const& options, Figures& figures) {
   double client_cpu = 0;
   double server_cpu = 0;
   for (int i = 0; i < options.repetitions; ++i) {
-    site.progress(fmt::format("throughput {}/{}: {} jobs by a worker, then by the raw loop", i + 1, options.repetitions, options.jobs));
+    site.progress(fmt::format("throughput {}/{}: {} jobs by a worker, then by the raw loop", i + 1, options.repetitions,
+                              options.jobs));
     auto const empty = site.counters();
     site.fill(bench_kind, options.jobs);
     auto const before = site.counters();
@@ -75,8 +76,11 @@ void single(Site& site, Options const& options, Figures& figures) {
   std::vector<double> ours;
   std::vector<double> raw;
   auto const table = site.name("raw_queue");
-  site.sql().script("create table " + table + " (id bigint generated always as identity primary key, state int not null default 0, payload jsonb);"
-                    "create index on " + table + " (id) where state = 0");
+  site.sql().script(
+      "create table " + table +
+      " (id bigint generated always as identity primary key, state int not null default 0, payload jsonb);"
+      "create index on " +
+      table + " (id) where state = 0");
   site.sql().query("insert into " + table + " (payload) select '{\"n\": 1}' from generate_series(1, $1)",
                    pg::Params{}.int8(single_backlog));
   site.sql().script("vacuum analyze " + table);
@@ -96,7 +100,8 @@ void held_snapshot(Site& site, Options const& options, Figures& figures) {
   std::vector<double> held;
   auto const jobs = std::max<std::int64_t>(options.jobs, 1'000'000);
   for (int i = 0; i < options.repetitions; ++i) {
-    site.progress(fmt::format("held-snapshot {}/{}: {} jobs without, then with a held snapshot", i + 1, options.repetitions, jobs));
+    site.progress(fmt::format("held-snapshot {}/{}: {} jobs without, then with a held snapshot", i + 1,
+                              options.repetitions, jobs));
     site.clear();
     site.fill(bench_kind, jobs);
     plain.push_back(static_cast<double>(jobs) / drain_with_worker(site, jobs, 1, drain_prefetch).seconds);

@@ -35,21 +35,22 @@ double raw_copy(Site& site, std::int64_t lane, std::int64_t jobs) {
     put_int(header, 0, 4);
     std::string trailer;
     put_int(trailer, -1, 2);
-    site.sql().copy_in("copy " + site.name("job") + " (lane, payload) from stdin (format binary)", [&]() -> std::string_view {
-      if (sent < 0) {
-        sent = 0;
-        return header;
-      }
-      if (sent < copy_chunk) {
-        sent += 1000;
-        return rows;
-      }
-      if (sent == copy_chunk) {
-        ++sent;
-        return trailer;
-      }
-      return {};
-    });
+    site.sql().copy_in("copy " + site.name("job") + " (lane, payload) from stdin (format binary)",
+                       [&]() -> std::string_view {
+                         if (sent < 0) {
+                           sent = 0;
+                           return header;
+                         }
+                         if (sent < copy_chunk) {
+                           sent += 1000;
+                           return rows;
+                         }
+                         if (sent == copy_chunk) {
+                           ++sent;
+                           return trailer;
+                         }
+                         return {};
+                       });
   }
   return now_seconds() - start;
 }
@@ -66,7 +67,8 @@ void enqueue(Site& site, Options const& options, Figures& figures) {
       site.sql().query("select " + site.name("open_lane") + "($1)", pg::Params{}.text(bench_kind)).int8(0, 0);
   Payload const payload{json{R"({"n": 1})"}};
   for (int i = 0; i < options.repetitions; ++i) {
-    site.progress(fmt::format("enqueue {}/{}: {} jobs in bulk, {} one by one", i + 1, options.repetitions, jobs, one_jobs));
+    site.progress(
+        fmt::format("enqueue {}/{}: {} jobs in bulk, {} one by one", i + 1, options.repetitions, jobs, one_jobs));
     site.clear();
     double start = now_seconds();
     site.fill(bench_kind, jobs);

@@ -153,20 +153,22 @@ Drain drain_with_worker(Site& site, std::int64_t jobs, int concurrency, int pref
 
 double drain_raw(Site& site, std::int64_t jobs, int batch) {
   auto& sql = site.sql();
-  auto const worker = sql.query("select " + site.name("register_worker") + "('raw', 'raw', 0, 'raw', '{}', array[$1], 600000, 1)",
-                                pg::Params{}.text(bench_kind))
-                          .int8(0, 0);
+  auto const worker =
+      sql.query("select " + site.name("register_worker") + "('raw', 'raw', 0, 'raw', '{}', array[$1], 600000, 1)",
+                pg::Params{}.text(bench_kind))
+          .int8(0, 0);
   std::vector<std::int64_t> const lane = {
-      sql.query("select " + site.name("lane_of") + "('default', $1, 0, false)", pg::Params{}.text(bench_kind)).int8(0, 0)};
+      sql.query("select " + site.name("lane_of") + "('default', $1, 0, false)", pg::Params{}.text(bench_kind))
+          .int8(0, 0)};
   auto const statement = "select * from " + site.name("finish_and_claim") + "($1, $2, $3, $4, null, $5, $6, $7, $7)";
   std::vector<std::optional<std::string>> const whole(1);
   std::vector<int> const started = {0};
   std::int64_t token = 16;
   std::int64_t done = 0;
   double const start = now_seconds();
-  auto rows = sql.prepared(statement,
-                           pg::Params{}.int8(worker).null().null().null().int8(token).int8_array(lane).int8(batch),
-                           pg::Format::binary);
+  auto rows =
+      sql.prepared(statement, pg::Params{}.int8(worker).null().null().null().int8(token).int8_array(lane).int8(batch),
+                   pg::Format::binary);
   while (rows.rows() > 0) {
     done += rows.rows();
     std::vector<std::int64_t> const tokens = {token};

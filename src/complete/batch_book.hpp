@@ -111,7 +111,7 @@ class BatchBook {
   int may_start(Batch const& batch) const noexcept;
 
   Batches batches_;
-  int given_in_turn_ = 0;               // by next(), since the lanes last changed
+  int given_in_turn_ = 0;            // by next(), since the lanes last changed
   std::deque<std::int64_t> order_;   // batches with members that next() has not given, oldest first
   std::vector<std::int64_t> dirty_;  // batches with something to report
   std::vector<store::Move> moves_;   // to be sent
