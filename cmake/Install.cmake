@@ -24,7 +24,7 @@ install(FILES "${PROJECT_BINARY_DIR}/posthouse-config.cmake" "${PROJECT_BINARY_D
   DESTINATION "${config_dir}" COMPONENT devel)
 
 # A static library's needs stand under Libs, not Libs.private: `pkg-config --libs` without --static must link.
-set(pc_libs "-lpq -lboost_json -lspdlog -lfmt -lyaml-cpp -lcrypto -ldate-tz -pthread")
+set(pc_libs "-lpq -lboost_json -lfmt -lyaml-cpp -lcrypto -pthread")
 if(BUILD_SHARED_LIBS)
   set(pc_private "${pc_libs}")
   set(pc_libs "")

@@ -6,8 +6,8 @@
 
 set(POSTHOUSE_DEPS_pg PkgConfig::libpq)
 set(POSTHOUSE_DEPS_dev PkgConfig::libpq)
-set(POSTHOUSE_DEPS_node spdlog::spdlog fmt::fmt ${POSTHOUSE_YAML} CLI11::CLI11)
-set(POSTHOUSE_DEPS_cli spdlog::spdlog fmt::fmt ${POSTHOUSE_YAML} CLI11::CLI11 date::date date::date-tz)
+set(POSTHOUSE_DEPS_node fmt::fmt ${POSTHOUSE_YAML} CLI11::CLI11)
+set(POSTHOUSE_DEPS_cli fmt::fmt ${POSTHOUSE_YAML} CLI11::CLI11)
 set(POSTHOUSE_DEPS_bench PkgConfig::libpq CLI11::CLI11 fmt::fmt)
 # Headers that are slow to read and that most files of a room need.
 set(POSTHOUSE_PCH_cli <CLI/CLI.hpp>)
@@ -43,7 +43,7 @@ function(posthouse_objects result)
 endfunction()
 
 # What a static libposthouse makes its users link.
-set(POSTHOUSE_LINK PkgConfig::libpq Boost::json fmt::fmt spdlog::spdlog ${POSTHOUSE_YAML} OpenSSL::Crypto date::date-tz
+set(POSTHOUSE_LINK PkgConfig::libpq Boost::json fmt::fmt ${POSTHOUSE_YAML} OpenSSL::Crypto
                    Threads::Threads)
 
 function(posthouse_library_properties target)
