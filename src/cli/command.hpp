@@ -49,5 +49,6 @@ void add_config_commands(CLI::App& app, Context& context);
 void add_dev_commands(CLI::App& app, Context& context);
 void add_bench_command(CLI::App& app, Context& context);
 void add_demo_command(CLI::App& app, Context& context);
+void add_manual_commands(CLI::App& app, Context& context);
 
 }  // namespace posthouse::cli

@@ -45,7 +45,7 @@ void explain_available(JobInfo const& job, std::vector<store::WorkerInfo> const&
   int for_both = 0;
   int free = 0;
   for (auto const& worker : workers) {
-    if (worker.ended_at) continue;
+    if (!is_alive(worker)) continue;
     ++live;
     if (!lists(worker.kinds, job.kind)) continue;
     ++for_kind;
@@ -75,6 +75,10 @@ std::string name_of(std::int64_t id, std::vector<store::WorkerInfo> const& worke
 }
 
 }  // namespace
+
+bool is_alive(store::WorkerInfo const& worker) {
+  return !worker.ended_at && (worker.lease_ms == 0 || worker.silent_ms <= worker.lease_ms);
+}
 
 std::vector<std::string> explain(JobInfo const& job, std::vector<store::WorkerInfo> const& workers,
                                  std::vector<store::QueueInfo> const& queues) {

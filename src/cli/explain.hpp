@@ -17,6 +17,9 @@ namespace posthouse::cli {
 inline constexpr std::array<std::string_view, 9> job_states{"scheduled", "blocked", "available", "running", "retryable",
                                                             "succeeded", "failed",  "cancelled", "expired"};
 
+/// False when it has ended, or has been silent for longer than its lease and nobody has said so yet.
+bool is_alive(store::WorkerInfo const& worker);
+
 /// Sentences, the most important first. `workers` includes those that have ended.
 std::vector<std::string> explain(JobInfo const& job, std::vector<store::WorkerInfo> const& workers,
                                  std::vector<store::QueueInfo> const& queues);

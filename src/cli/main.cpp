@@ -42,6 +42,7 @@ int main(int argc, char** argv) {
   add_dev_commands(app, context);
   add_bench_command(app, context);
   add_demo_command(app, context);
+  add_manual_commands(app, context);
 
   return node::guarded(app, "posthouse", [&] {
     app.parse(argc, argv);

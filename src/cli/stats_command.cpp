@@ -17,7 +17,7 @@
 namespace posthouse::cli {
 namespace {
 
-void print_people(std::vector<store::Count> const& counts, std::vector<store::WorkerInfo> const& workers) {
+void print_people(std::vector<store::Count> const& counts, std::vector<store::WorkerInfo> workers) {
   bool const colour = base::wants_colour(STDOUT_FILENO);
   std::map<std::pair<std::string, std::string>, std::map<std::string, std::int64_t>> by_kind;
   std::map<std::string, std::int64_t> total;
@@ -48,6 +48,7 @@ void print_people(std::vector<store::Count> const& counts, std::vector<store::Wo
     print(table.text(colour));
   }
   print("\n");
+  std::erase_if(workers, [](store::WorkerInfo const& worker) { return !is_alive(worker); });
   if (workers.empty()) {
     print("No worker is alive. `posthouse work` starts one.\n");
     return;

@@ -2,6 +2,7 @@
 // Environment variables and flags, laid over the file.
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 
 #include "node/config_keys.hpp"
 
@@ -9,6 +10,12 @@ namespace posthouse::node {
 namespace {
 
 constexpr std::string_view kPrefix = "POSTHOUSE_";
+
+/// Facts of a job, and variables of the tests, the dev server and the benchmark: not configuration.
+bool is_for_others(std::string_view rest) {
+  constexpr std::string_view prefixes[] = {"JOB_", "TEST_", "DEV_", "PG_", "BENCH_"};
+  return std::any_of(std::begin(prefixes), std::end(prefixes), [&](auto prefix) { return rest.starts_with(prefix); });
+}
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 char variable_char(char c) {
@@ -138,9 +145,7 @@ void merge_environment(Tree& root, std::vector<std::pair<std::string, std::strin
   for (auto const& [name, value] : environment) {
     if (!name.starts_with(kPrefix) || value.empty()) continue;
     auto const rest = std::string_view(name).substr(kPrefix.size());
-    if (rest.starts_with("JOB_") || rest.starts_with("TEST_") || rest.starts_with("DEV_") || rest.starts_with("BENCH_") || rest == "CONFIG") {
-      continue;
-    }
+    if (rest == "CONFIG" || is_for_others(rest)) continue;
     auto const target = find_target(root, split(rest, "__"));
     if (!target.known || as_variable(name) != name) {
       auto const close = nearest(name, all_variables());
