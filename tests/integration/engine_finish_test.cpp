@@ -54,6 +54,29 @@ TEST_F(EngineFinish, IsIdempotentWhenItIsSentAgain) {
   EXPECT_EQ(everything(), closed);
 }
 
+// In an express lane a released job stays in its lane: a resent release must not take it from its next worker.
+TEST_F(EngineFinish, AResentReleaseLeavesTheNextWorkerAlone) {
+  auto const job = enqueue();
+  Hand worker(sql);
+  auto got = worker.claim(1);
+  worker.finish(got[0].token, std::nullopt, 1, "[" + move_of(got[0], "release") + "]");
+  got = worker.claim(2);
+  ASSERT_THAT(ids(got), ElementsAre(job));
+  ASSERT_EQ(got[0].lane, lane("k", 0, true));
+  std::string const moves = "[" + move_of(got[0], "release") + "]";
+  // The batch stays open in the resent call's eyes: its bit is set, another member's is not.
+  sql.rows("update batch set n = 2, ids = ids || array[0::bigint], acked = null where token = $1", got[0].token);
+  EXPECT_THAT(worker.finish(got[0].token, "10", 2, moves), IsEmpty());
+  Hand next(sql);
+  auto const again = next.claim(1, 1, array({lane("k", 0, true)}));
+  ASSERT_THAT(ids(again), ElementsAre(job));
+  EXPECT_THAT(worker.finish(got[0].token, "10", 2, moves), IsEmpty());
+  EXPECT_EQ(state(job), "running");
+  EXPECT_EQ(sql.number("select worker from jobs where id = $1", job), next.id());
+  EXPECT_THAT(next.finish(again[0].token), IsEmpty());
+  EXPECT_EQ(state(job), "succeeded");
+}
+
 TEST_F(EngineFinish, EachOutcomeGoesWhereItBelongs) {
   auto const jobs = enqueue_some(5);
   Hand worker(sql);

@@ -43,7 +43,7 @@ inline Ids numbers(std::vector<std::string> const& column) {
 }
 
 /// Statements find the engine's functions without their schema, and one that waits for ever fails instead.
-inline void prepare_session(Sql& sql) { sql.exec("set search_path = posthouse; set statement_timeout = '60s'"); }
+inline void prepare_session(Sql& sql) { sql.exec("set search_path = posthouse; set statement_timeout = '30s'"); }
 
 inline Sql engine_session(std::string const& url) {
   Sql sql(url);
