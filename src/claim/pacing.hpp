@@ -27,7 +27,7 @@ inline constexpr int max_jobs_a_claim = 2'000;
 inline constexpr int max_batches_a_claim = 16;  ///< as the SQL function has it; tokens are taken in such ranges
 inline constexpr std::chrono::milliseconds look_every{1'000};        ///< the net: keeper, and whoever is working
 inline constexpr std::chrono::milliseconds idle_look_every{10'000};  ///< the same of an idle worker beside a keeper
-inline constexpr std::chrono::milliseconds keep_every{2'500};        ///< tries to become the keeper
+inline constexpr std::chrono::milliseconds keep_every{3'000};        ///< tries to become the keeper
 inline constexpr std::chrono::milliseconds survey_every{60'000};     ///< keeper: which lanes are there at all
 inline constexpr std::chrono::milliseconds rebell_every{5'000};      ///< lanes whose bell another profile's keeper has
 inline constexpr std::chrono::milliseconds hand_on_every{50};        ///< a full keeper wakes others

@@ -113,6 +113,7 @@ class Pump {
   std::vector<execute::Task> tasks_{};
   Clock::time_point next_complaint_{};
   bool once_done_ = false;
+  bool others_wanted_ = false;  // we give jobs back: somebody should take them
 
   std::unique_ptr<execute::Pool> pool_;  // last: its threads end before what their tasks point to
 };

@@ -118,6 +118,7 @@ void Pump::give_back_unstarted() {
     ++released;
   }
   core_.counters.released += released;
+  others_wanted_ = released > 0;
 }
 
 void Pump::report_last() {
@@ -130,10 +131,15 @@ void Pump::report_last() {
     return;
   }
   finish(0);
+  if (std::exchange(others_wanted_, false)) {
+    core_.statement();
+    work().wake_one(core_.incarnation);
+  }
 }
 
 void Pump::shut_down() {
   pacing_.stopping();
+  listener_.drop();  // and with it our bells: another keeper may take over
   give_back_unstarted();
   auto const grace_ends = Clock::now() + core_.options.stop_grace;
   std::optional<Clock::time_point> asked;  // when handlers were asked to stop

@@ -197,6 +197,7 @@ struct Worker::Impl {
     std::lock_guard const lock(mutex);
     if (session != running) return;
     last = running->stats();
+    last_incarnation = running->incarnation();
     session.reset();
   }
 };
@@ -246,7 +247,6 @@ void Worker::start() {
                  "with_prefetch(jobs, lease), or claim_lease_ms in the configuration");
   }
   impl_->session = std::make_shared<Session>(impl_->options, impl_->handlers);
-  impl_->last_incarnation = impl_->session->incarnation();
 }
 
 void Worker::stop() { impl_->stop(node::Stop::graceful); }

@@ -84,7 +84,8 @@ TEST_F(WorkerComplete, LostLeaseIsToldAndNothingIsWritten) {
   worker.on("k", [&](Job const& job) {
     Sql own(url());
     if (++runs == 1) {
-      own.rows("update posthouse.worker set ended_at = now(), end_reason = 'lease lapsed' where id = $1", job.facts().worker);
+      own.rows("update posthouse.worker set ended_at = now(), end_reason = 'lease lapsed' where id = $1",
+               job.facts().worker);
       own.rows("select posthouse.reap()");
     }
     own.exec("begin");

@@ -239,7 +239,7 @@ TEST_F(PacingTest, IdleWorkerBesideAKeeperIsNearlySilent) {
   live(pacing, 30s);
   sent.clear();
   live(pacing, 100s);
-  EXPECT_NEAR(sent[What::keep], 40, 2);
+  EXPECT_NEAR(sent[What::keep], 33, 2);
   EXPECT_NEAR(sent[What::look], 10, 2);
   EXPECT_LE(statements(), 55);
 }
@@ -286,7 +286,7 @@ TEST_F(PacingTest, BacklogTakesTheBellOffAndItsEndPutsItOnAgain) {
   auto const step = pacing.step(now, {});
   pacing.claimed(step.lanes, LaneIds{2}, true, now);
   sent.clear();
-  settle(pacing, {.handed = 2});
+  settle(pacing, {.handed = 1});
   EXPECT_EQ(sent[What::unbell], 1);
   EXPECT_FALSE(pacing.lanes().has_bell(2));
   live(pacing, 1s);
@@ -310,6 +310,23 @@ TEST_F(PacingTest, FullKeeperHandsOn) {
     settle(pacing, full);
   }
   EXPECT_LE(sent[What::hand_on], 4);
+}
+
+TEST_F(PacingTest, FullKeeperPutsBellsOnWhatItCannotTry) {
+  all_lanes = {1};
+  Pacing pacing({.slots = 1}, now);
+  pacing.listening(now);
+  Load const full{.handed = 1};
+  auto const step = pacing.step(now, {});
+  ASSERT_EQ(step.what, What::claim);
+  pacing.claimed(step.lanes, lane1, true, now);
+  live(pacing, 300ms, full);
+  EXPECT_TRUE(pacing.lanes().has_bell(1));
+  EXPECT_GE(sent[What::look], 2);  // before the bell, and after its fence
+  sent.clear();
+  live(pacing, 10s, full);
+  EXPECT_NEAR(sent[What::look], 10, 2);
+  EXPECT_EQ(sent[What::hand_on], 0);
 }
 
 TEST_F(PacingTest, BusyKeeperStillPutsBellsOn) {
