@@ -112,16 +112,13 @@ TEST_F(PoolerTest, NothingOfASessionStaysBehindForOthers) {
   Client client{{.database = options}};
   client.enqueue("k");
   client.enqueue_many("bulk", std::vector<Payload>(6000, json{"1"}));
-  DatabaseOptions other = options;
-  auto const connection = pg::Connection::open(other);
+  auto const connection = pg::Connection::open(options);
+  // PgBouncer itself carries these settings over to each of its server connections.
+  std::string const set_by_us =
+      "select count(*) from pg_settings where source = 'session' and name <> all('{application_name, client_encoding, "
+      "DateStyle, TimeZone, standard_conforming_strings}')";
   for (int i = 0; i < 4; ++i) {
-    // PgBouncer itself carries the excepted settings over to each of its server connections.
-    EXPECT_EQ(connection
-                  ->query("select count(*) from pg_settings where source = 'session' and name <> "
-                          "all('{application_name, client_encoding, "
-                          "DateStyle, TimeZone, standard_conforming_strings}')")
-                  .int8(0, 0),
-              0);
+    EXPECT_EQ(connection->query(set_by_us).int8(0, 0), 0);
     EXPECT_EQ(connection->query("select count(*) from pg_prepared_statements").int8(0, 0), 0);
     EXPECT_EQ(connection->query("select count(*) from pg_locks where locktype = 'advisory'").int8(0, 0), 0);
   }
