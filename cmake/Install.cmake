@@ -25,7 +25,9 @@ install(FILES "${PROJECT_BINARY_DIR}/posthouse-config.cmake" "${PROJECT_BINARY_D
 
 # A static library's needs stand under Libs, not Libs.private: `pkg-config --libs` without --static must link.
 set(pc_libs "-lpq -lboost_json -lfmt -lyaml-cpp -lcrypto -pthread")
+set(pc_own "")
 if(BUILD_SHARED_LIBS)
+  set(pc_own "${pc_libs}")
   set(pc_private "${pc_libs}")
   set(pc_libs "")
 endif()
@@ -37,10 +39,14 @@ foreach(kind LIB INCLUDE)
   endif()
 endforeach()
 configure_file("${CMAKE_CURRENT_LIST_DIR}/posthouse.pc.in" "${PROJECT_BINARY_DIR}/posthouse.pc" @ONLY)
-install(FILES "${PROJECT_BINARY_DIR}/posthouse.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig" COMPONENT devel)
+configure_file("${CMAKE_CURRENT_LIST_DIR}/posthouse-testing.pc.in" "${PROJECT_BINARY_DIR}/posthouse-testing.pc" @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/posthouse.pc" "${PROJECT_BINARY_DIR}/posthouse-testing.pc"
+  DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig" COMPONENT devel)
 
 if(TARGET posthouse_cli)
   install(TARGETS posthouse_cli RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT program)
 endif()
 file(GLOB manuals CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/docs/man/*.1")
 install(FILES ${manuals} DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT program)
+install(FILES "${PROJECT_SOURCE_DIR}/completion/posthouse.bash" RENAME posthouse
+        DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions" COMPONENT program)
