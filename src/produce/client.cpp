@@ -2,6 +2,7 @@
 // The producer: checks, then one call into the store.
 #include <posthouse/client.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -12,6 +13,7 @@
 #include "pg/pool.hpp"
 #include "produce/check.hpp"
 #include "store/admin.hpp"
+#include "store/migrate.hpp"
 #include "store/produce.hpp"
 
 namespace posthouse {
@@ -60,6 +62,7 @@ struct Client::Impl {
     for (int attempt = 1;; ++attempt) {
       try {
         auto connection = pool.acquire();
+        check_schema(*connection);
         return call(*connection);
       } catch (ServerError const& error) {
         bool const again = core::classify(error.sqlstate(), false) == core::Action::retry && !error.in_doubt();
@@ -67,6 +70,18 @@ struct Client::Impl {
       }
       std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int>(base::random_unit() * 10'000 * attempt)));
     }
+  }
+
+  /// Once a client: a schema that this program does not understand must not get its jobs.
+  void check_schema(pg::Connection& connection) {
+    if (checked.load(std::memory_order_relaxed)) return;
+    try {
+      store::check_version(connection);
+    } catch (ServerError const& error) {
+      // A role that may only enqueue cannot read the version; the functions are all that it needs.
+      if (error.sqlstate() != "42501") throw;
+    }
+    checked.store(true, std::memory_order_relaxed);
   }
 
   /// In the caller's transaction, where errors do not know our schema.
@@ -82,6 +97,7 @@ struct Client::Impl {
 
   ClientOptions options;
   pg::Pool pool;
+  std::atomic<bool> checked{false};
 };
 
 Client::Client(ClientOptions options) {

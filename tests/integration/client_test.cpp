@@ -364,6 +364,34 @@ TEST_F(ClientTest, WithoutTheSchemaTheMessageNamesTheMend) {
   EXPECT_THROW(lost.enqueue_many("k", std::vector<Payload>(6000)), SchemaMissing);
 }
 
+TEST_F(ClientTest, ASchemaThatNeedsANewerProgramGetsNoJobs) {
+  sql.exec("update meta set value = '99' where key in ('schema_version', 'schema_min_version')");
+  EXPECT_THROW(client.enqueue("k"), SchemaMissing);
+  sql.exec("update meta set value = '1' where key = 'schema_min_version'");
+  EXPECT_GT(client.enqueue("k").id, 0) << "newer, but compatible";
+}
+
+TEST_F(ClientTest, AProducerNeedsNoMoreRightsThanItsFunctionsAndTheColumnsOfACopy) {
+  std::string const role = "producer_" + sql.one("select current_database()");
+  sql.exec("create role " + role + " login; grant usage on schema posthouse to " + role +
+           "; grant execute on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int), "
+           "enqueue_bytes(text, "
+           "bytea, text, int, timestamptz, interval, jsonb, int), enqueue_many(jsonb), open_lane(text, text, int), "
+           "reserve_ids(int), ring(bigint) to " +
+           role + "; grant insert (id, lane, payload, payload_bytes, headers, options) on job to " + role);
+  Client producer{{.database_url = url() + (url().find('?') == std::string::npos ? "?user=" : "&user=") + role}};
+  EXPECT_GT(producer.enqueue("k", json{"1"}).id, 0);
+  EXPECT_GT(producer.enqueue("k", bytes{"1"}).id, 0);
+  EXPECT_EQ(producer.enqueue_many(mixture(100)).size(), 100U);
+  EXPECT_EQ(producer.enqueue_many("bulk", std::vector<Payload>(6000, json{"1"})).size(), 6000U);
+  Sql session(url() + (url().find('?') == std::string::npos ? "?user=" : "&user=") + role);
+  EXPECT_EQ(session.sqlstate_of("insert into posthouse.job (lane, txid) values (1, '1')"), "42501");
+  EXPECT_EQ(session.sqlstate_of("insert into posthouse.job (lane, queued_at) values (1, now())"), "42501");
+  EXPECT_EQ(session.sqlstate_of("select from posthouse.job"), "42501");
+  session.close();
+  sql.exec("drop owned by " + role + "; drop role " + role);
+}
+
 TEST_F(ClientTest, AChildOfForkMustMakeItsOwn) {
   client.enqueue("k");
   pid_t const child = ::fork();
