@@ -26,7 +26,8 @@ std::string ms(milliseconds time) { return std::to_string(time.count()); }
 }  // namespace
 
 TestServer& durable_server() {
-  static TestServer server(TestServer::durable);
+  // As durable as the default, which after a crash syncs file by file and takes seconds.
+  static TestServer server(TestServer::durable, "recovery_init_sync_method = syncfs\n");
   return server;
 }
 
