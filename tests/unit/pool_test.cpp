@@ -40,7 +40,9 @@ class PoolTest : public testing::Test {
     auto const until = Clock::now() + 30s;
     while (ended.size() < count && Clock::now() < until) {
       pool.harvest(ended);
-      if (ended.size() < count && pool.arm(true, 0)) EXPECT_TRUE(wakes_.try_acquire_for(30s));
+      if (ended.size() < count && pool.arm(true, 0)) {
+        EXPECT_TRUE(wakes_.try_acquire_for(30s));
+      }
     }
     return ended;
   }
