@@ -32,8 +32,8 @@ TEST(PrintTest, TableAlignsAndNeutralises) {
   table.add({"a\x1b[31m\n", "1000"});
   table.add({"short"});
   EXPECT_EQ(table.text(false),
-            "NAME             N\n"
-            "é                1\n"
+            "NAME              N\n"
+            "é                 1\n"
             "a\\x1b[31m\\x0a  1000\n"
             "short\n");
   EXPECT_THAT(table.text(true), HasSubstr("\x1b[1m"));
@@ -55,7 +55,7 @@ TEST(PrintTest, Json) {
                           .raw("payload", "{\"x\": 1e400}")
                           .str();
   EXPECT_EQ(object,
-            "{\"id\": \"9223372036854775807\", \"name\": \"a\\\"b\\n\uFFFD\", \"none\": null, \"n\": -1, "
+            "{\"id\": \"9223372036854775807\", \"name\": \"a\\\"b\\u000a\uFFFD\", \"none\": null, \"n\": -1, "
             "\"payload\": {\"x\": 1e400}}");
   EXPECT_EQ(json_array({}), "[]\n");
   EXPECT_EQ(json_array({"1", "2"}), "[\n  1,\n  2\n]\n");
