@@ -61,6 +61,7 @@ std::int64_t now_ms() {
 }
 
 std::string shown_ms(double ms) {
+  if (ms < 0.001) return "under 1 µs";
   if (ms < 1) return fmt::format("{:.1f} µs", ms * 1000);
   if (ms < 10) return fmt::format("{:.1f} ms", ms);
   if (ms < 1000) return fmt::format("{:.0f} ms", ms);
