@@ -66,7 +66,8 @@ bool Upkeep::finish_detach(std::string const& partition) {
 }
 
 bool Upkeep::drop_detached(std::string const& partition) {
-  return connection_.query("select " + table("drop_detached") + "($1)", pg::Params{}.text(partition)).field(0, 0) == "t";
+  return connection_.query("select " + table("drop_detached") + "($1)", pg::Params{}.text(partition)).field(0, 0) ==
+         "t";
 }
 
 void Upkeep::freeze(std::string const& partition) {

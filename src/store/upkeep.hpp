@@ -27,11 +27,11 @@ class Upkeep {
   void keep(Retention const& retention);
   /// Partitions made; -1 when a lock was busy and the next round must try again.
   int rotate_ahead();
-  std::vector<std::string> droppable();  ///< partitions past retention with nothing unfinished
-  std::vector<std::string> detaching();  ///< detached half-way by a round that was interrupted
-  std::vector<std::string> detached();   ///< detached and not dropped yet
-  bool detach(std::string const& partition);           ///< false: somebody still uses it
-  bool finish_detach(std::string const& partition);    ///< false: somebody still uses it
+  std::vector<std::string> droppable();              ///< partitions past retention with nothing unfinished
+  std::vector<std::string> detaching();              ///< detached half-way by a round that was interrupted
+  std::vector<std::string> detached();               ///< detached and not dropped yet
+  bool detach(std::string const& partition);         ///< false: somebody still uses it
+  bool finish_detach(std::string const& partition);  ///< false: somebody still uses it
   bool drop_detached(std::string const& partition);
   std::vector<std::string> unfrozen();
   void freeze(std::string const& partition);

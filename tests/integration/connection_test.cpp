@@ -292,7 +292,8 @@ TEST_F(ConnectionTest, CopyLossInTheMiddleIsUnavailable) {
   std::string const chunk = std::string(10'000, 'x') + "\n";
   int chunks = 0;
   auto const error = error_of<Unavailable>([&] {
-    connection->copy_in("copy t from stdin", [&] { return std::string_view(++chunks > 2000 ? "" : chunk); });
+    connection->copy_in("copy t from stdin",
+                        [&] { return ++chunks > 2000 ? std::string_view() : std::string_view(chunk); });
   });
   EXPECT_FALSE(error.in_doubt());
   EXPECT_FALSE(connection->ok());
