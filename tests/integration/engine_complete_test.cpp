@@ -94,16 +94,16 @@ TEST_F(EngineComplete, AnOpenOneHoldsUpNobody) {
   enqueue_some(3);
   auto const got = worker_.claim(3);
   handler_.exec("begin");
-  EXPECT_TRUE(worker_.complete(handler_, got[0]));
+  EXPECT_TRUE(worker_.complete(handler_, got.at(0)));
   sql.exec("set lock_timeout = '1ms'");
-  EXPECT_THAT(worker_.finish(got[0].token, "010", 3), IsEmpty());
-  EXPECT_THAT(worker_.finish(got[0].token, "011", 3, "[" + move_of(got[2], "retry") + "]"), IsEmpty());
+  EXPECT_THAT(worker_.finish(got.at(0).token, "010", 3), IsEmpty());
+  EXPECT_THAT(worker_.finish(got.at(0).token, "011", 3, "[" + move_of(got.at(2), "retry") + "]"), IsEmpty());
   worker_.beat();
   enqueue();
   EXPECT_EQ(worker_.claim(10).size(), 1U);
   EXPECT_EQ(reap(), 0);
   handler_.exec("commit");
-  EXPECT_EQ(state(got[0].id), "succeeded");
+  EXPECT_EQ(state(got.at(0).id), "succeeded");
 }
 
 TEST_F(EngineComplete, AMoveOfACompletedJobDoesNothing) {
@@ -194,13 +194,13 @@ INSTANTIATE_TEST_SUITE_P(Levels, EngineCompleteAndReaper,
 TEST_F(EngineComplete, ARescueInPiecesMovesEachMemberOnce) {
   auto const jobs = enqueue_some(3);
   auto const first = worker_.claim(3, 3);
-  worker_.finish(first[0].token, std::nullopt, 3,
-                 "[" + move_of(first[0], "release") + "," + move_of(first[1], "release") + "," + move_of(first[2], "release") + "]");
+  worker_.finish(first.at(0).token, std::nullopt, 3,
+                 "[" + move_of(first.at(0), "release") + "," + move_of(first.at(1), "release") + "," + move_of(first.at(2), "release") + "]");
   auto const got = worker_.claim(3, 2);
   ASSERT_EQ(got.size(), 3U);
-  ASSERT_EQ(got[0].lane, lane("k", 0, true));
+  ASSERT_EQ(got.at(0).lane, lane("k", 0, true));
   handler_.exec("begin");
-  EXPECT_TRUE(worker_.complete(handler_, got[1]));
+  EXPECT_TRUE(worker_.complete(handler_, got.at(1)));
   expire(sql, worker_.id());
   EXPECT_EQ(reap(), 2);
   Hand next(sql);
@@ -217,12 +217,12 @@ TEST_F(EngineComplete, ARescueInPiecesMovesEachMemberOnce) {
   claim();
   EXPECT_EQ(reap(), 0);
   claim();
-  EXPECT_THAT(attempts, ::testing::UnorderedElementsAre(::testing::Pair(got[0].id, 1), ::testing::Pair(got[2].id, 0)));
+  EXPECT_THAT(attempts, ::testing::UnorderedElementsAre(::testing::Pair(got.at(0).id, 1), ::testing::Pair(got.at(2).id, 0)));
   handler_.exec("rollback");
   EXPECT_EQ(reap(), 1);
   claim();
-  EXPECT_THAT(attempts, ::testing::UnorderedElementsAre(::testing::Pair(got[0].id, 1), ::testing::Pair(got[1].id, 1),
-                                                        ::testing::Pair(got[2].id, 0)));
+  EXPECT_THAT(attempts, ::testing::UnorderedElementsAre(::testing::Pair(got.at(0).id, 1), ::testing::Pair(got.at(1).id, 1),
+                                                        ::testing::Pair(got.at(2).id, 0)));
   for (auto const token : tokens) EXPECT_THAT(next.finish(token), IsEmpty());
   for (auto const id : jobs) EXPECT_EQ(state(id), "succeeded");
 }
@@ -235,15 +235,15 @@ TEST_F(EngineComplete, AStoppingWorkerLeavesAnOpenCompletionAlone) {
     enqueue_some(2);
     auto const got = worker.claim(2);
     handler_.exec("begin");
-    EXPECT_TRUE(worker.complete(handler_, got[0]));
+    EXPECT_TRUE(worker.complete(handler_, got.at(0)));
     worker.leave();
-    EXPECT_EQ(state(got[0].id), "running");
-    EXPECT_EQ(state(got[1].id), "available");
-    EXPECT_EQ(attempt(got[1].id), 0) << "an orderly stop burns no attempt";
+    EXPECT_EQ(state(got.at(0).id), "running");
+    EXPECT_EQ(state(got.at(1).id), "available");
+    EXPECT_EQ(attempt(got.at(1).id), 0) << "an orderly stop burns no attempt";
     handler_.exec(commit ? "commit" : "rollback");
     EXPECT_EQ(reap(), commit ? 0 : 1);
-    EXPECT_EQ(state(got[0].id), commit ? "succeeded" : "available");
-    EXPECT_EQ(attempt(got[0].id), commit ? 1 : 0);
+    EXPECT_EQ(state(got.at(0).id), commit ? "succeeded" : "available");
+    EXPECT_EQ(attempt(got.at(0).id), commit ? 1 : 0);
     Hand next(sql);
     for (auto const& job : next.claim(10)) next.finish(job.token);
     next.leave();

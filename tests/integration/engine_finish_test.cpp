@@ -28,8 +28,8 @@ TEST_F(EngineFinish, ClosesABatchAndSaysNothingIsLost) {
   Hand worker(sql);
   auto const got = worker.claim(10);
   ASSERT_THAT(ids(got), ElementsAreArray(jobs));
-  EXPECT_EQ(state(jobs[1]), "running");
-  EXPECT_THAT(worker.finish(got[0].token), IsEmpty());
+  EXPECT_EQ(state(jobs.at(1)), "running");
+  EXPECT_THAT(worker.finish(got.at(0).token), IsEmpty());
   for (auto const id : jobs) EXPECT_EQ(state(id), "succeeded");
   EXPECT_THAT(worker.claim(10), IsEmpty());
 }
@@ -38,19 +38,19 @@ TEST_F(EngineFinish, IsIdempotentWhenItIsSentAgain) {
   enqueue_some(5);
   Hand worker(sql);
   auto const got = worker.claim(10);
-  std::string const moves = "[" + move_of(got[0], "retry", 60000) + "," + move_of(got[1], "fail") + "," +
-                            move_of(got[2], "snooze", 60000) + "," + move_of(got[3], "release") + "]";
-  EXPECT_THAT(worker.finish(got[0].token, "11110", 5, moves), IsEmpty());
+  std::string const moves = "[" + move_of(got.at(0), "retry", 60000) + "," + move_of(got.at(1), "fail") + "," +
+                            move_of(got.at(2), "snooze", 60000) + "," + move_of(got.at(3), "release") + "]";
+  EXPECT_THAT(worker.finish(got.at(0).token, "11110", 5, moves), IsEmpty());
   auto const once = everything();
-  EXPECT_THAT(worker.finish(got[0].token, "11110", 5, moves), IsEmpty());
+  EXPECT_THAT(worker.finish(got.at(0).token, "11110", 5, moves), IsEmpty());
   EXPECT_EQ(everything(), once);
   // An earlier, smaller ack that arrives late takes nothing back.
-  EXPECT_THAT(worker.finish(got[0].token, "10000", 1, "[" + move_of(got[0], "retry") + "]"), IsEmpty());
+  EXPECT_THAT(worker.finish(got.at(0).token, "10000", 1, "[" + move_of(got.at(0), "retry") + "]"), IsEmpty());
   EXPECT_EQ(everything(), once);
-  EXPECT_THAT(worker.finish(got[0].token, "11111", 5, moves), IsEmpty());
+  EXPECT_THAT(worker.finish(got.at(0).token, "11111", 5, moves), IsEmpty());
   auto const closed = everything();
-  EXPECT_THAT(worker.finish(got[0].token, "11111", 5, moves), IsEmpty()) << "closed by an earlier sending: not lost";
-  EXPECT_THAT(worker.finish(got[0].token, "11110", 5, moves), IsEmpty());
+  EXPECT_THAT(worker.finish(got.at(0).token, "11111", 5, moves), IsEmpty()) << "closed by an earlier sending: not lost";
+  EXPECT_THAT(worker.finish(got.at(0).token, "11110", 5, moves), IsEmpty());
   EXPECT_EQ(everything(), closed);
 }
 
@@ -59,21 +59,21 @@ TEST_F(EngineFinish, AResentReleaseLeavesTheNextWorkerAlone) {
   auto const job = enqueue();
   Hand worker(sql);
   auto got = worker.claim(1);
-  worker.finish(got[0].token, std::nullopt, 1, "[" + move_of(got[0], "release") + "]");
+  worker.finish(got.at(0).token, std::nullopt, 1, "[" + move_of(got.at(0), "release") + "]");
   got = worker.claim(2);
   ASSERT_THAT(ids(got), ElementsAre(job));
-  ASSERT_EQ(got[0].lane, lane("k", 0, true));
-  std::string const moves = "[" + move_of(got[0], "release") + "]";
+  ASSERT_EQ(got.at(0).lane, lane("k", 0, true));
+  std::string const moves = "[" + move_of(got.at(0), "release") + "]";
   // The batch stays open in the resent call's eyes: its bit is set, another member's is not.
-  sql.rows("update batch set n = 2, ids = ids || array[0::bigint], acked = null where token = $1", got[0].token);
-  EXPECT_THAT(worker.finish(got[0].token, "10", 2, moves), IsEmpty());
+  sql.rows("update batch set n = 2, ids = ids || array[0::bigint], acked = null where token = $1", got.at(0).token);
+  EXPECT_THAT(worker.finish(got.at(0).token, "10", 2, moves), IsEmpty());
   Hand next(sql);
   auto const again = next.claim(1, 1, array({lane("k", 0, true)}));
   ASSERT_THAT(ids(again), ElementsAre(job));
-  EXPECT_THAT(worker.finish(got[0].token, "10", 2, moves), IsEmpty());
+  EXPECT_THAT(worker.finish(got.at(0).token, "10", 2, moves), IsEmpty());
   EXPECT_EQ(state(job), "running");
   EXPECT_EQ(sql.number("select worker from jobs where id = $1", job), next.id());
-  EXPECT_THAT(next.finish(again[0].token), IsEmpty());
+  EXPECT_THAT(next.finish(again.at(0).token), IsEmpty());
   EXPECT_EQ(state(job), "succeeded");
 }
 
@@ -81,25 +81,25 @@ TEST_F(EngineFinish, EachOutcomeGoesWhereItBelongs) {
   auto const jobs = enqueue_some(5);
   Hand worker(sql);
   auto const got = worker.claim(10);
-  worker.finish(got[0].token, std::nullopt, 5,
-                "[" + move_of(got[0], "retry", 60000) + "," + move_of(got[1], "fail") + "," +
-                    move_of(got[2], "snooze", 60000) + "," + move_of(got[3], "release") + "]");
-  EXPECT_EQ(state(jobs[0]), "retryable");
-  EXPECT_EQ(attempt(jobs[0]), 1);
-  EXPECT_EQ(state(jobs[1]), "failed");
-  EXPECT_EQ(attempt(jobs[1]), 1);
-  EXPECT_EQ(state(jobs[2]), "scheduled");
-  EXPECT_EQ(attempt(jobs[2]), 0) << "a snooze counts no attempt";
-  EXPECT_EQ(state(jobs[3]), "available");
-  EXPECT_EQ(attempt(jobs[3]), 0) << "a release counts no attempt";
-  EXPECT_EQ(state(jobs[4]), "succeeded");
+  worker.finish(got.at(0).token, std::nullopt, 5,
+                "[" + move_of(got.at(0), "retry", 60000) + "," + move_of(got.at(1), "fail") + "," +
+                    move_of(got.at(2), "snooze", 60000) + "," + move_of(got.at(3), "release") + "]");
+  EXPECT_EQ(state(jobs.at(0)), "retryable");
+  EXPECT_EQ(attempt(jobs.at(0)), 1);
+  EXPECT_EQ(state(jobs.at(1)), "failed");
+  EXPECT_EQ(attempt(jobs.at(1)), 1);
+  EXPECT_EQ(state(jobs.at(2)), "scheduled");
+  EXPECT_EQ(attempt(jobs.at(2)), 0) << "a snooze counts no attempt";
+  EXPECT_EQ(state(jobs.at(3)), "available");
+  EXPECT_EQ(attempt(jobs.at(3)), 0) << "a release counts no attempt";
+  EXPECT_EQ(state(jobs.at(4)), "succeeded");
   EXPECT_THAT(sql.column("select job || ' ' || attempt || ' ' || type || ' ' || message from attempt_error order by job"),
-              ElementsAre(std::to_string(jobs[0]) + " 1 Error oops", std::to_string(jobs[1]) + " 1 Error oops"));
+              ElementsAre(std::to_string(jobs.at(0)) + " 1 Error oops", std::to_string(jobs.at(1)) + " 1 Error oops"));
   auto const again = worker.claim(10);
-  ASSERT_THAT(ids(again), ElementsAre(jobs[3]));
-  EXPECT_EQ(again[0].lane, lane("k", 0, true));
-  EXPECT_EQ(again[0].attempt, 0);
-  EXPECT_TRUE(sql.truth("select (options ->> 'enqueued_at')::timestamptz < queued_at from job where id = $1", jobs[3]));
+  ASSERT_THAT(ids(again), ElementsAre(jobs.at(3)));
+  EXPECT_EQ(again.at(0).lane, lane("k", 0, true));
+  EXPECT_EQ(again.at(0).attempt, 0);
+  EXPECT_TRUE(sql.truth("select (options ->> 'enqueued_at')::timestamptz < queued_at from job where id = $1", jobs.at(3)));
 }
 
 TEST_F(EngineFinish, ALateAckOfAReapedWorkerIsRefusedAndChangesNothing) {
@@ -109,13 +109,13 @@ TEST_F(EngineFinish, ALateAckOfAReapedWorkerIsRefusedAndChangesNothing) {
   expire(sql, worker.id());
   ASSERT_EQ(sql.number("select reap()"), 3);
   auto const before = everything();
-  EXPECT_THAT(worker.finish(got[0].token), ElementsAre(got[0].token));
-  EXPECT_THAT(worker.finish(got[0].token, "100", 1, "[" + move_of(got[0], "fail") + "]"), ElementsAre(got[0].token));
+  EXPECT_THAT(worker.finish(got.at(0).token), ElementsAre(got.at(0).token));
+  EXPECT_THAT(worker.finish(got.at(0).token, "100", 1, "[" + move_of(got.at(0), "fail") + "]"), ElementsAre(got.at(0).token));
   EXPECT_EQ(everything(), before);
   for (auto const id : jobs) EXPECT_EQ(state(id), "available");
   EXPECT_EQ(sql.one("select beat($1, 0, 1, 1) ->> 'alive'", worker.id()), "false");
   EXPECT_THAT(worker.claim(10), IsEmpty()) << "a dead incarnation claims nothing";
-  EXPECT_EQ(worker.give_back({got[0].token}), 0);
+  EXPECT_EQ(worker.give_back({got.at(0).token}), 0);
 }
 
 TEST_F(EngineFinish, TokensThatAreNotItsOwnAreNamed) {
@@ -123,9 +123,9 @@ TEST_F(EngineFinish, TokensThatAreNotItsOwnAreNamed) {
   Hand worker(sql);
   Hand thief(sql);
   auto const got = worker.claim(10);
-  EXPECT_THAT(thief.finish(got[0].token), ElementsAre(got[0].token));
+  EXPECT_THAT(thief.finish(got.at(0).token), ElementsAre(got.at(0).token));
   EXPECT_THAT(worker.finish(999), ElementsAre(999));
-  EXPECT_EQ(state(got[0].id), "running");
+  EXPECT_EQ(state(got.at(0).id), "running");
   // In the fused call a lost token is a row at position -1, beside the rows of the claim.
   enqueue();
   auto const rows = sql.rows("select token, pos from finish_and_claim($1, '{999}', '{null}', '{0}', null, $2, null, 5, 5) order by pos",
@@ -144,7 +144,7 @@ TEST_F(EngineFinish, AClaimThatVanishedIsLostForItsWorker) {
   sql.exec("rollback");  // as asynchronous commits do in a crash
   Hand other(sql);
   ASSERT_THAT(ids(other.claim(1)), ElementsAre(job));
-  EXPECT_THAT(worker.finish(got[0].token), ElementsAre(got[0].token));
+  EXPECT_THAT(worker.finish(got.at(0).token), ElementsAre(got.at(0).token));
   EXPECT_EQ(state(job), "running");
   EXPECT_EQ(sql.one("select beat($1, 0, 1, 1) ->> 'open'", worker.id()), "[]");
 }
@@ -153,10 +153,10 @@ TEST_F(EngineFinish, AMoveForAnotherJobOrPlaceDoesNothing) {
   auto const jobs = enqueue_some(2);
   Hand worker(sql);
   auto const got = worker.claim(10);
-  auto wrong = got[0];
-  wrong.id = got[1].id;
-  EXPECT_THAT(worker.finish(got[0].token, "10", 2, "[" + move_of(wrong, "fail") + "]"), IsEmpty());
-  EXPECT_EQ(state(jobs[1]), "running");
+  auto wrong = got.at(0);
+  wrong.id = got.at(1).id;
+  EXPECT_THAT(worker.finish(got.at(0).token, "10", 2, "[" + move_of(wrong, "fail") + "]"), IsEmpty());
+  EXPECT_EQ(state(jobs.at(1)), "running");
   EXPECT_EQ(sql.number("select count(*) from dead"), 0);
 }
 
@@ -164,11 +164,11 @@ TEST_F(EngineFinish, StartedToOnlyRises) {
   enqueue_some(5);
   Hand worker(sql);
   auto const got = worker.claim(10, 1);
-  auto const started = [&] { return sql.number("select started_to from batch where token = $1", got[0].token); };
+  auto const started = [&] { return sql.number("select started_to from batch where token = $1", got.at(0).token); };
   EXPECT_EQ(started(), 1);
-  worker.finish(got[0].token, "00000", 4);
+  worker.finish(got.at(0).token, "00000", 4);
   EXPECT_EQ(started(), 4);
-  worker.finish(got[0].token, "10000", 2);
+  worker.finish(got.at(0).token, "10000", 2);
   EXPECT_EQ(started(), 4);
 }
 
@@ -177,8 +177,8 @@ TEST_F(EngineFinish, AcksAreHotUpdates) {
   enqueue_some(100);
   Hand worker(sql);
   auto const got = worker.claim(100, 1);
-  for (int i = 1; i < 20; ++i) worker.finish(got[0].token, std::string(i, '1') + std::string(100 - i, '0'), i + 1);
-  worker.finish(got[0].token);
+  for (int i = 1; i < 20; ++i) worker.finish(got.at(0).token, std::string(i, '1') + std::string(100 - i, '0'), i + 1);
+  worker.finish(got.at(0).token);
   auto const changed = sql.number("select count(*) from batch where ctid <> '(0,1)'");
   EXPECT_EQ(changed, 1);
   EXPECT_EQ(sql.number("select count(distinct split_part(ctid::text, ',', 1)) from batch"), 1);
@@ -192,8 +192,8 @@ TEST_F(EngineFinish, AMoveWhileThePartitionIsAwayIsTriedAgain) {
   auto const got = worker.claim(10, 1);
   auto const upper = sql.one("select upper from partition order by lower limit 1");
   sql.exec("alter table job detach partition " + partition);
-  auto const moves = "[" + move_of(got[0], "retry") + "]";
-  EXPECT_THROW(worker.finish(got[0].token, "10", 1, moves), SqlError);
+  auto const moves = "[" + move_of(got.at(0), "retry") + "]";
+  EXPECT_THROW(worker.finish(got.at(0).token, "10", 1, moves), SqlError);
   expire(sql, worker.id());
   EXPECT_EQ(sql.number("select reap()"), 0) << "nothing of it can be moved";
   EXPECT_EQ(sql.number("select count(*) from batch where closed_at is null"), 1);

@@ -108,7 +108,7 @@ TEST_F(EngineLane, AnOpenTransactionWithRetryHoldsUpNobody) {
   auto const now = enqueue();
   auto const got = hand.claim(10, 1);
   EXPECT_THAT(ids(got), ElementsAre(now));
-  EXPECT_THAT(hand.finish(got[0].token, "1", 1, "[" + move_of(got[0], "release") + "]"), IsEmpty());
+  EXPECT_THAT(hand.finish(got.at(0).token, "1", 1, "[" + move_of(got.at(0), "release") + "]"), IsEmpty());
   worker.exec("update deferred set due_at = now() where id = " + std::to_string(ids_of[1]));
   EXPECT_EQ(worker.number("select promote()"), 1);
   EXPECT_THAT(ids(hand.claim(10)), UnorderedElementsAreArray({now, ids_of[1]}));

@@ -36,8 +36,8 @@ TEST_F(EngineOrder, HigherPriorityFirst) {
     jobs.push_back(sql.number("select enqueue('k', priority => $1)", priority));
   }
   Hand worker(sql);
-  EXPECT_THAT(ids(worker.claim(2)), ElementsAre(jobs[3], jobs[1]));
-  EXPECT_THAT(ids(worker.claim(10)), ElementsAre(jobs[0], jobs[2], jobs[4]));
+  EXPECT_THAT(ids(worker.claim(2)), ElementsAre(jobs.at(3), jobs.at(1)));
+  EXPECT_THAT(ids(worker.claim(10)), ElementsAre(jobs.at(0), jobs.at(2), jobs.at(4)));
 }
 
 TEST_F(EngineOrder, QueuePriorityBeforeJobPriority) {
@@ -144,7 +144,7 @@ TEST_F(EngineOrder, AtMostSixteenLanesAClaim) {
   auto const got = worker.claim(100);
   EXPECT_THAT(got, SizeIs(16));
   Ids tokens;
-  for (auto const& job : got) tokens.push_back(job.token - got[0].token);
+  for (auto const& job : got) tokens.push_back(job.token - got.at(0).token);
   EXPECT_THAT(tokens, ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
   EXPECT_THAT(worker.claim(100), SizeIs(4));
 }
@@ -200,15 +200,15 @@ TEST_F(EngineOrder, AnOpenTransactionWithCancelDelaysAClaimByASecondAtMost) {
   auto const got = worker.claim(1);
   auto session = open();
   session.exec("begin");
-  ASSERT_EQ(session.one("select cancel($1)", jobs[1]), "cancelled");
+  ASSERT_EQ(session.one("select cancel($1)", jobs.at(1)), "cancelled");
   auto const start = std::chrono::steady_clock::now();
   EXPECT_THAT(sql.rows("select * from finish_and_claim($1, $2, '{null}', '{0}', null, $3, $4, 5, 5)", worker.id(),
-                       array({got[0].token}), worker.take_token(), array({lane()})),
+                       array({got.at(0).token}), worker.take_token(), array({lane()})),
               IsEmpty());
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(15));
-  EXPECT_EQ(state(jobs[0]), "succeeded");
+  EXPECT_EQ(state(jobs.at(0)), "succeeded");
   session.exec("rollback");
-  EXPECT_THAT(ids(worker.claim(10)), ElementsAre(jobs[1]));
+  EXPECT_THAT(ids(worker.claim(10)), ElementsAre(jobs.at(1)));
 }
 
 TEST_F(EngineOrder, TwoClaimersOfManyLanesNeverWaitForEachOther) {

@@ -134,13 +134,13 @@ TEST_P(EnginePlan, ClaimWalksTheLaneIndexInOrder) {
 
 TEST_P(EnginePlan, FinishAndItsMoves) {
   auto const jobs = worker_->claim(5, 5, array({lane()}));
-  std::string const moves = "[" + move_of(jobs[0], "retry") + "," + move_of(jobs[1], "fail") + "," +
-                            move_of(jobs[2], "snooze") + "," + move_of(jobs[3], "release") + "]";
-  auto const all = plans([&] { EXPECT_THAT(worker_->finish(jobs[0].token, "11110", 5, moves), IsEmpty()); });
+  std::string const moves = "[" + move_of(jobs.at(0), "retry") + "," + move_of(jobs.at(1), "fail") + "," +
+                            move_of(jobs.at(2), "snooze") + "," + move_of(jobs.at(3), "release") + "]";
+  auto const all = plans([&] { EXPECT_THAT(worker_->finish(jobs.at(0).token, "11110", 5, moves), IsEmpty()); });
   expect_indexes_only(all);
   EXPECT_THAT(plan_with("delete from job"), HasSubstr("_id_idx on " + partition_));
   EXPECT_THAT(plan_with("update batch b set\n        acked"), HasSubstr("batch_token"));
-  auto const closing = plans([&] { EXPECT_THAT(worker_->finish(jobs[0].token, "11111"), IsEmpty()); });
+  auto const closing = plans([&] { EXPECT_THAT(worker_->finish(jobs.at(0).token, "11111"), IsEmpty()); });
   expect_indexes_only(closing);
   EXPECT_THAT(plan_with("delete from done"), HasSubstr("done_pkey"));
 }

@@ -40,19 +40,19 @@ TEST_F(EngineRescue, CountsAnAttemptBelowStartedToAndNoneAbove) {
   auto const jobs = enqueue_some(5);
   Hand worker(sql);
   auto const got = worker.claim(5, 1);
-  worker.finish(got[0].token, "10000", 3);  // the first has ended; the second and third may run
+  worker.finish(got.at(0).token, "10000", 3);  // the first has ended; the second and third may run
   expire(sql, worker.id());
   EXPECT_EQ(reap(), 4);
-  EXPECT_EQ(state(jobs[0]), "succeeded");
-  EXPECT_EQ(attempt(jobs[1]), 1);
-  EXPECT_EQ(attempt(jobs[2]), 1);
-  EXPECT_EQ(attempt(jobs[3]), 0);
-  EXPECT_EQ(attempt(jobs[4]), 0);
-  EXPECT_EQ(crashes(jobs[1]), "1");
-  EXPECT_EQ(crashes(jobs[3]), "none");
+  EXPECT_EQ(state(jobs.at(0)), "succeeded");
+  EXPECT_EQ(attempt(jobs.at(1)), 1);
+  EXPECT_EQ(attempt(jobs.at(2)), 1);
+  EXPECT_EQ(attempt(jobs.at(3)), 0);
+  EXPECT_EQ(attempt(jobs.at(4)), 0);
+  EXPECT_EQ(crashes(jobs.at(1)), "1");
+  EXPECT_EQ(crashes(jobs.at(3)), "none");
   EXPECT_THAT(sql.column("select job || ' ' || attempt || ' ' || type || ' ' || worker from attempt_error order by job"),
-              ElementsAre(std::to_string(jobs[1]) + " 1 worker lost " + std::to_string(worker.id()),
-                          std::to_string(jobs[2]) + " 1 worker lost " + std::to_string(worker.id())));
+              ElementsAre(std::to_string(jobs.at(1)) + " 1 worker lost " + std::to_string(worker.id()),
+                          std::to_string(jobs.at(2)) + " 1 worker lost " + std::to_string(worker.id())));
   EXPECT_EQ(reap(), 0);
   EXPECT_TRUE(sql.truth("select reaped_at is not null and end_reason = 'lease lapsed' from worker where id = $1", worker.id()));
 }
@@ -66,9 +66,9 @@ TEST_F(EngineRescue, AJobThatWasInACrashGetsABatchOfItsOwn) {
   ASSERT_EQ(reap(), 3);
   auto const batches = drain();
   ASSERT_THAT(batches, SizeIs(3));
-  EXPECT_THAT(ids(batches[0]), ElementsAre(jobs[0]));
-  EXPECT_THAT(ids(batches[1]), ElementsAre(jobs[1]));
-  EXPECT_THAT(ids(batches[2]), ElementsAre(jobs[2]));
+  EXPECT_THAT(ids(batches[0]), ElementsAre(jobs.at(0)));
+  EXPECT_THAT(ids(batches[1]), ElementsAre(jobs.at(1)));
+  EXPECT_THAT(ids(batches[2]), ElementsAre(jobs.at(2)));
 }
 
 TEST_F(EngineRescue, ACrashedJobBetweenOthersCutsTheirBatch) {
@@ -78,12 +78,12 @@ TEST_F(EngineRescue, ACrashedJobBetweenOthersCutsTheirBatch) {
   auto const before = enqueue_some(2);
   Hand releaser(sql);
   auto got = releaser.claim(2, 0);
-  releaser.give_back({got[0].token});  // two jobs are in the express lane, then the crashed one, then two more
+  releaser.give_back({got.at(0).token});  // two jobs are in the express lane, then the crashed one, then two more
   expire(sql, worker.id());
   ASSERT_EQ(reap(), 1);
   auto const after = enqueue_some(2);
   got = releaser.claim(2, 0, array({lane()}));
-  releaser.give_back({got[0].token});
+  releaser.give_back({got.at(0).token});
   auto const batches = drain();
   ASSERT_THAT(batches, SizeIs(3));
   EXPECT_THAT(ids(batches[0]), ElementsAreArray(before));
@@ -116,13 +116,13 @@ TEST_F(EngineRescue, GiveBackCountsNothing) {
   auto const jobs = enqueue_some(3);
   Hand worker(sql);
   auto const lost = worker.claim(3);  // the reply never arrived
-  EXPECT_EQ(worker.give_back({lost[0].token, 12345}), 3);
+  EXPECT_EQ(worker.give_back({lost.at(0).token, 12345}), 3);
   for (auto const id : jobs) {
     EXPECT_EQ(state(id), "available");
     EXPECT_EQ(attempt(id), 0);
     EXPECT_EQ(crashes(id), "none");
   }
-  EXPECT_EQ(worker.give_back({lost[0].token}), 0) << "again";
+  EXPECT_EQ(worker.give_back({lost.at(0).token}), 0) << "again";
   EXPECT_EQ(sql.number("select count(*) from attempt_error"), 0);
   auto const again = worker.claim(10);
   EXPECT_THAT(ids(again), ElementsAreArray(jobs)) << "together: nobody crashed";
@@ -133,29 +133,29 @@ TEST_F(EngineRescue, GiveBackLeavesAckedMembersAndOtherBatches) {
   Hand worker(sql);
   auto const first = worker.claim(2);
   auto const second = worker.claim(2);
-  worker.finish(first[0].token, "10", 2);
-  EXPECT_EQ(worker.give_back({first[0].token}), 1);
-  EXPECT_EQ(state(jobs[0]), "succeeded");
-  EXPECT_EQ(state(jobs[1]), "available");
-  EXPECT_EQ(state(jobs[2]), "running");
+  worker.finish(first.at(0).token, "10", 2);
+  EXPECT_EQ(worker.give_back({first.at(0).token}), 1);
+  EXPECT_EQ(state(jobs.at(0)), "succeeded");
+  EXPECT_EQ(state(jobs.at(1)), "available");
+  EXPECT_EQ(state(jobs.at(2)), "running");
   Hand other(sql);
-  EXPECT_EQ(other.give_back({second[0].token}), 0) << "not its own";
+  EXPECT_EQ(other.give_back({second.at(0).token}), 0) << "not its own";
 }
 
 TEST_F(EngineRescue, LeaveGivesEverythingBackUncountedAndEndsTheIncarnation) {
   auto const jobs = enqueue_some(4);
   Hand worker(sql);
   auto const got = worker.claim(4, 2);
-  worker.finish(got[0].token, "1000", 2);
+  worker.finish(got.at(0).token, "1000", 2);
   worker.leave();
-  EXPECT_EQ(state(jobs[0]), "succeeded");
+  EXPECT_EQ(state(jobs.at(0)), "succeeded");
   for (std::size_t i = 1; i < 4; ++i) {
     EXPECT_EQ(state(jobs[i]), "available");
     EXPECT_EQ(attempt(jobs[i]), 0);
     EXPECT_EQ(crashes(jobs[i]), "none");
   }
   EXPECT_THAT(worker.claim(10), IsEmpty());
-  EXPECT_THAT(worker.finish(got[0].token), ElementsAre(got[0].token));
+  EXPECT_THAT(worker.finish(got.at(0).token), ElementsAre(got.at(0).token));
   worker.leave();  // again: nothing
   EXPECT_EQ(reap(), 0);
   EXPECT_EQ(drain().size(), 1U);
@@ -197,12 +197,8 @@ TEST_F(EngineRescue, ANewLeaderWaitsBeforeItReaps) {
   Hand dead(sql);
   dead.claim(1);
   expire(sql, dead.id());
-  sql.rows("update worker set lease = interval '30 s' where id = $1", dead.id());
-  if (sql.number("select extract(epoch from clock_timestamp() - pg_postmaster_start_time())::int") < 31) {
-    sql.rows("update worker set lease = interval '1 ms' where id = $1", dead.id());
-  }
-  EXPECT_EQ(sql.number("select reap(clock_timestamp())"), 0);
-  EXPECT_EQ(sql.number("select reap(clock_timestamp() - interval '31 s')"), 1);
+  EXPECT_EQ(sql.number("select reap(clock_timestamp() + interval '1 minute')"), 0);
+  EXPECT_EQ(sql.number("select reap(clock_timestamp() - interval '1 minute')"), 1);
 }
 
 TEST_F(EngineRescue, AWorkerThatClaimsOrAcksAtThisMomentIsLeftAlone) {
@@ -244,8 +240,8 @@ TEST_F(EngineRescue, WithManyClosedBatchesOnlyTheOpenOnesAreRead) {
   }
   auto const open_job = enqueue();
   auto const got = worker.claim(1);
-  worker.beat(got[0].token);
-  EXPECT_EQ(sql.one("select beat($1, $2, 1, 1) ->> 'open'", worker.id(), got[0].token), "[" + std::to_string(got[0].token) + "]");
+  worker.beat(got.at(0).token);
+  EXPECT_EQ(sql.one("select beat($1, $2, 1, 1) ->> 'open'", worker.id(), got.at(0).token), "[" + std::to_string(got.at(0).token) + "]");
   expire(sql, worker.id());
   EXPECT_EQ(reap(), 1);
   EXPECT_EQ(state(open_job), "available");

@@ -139,9 +139,9 @@ TEST_F(EngineSnapshot, ATransactionThatEndsInTheMiddleOfAWindowIsClaimedOnce) {
   late.exec("begin");
   auto const mine = put(late, 2);
   for (auto const id : put(other, 3)) jobs.push_back(id);
-  EXPECT_THAT(claim(1), ElementsAre(jobs[0]));  // hi is from now on one that lists the late transaction
+  EXPECT_THAT(claim(1), ElementsAre(jobs.at(0)));  // hi is from now on one that lists the late transaction
   late.exec("commit");
-  EXPECT_THAT(claim(1000), ElementsAre(jobs[1], jobs[2], jobs[3], jobs[4]));
+  EXPECT_THAT(claim(1000), ElementsAre(jobs.at(1), jobs.at(2), jobs.at(3), jobs.at(4)));
   EXPECT_THAT(claim(1000), ElementsAreArray(mine));
   EXPECT_THAT(claim(1000), IsEmpty());
 }
@@ -218,11 +218,11 @@ TEST_F(EngineSnapshot, AClaimThatWaitedForTheLaneReadsTheNewCursor) {
   Hand waiter(waiting, {.kinds = "{k}"});
   auto const jobs = enqueue_some(4);
   session.exec("begin");
-  EXPECT_THAT(ids(inside.claim(2)), ElementsAre(jobs[0], jobs[1]));
+  EXPECT_THAT(ids(inside.claim(2)), ElementsAre(jobs.at(0), jobs.at(1)));
   auto answer = std::async(std::launch::async, [&] { return ids(waiter.claim(10)); });
   ASSERT_TRUE(waits_for_lock(sql, waiting.backend_pid()));
   session.exec("commit");
-  EXPECT_THAT(answer.get(), ElementsAre(jobs[2], jobs[3]));
+  EXPECT_THAT(answer.get(), ElementsAre(jobs.at(2), jobs.at(3)));
 }
 
 TEST_F(EngineSnapshot, TheFirstClaimOfALaneTakesWhatIsCommittedAndLeavesWhatIsOpen) {

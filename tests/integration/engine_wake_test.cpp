@@ -18,7 +18,8 @@ class EngineWake : public EngineTest {
   EngineWake() : keeper_(open()), producer_(open()) {
     enqueue();  // the lane is known
     Hand hand(sql);
-    hand.claim(1);
+    hand.finish(hand.claim(1).at(0).token);
+    hand.leave();
     keeper_.exec("listen \"" + sql.one("select channel()") + "\"");
   }
 
@@ -119,9 +120,9 @@ TEST_F(EngineWake, EveryWayIntoALaneRings) {
   ASSERT_TRUE(hold(twin));
   heard();
   auto const rung = [&] { EXPECT_THAT(heard(), ElementsAre(std::to_string(twin))); };
-  worker.finish(got[0].token, "10", 2, "[" + move_of(got[0], "release") + "]");
+  worker.finish(got.at(0).token, "10", 2, "[" + move_of(got.at(0), "release") + "]");
   rung();
-  worker.give_back({got[0].token});
+  worker.give_back({got.at(0).token});
   rung();
   sql.exec("select retry(enqueue('k', delay => '1 hour'))");
   rung();
