@@ -79,33 +79,36 @@ Step Pacing::step(Time now, Load const& load) {
 std::optional<Step> Pacing::engine(Time now, Load const& load, int room, int want) {
   bool const idle_slot = load.handed < limits_.slots;
   bool const stuck = load.waiting > 0 && idle_slot && room > 0;  // a thread has nothing to do, and may not start a job
-  bool const flush = load.unreported && (idle_slot || stopping_ || now - *oldest_ >= limits_.flush_interval);
+  bool const late = load.unreported && (stopping_ || now - *oldest_ >= limits_.flush_interval);
+  Step const finish{.what = What::finish, .room = room};
 
-  Step next;
-  next.room = room;
-  next.flush = load.unreported || load.waiting > 0;
-  if (want > 0) {
-    next.what = What::claim;
-    next.jobs = want;
-    if (look_now_) return next;
-    next.lanes = lanes_.due(now);
-    if (!next.lanes.empty()) return next;
-  } else if (int const room_left = limits_.slots + limits_.prefetch - load.handed - load.waiting;
-             room_left > 0 && !stopping_ && limits_.prefetch > 0) {
-    // The buffer is fuller than half, but a lane that was quiet does not wait for that.
+  if (auto next = claim_step(now, load, want)) {
+    next->room = room;
+    next->flush = next->jobs < fuse_below && (load.unreported || load.waiting > 0);
+    if (next->flush || !(late || stuck)) return next;
+    return finish;
+  }
+  if (late || stuck || (load.unreported && idle_slot)) return finish;
+  return std::nullopt;
+}
+
+std::optional<Step> Pacing::claim_step(Time now, Load const& load, int want) const {
+  Step next{.what = What::claim, .jobs = want};
+  if (want > 0 && look_now_) return next;
+  // The buffer may be fuller than half: a lane that was quiet does not wait for that.
+  int const left = limits_.slots + limits_.prefetch - load.handed - load.waiting;
+  if (left > 0 && !stopping_) {
     next.lanes = lanes_.fresh(now);
     if (!next.lanes.empty()) {
-      next.what = What::claim;
-      next.jobs = std::min(room_left, max_jobs_a_claim);
+      next.urgent = true;
+      next.jobs = std::max(want, std::min(left, limits_.slots));
       return next;
     }
   }
-  if (flush || stuck) {
-    next.what = What::finish;
-    next.jobs = 0;
-    return next;
-  }
-  return std::nullopt;
+  if (want <= 0) return std::nullopt;
+  next.lanes = lanes_.due(now);
+  if (next.lanes.empty()) return std::nullopt;
+  return next;
 }
 
 std::optional<Step> Pacing::housekeeping(Time now, int want) {

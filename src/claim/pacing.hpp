@@ -4,7 +4,8 @@
 // The caller reports what happened (found, finished, rang, …), asks step() what to do, does it, reports again. It
 // knows:
 // - finished jobs are reported at once when a handler is idle, else in groups, at the latest after flush_interval;
-// - a claim is sent when a slot is free, or when half of the prefetch buffer is used up, so that batches stay big;
+// - a claim is sent when a slot is free, or when half of the prefetch buffer is used up, so that batches stay big; a
+//   small one shares its round trip and its commit with a report;
 // - the keeper of a profile puts bells on cold lanes, and looks at them again until its fence has passed, since a
 //   producer whose transaction is older than the bell may not have seen it;
 // - a full look now and then is the net under all that.
@@ -34,6 +35,9 @@ inline constexpr std::chrono::milliseconds hand_on_every{50};        ///< a full
 inline constexpr std::chrono::milliseconds deaf_poll_first{5};       ///< without a LISTEN connection
 inline constexpr std::chrono::milliseconds deaf_poll_last{250};
 inline constexpr std::chrono::milliseconds rate_window{10};  ///< see Pacing::ahead()
+
+/// Claims of so many jobs go alone: a claim that also reports holds its lanes' locks while its commit goes to disk.
+inline constexpr int fuse_below = 64;
 
 struct Limits {
   int slots = 1;     ///< handler threads
@@ -67,6 +71,7 @@ struct Step {
   int jobs = 0;
   int room = 0;          ///< how many more members may be allowed to start
   bool flush = false;    ///< something is to be reported or raised with this claim
+  bool urgent = false;   ///< lanes that have been cold: their jobs go before those that are buffered
   Time until{};          ///< wait: the next moment at which there may be something to do
   bool any_end = false;  ///< wait: the first job that ends should wake the worker, else only
   int low_water = 0;     ///< … when no more than this many are left with the handlers' queue
@@ -112,6 +117,7 @@ class Pacing {
  private:
   [[nodiscard]] int wanted(Load const& load) const noexcept;
   std::optional<Step> engine(Time now, Load const& load, int room, int want);
+  [[nodiscard]] std::optional<Step> claim_step(Time now, Load const& load, int want) const;
   std::optional<Step> housekeeping(Time now, int want);
   [[nodiscard]] Time sleep_until(Time now, Load const& load, int want) const;
   void plan_look(Time now);

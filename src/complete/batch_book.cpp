@@ -7,8 +7,9 @@
 
 namespace posthouse::complete {
 
-void BatchBook::open(std::shared_ptr<store::Claim const> const& claim, int start) {
+void BatchBook::open(std::shared_ptr<store::Claim const> const& claim, int start, bool urgent) {
   auto const& jobs = claim->jobs;
+  std::deque<std::int64_t> fresh;
   for (std::size_t from = 0; from < jobs.size();) {
     auto const token = jobs[from].token;
     std::size_t to = from;
@@ -31,10 +32,11 @@ void BatchBook::open(std::shared_ptr<store::Claim const> const& claim, int start
     start -= batch.size;
     waiting_ += batch.members;
     startable_ += may_start(batch);
-    order_.push_back(token);
+    fresh.push_back(token);
     batches_.insert_or_assign(token, std::move(batch));
     from = to;
   }
+  order_.insert(urgent ? order_.begin() : order_.end(), fresh.begin(), fresh.end());
   recent_ = {0, nullptr};
 }
 

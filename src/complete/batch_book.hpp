@@ -35,7 +35,8 @@ struct Flush {
 class BatchBook {
  public:
   /// Enters the batches of one claim. `start` is what the claim asked for: the server gives it to the batches in order.
-  void open(std::shared_ptr<store::Claim const> const& claim, int start);
+  /// `urgent`: they go before the members that wait already.
+  void open(std::shared_ptr<store::Claim const> const& claim, int start, bool urgent = false);
 
   /// The next member that may start, counted as handed out from now on; nullptr: none may. In order within a lane; the
   /// lanes take turns, so that a job does not wait behind all that was claimed ahead of another lane.

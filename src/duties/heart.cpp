@@ -32,14 +32,6 @@ Heart::Heart(Options options, base::Log const& log)
       upkeep_(options_.database, {}, log),
       service_("posthouse-beat", [this](std::stop_token const& stop) { run(stop); }) {}
 
-void Heart::beat_soon() {
-  {
-    std::lock_guard const lock(mutex_);
-    soon_ = true;
-  }
-  woken_.notify_one();
-}
-
 void Heart::run(std::stop_token const& stop) {
   next_beat_ = Clock::now();
   while (!stop.stop_requested()) {
@@ -50,12 +42,10 @@ void Heart::run(std::stop_token const& stop) {
     }
     auto const until = term_of_ != 0 ? std::min(next_beat_, next_round_) : next_beat_;
     std::unique_lock lock(mutex_);
-    woken_.wait_until(lock, stop, until, [this] { return soon_; });
-    if (std::exchange(soon_, false)) next_beat_ = Clock::now();
+    stopped_.wait_until(lock, stop, until, [] { return false; });
   }
   upkeep_.stop();
   connection_.reset();
-  leads_ = false;
   term_of_ = 0;
 }
 
@@ -80,16 +70,15 @@ void Heart::beat() {
   auto const beat = work.beat(vitals.worker, vitals.low_token, vitals.free, vitals.running);
   if (!beat.alive) {
     term_of_ = 0;
-    leads_ = false;
     options_.dead(vitals.worker);
     return;
   }
+  options_.beaten();
   if (!options_.duties || !beat.leader_vacant) return;
   options_.statement();
   if (work.lead(vitals.worker) != 0) {
     if (term_of_ == 0) log_.debug("this worker leads", {{"worker", std::to_string(vitals.worker)}});
     term_of_ = vitals.worker;
-    leads_ = true;
     next_round_ = Clock::now();
   }
 }
@@ -101,7 +90,6 @@ void Heart::duties() {
   auto const report = work.duties(term_of_);
   if (!report.leads) {
     term_of_ = 0;
-    leads_ = false;
     return;
   }
   if (report.rescued > 0) log_.info("jobs rescued from lost workers", {{"jobs", std::to_string(report.rescued)}});

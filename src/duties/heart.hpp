@@ -2,10 +2,9 @@
 // A worker's sign of life and the elected work, on a thread and a connection of their own, so that neither handlers nor
 // claims ever delay a heartbeat.
 //
-// Thread safety: start(), stop() and beat_soon() from any thread; the callbacks are called on the heart's thread.
+// Thread safety: start() and stop() from any thread; the callbacks are called on the heart's thread.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -50,6 +49,7 @@ class Heart {
     bool upkeep = true;  ///< the leader's slow work too
     std::function<Vitals()> vitals{};
     std::function<void(std::int64_t worker)> dead{};  ///< that incarnation was declared dead
+    std::function<void()> beaten{};                   ///< a heartbeat has been accepted
     std::function<void()> statement{};                ///< called for each statement sent
   };
 
@@ -58,9 +58,6 @@ class Heart {
 
   void start() { service_.start(); }
   void stop() noexcept { service_.stop(); }
-  /// A new incarnation, or news that should not wait for the next beat.
-  void beat_soon();
-  [[nodiscard]] bool leads() const noexcept { return leads_.load(std::memory_order_relaxed); }
 
  private:
   void run(std::stop_token const& stop);
@@ -77,12 +74,10 @@ class Heart {
   Clock::time_point next_round_{};
   Clock::time_point next_complaint_{};
   std::int64_t term_of_ = 0;  // the incarnation that leads
-  std::atomic<bool> leads_{false};
   UpkeepThread upkeep_;
 
-  std::mutex mutex_;  // guards soon_
-  std::condition_variable_any woken_;
-  bool soon_ = false;
+  std::mutex mutex_;  // of stopped_, guards nothing
+  std::condition_variable_any stopped_;
 
   base::Service service_;  // last: its thread uses all of the above
 };

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <iterator>
+#include <system_error>
 #include <utility>
 #include <variant>
 
@@ -64,18 +66,32 @@ Pool::~Pool() {
   slots_.clear();
 }
 
-void Pool::push(std::vector<Task> const& tasks) {
+void Pool::push(std::vector<Task> const& tasks, bool before) {
   if (tasks.empty()) return;
   std::size_t wake = 0;
   {
     std::lock_guard const lock(mutex_);
     if (closed_) return;
-    tasks_.insert(tasks_.end(), tasks.begin(), tasks.end());
+    for (auto from = tasks.begin(); from != tasks.end();) {
+      auto const to =
+          std::find_if(from, tasks.end(), [&](Task const& task) { return task.priority != from->priority; });
+      auto& queue = tasks_[from->priority];
+      queue.insert(before ? queue.begin() : queue.end(), from, to);
+      from = to;
+    }
+    queued_ += tasks.size();
     wake = std::min(idle_, tasks.size());
     // Threads that run nothing are waiting, or on their way to look for a task.
-    while (slots_.size() - busy_ < tasks_.size() && slots_.size() < static_cast<std::size_t>(options_.threads)) {
+    while (slots_.size() - busy_ < queued_ && slots_.size() < static_cast<std::size_t>(options_.threads)) {
       auto& slot = *slots_.emplace_back(std::make_unique<Slot>(*this));
-      slot.thread = std::jthread([this, &slot] { work(slot); });
+      try {
+        slot.thread = std::jthread([this, &slot] { work(slot); });
+      } catch (std::system_error const& error) {
+        slots_.pop_back();
+        if (slots_.empty()) throw;
+        log_.warning("no further handler thread can be started", {{"error", error.what()}});
+        break;
+      }
     }
     bool const timed =
         std::any_of(tasks.begin(), tasks.end(), [](Task const& task) { return task.timeout.count() > 0; });
@@ -99,17 +115,30 @@ void Pool::harvest(std::vector<Ended>& into) {
 std::vector<Task> Pool::take_back(std::int64_t token) {
   std::lock_guard const lock(mutex_);
   std::vector<Task> taken;
-  std::erase_if(tasks_, [&](Task const& task) {
-    if (token != 0 && task.token != token) return false;
-    taken.push_back(task);
-    return true;
-  });
+  for (auto it = tasks_.begin(); it != tasks_.end();) {
+    std::erase_if(it->second, [&](Task const& task) {
+      if (token != 0 && task.token != token) return false;
+      taken.push_back(task);
+      return true;
+    });
+    it = it->second.empty() ? tasks_.erase(it) : std::next(it);
+  }
+  queued_ -= taken.size();
   return taken;
+}
+
+Task Pool::take() {
+  auto const queue = tasks_.begin();
+  Task const task = queue->second.front();
+  queue->second.pop_front();
+  --queued_;
+  if (queue->second.empty()) tasks_.erase(queue);
+  return task;
 }
 
 bool Pool::arm(bool any, std::size_t low_water) {
   std::lock_guard const lock(mutex_);
-  if (!ended_.empty() && (any || tasks_.size() <= low_water)) return false;
+  if (!ended_.empty() && (any || queued_ <= low_water)) return false;
   armed_ = any ? Armed::any : Armed::low;
   low_water_ = low_water;
   return true;
@@ -144,6 +173,7 @@ void Pool::close() {
     std::lock_guard const lock(mutex_);
     closed_ = true;
     tasks_.clear();
+    queued_ = 0;
   }
   tasks_ready_.notify_all();
 }
@@ -178,8 +208,7 @@ void Pool::work(Slot& slot) {
       --idle_;
       continue;
     }
-    Task const task = tasks_.front();
-    tasks_.pop_front();
+    Task const task = take();
     slot.busy = true;
     slot.token = task.token;
     slot.id = task.id;
@@ -212,7 +241,7 @@ void Pool::work(Slot& slot) {
     --busy_;
     ended_.push_back(std::move(ended));
     if (busy_ == 0) quiet_.notify_all();
-    if (armed_ == Armed::any || (armed_ == Armed::low && tasks_.size() <= low_water_)) {
+    if (armed_ == Armed::any || (armed_ == Armed::low && queued_ <= low_water_)) {
       armed_ = Armed::no;
       lock.unlock();
       options_.wake();

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -94,7 +95,8 @@ class Pool {
   Pool(Pool const&) = delete;
   Pool& operator=(Pool const&) = delete;
 
-  void push(std::vector<Task> const& tasks);
+  /// Higher priority first; within one, in order, or `before` those that are queued already.
+  void push(std::vector<Task> const& tasks, bool before = false);
   /// Appends what has ended since the last call.
   void harvest(std::vector<Ended>& into);
   /// Tasks that no thread has taken, of one batch or of all (0); they will not run.
@@ -121,6 +123,7 @@ class Pool {
 
   void work(Slot& slot);
   Run run_task(Slot& slot, Task const& task, std::optional<Clock::time_point> deadline);
+  Task take();  // with the lock, when there is one
   void watch(std::stop_token const& stop);
   template <class Matches>
   void ask_to_stop(Matches const& matches);
@@ -132,7 +135,8 @@ class Pool {
   std::condition_variable tasks_ready_;
   std::condition_variable quiet_;
   std::condition_variable_any deadline_changed_;
-  std::deque<Task> tasks_;
+  std::map<int, std::deque<Task>, std::greater<>> tasks_;  // by priority; no queue is empty
+  std::size_t queued_ = 0;                                 // tasks in all of them
   std::vector<Ended> ended_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::size_t idle_ = 0;

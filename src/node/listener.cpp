@@ -12,6 +12,12 @@
 
 namespace posthouse::node {
 
+namespace {
+
+constexpr std::chrono::milliseconds longest_statement{5'000};
+
+}  // namespace
+
 Listener::Listener(DatabaseOptions const& options, base::EventFd const& wake, base::Log const& log)
     : options_(options),
       wake_(wake),
@@ -43,6 +49,8 @@ bool Listener::maintain(Clock::time_point now) {
   if (opening_.wait_for(std::chrono::seconds{0}) != std::future_status::ready) return false;
   try {
     connection_ = opening_.get();
+    // A worker that waits for this connection does not claim meanwhile.
+    connection_->set_deadline(std::min(options_.statement_timeout, longest_statement));
     backoff_.reset();
     return true;
   } catch (Error const& error) {

@@ -72,7 +72,9 @@ void Pump::turn() {
   if (!unresolved_.empty()) resolve_lanes();
   hand_out();
   publish();
-  if (doubt_from_ && now >= next_doubt_check_) check_open();
+  // The heart has a connection of its own; should it get none, ours keeps the lease alive.
+  bool const silent = now - core_.beaten.load() > core_.options.claim_lease / 2;
+  if ((doubt_from_ || silent) && now >= next_doubt_check_) check_open();
   if (listener_.connection() != nullptr && now >= next_listen_) {
     // Not only while asleep: a lane may ring while others keep this worker busy.
     next_listen_ = now + listen_every;
@@ -162,7 +164,7 @@ void Pump::hand_out() {
     }
     tasks_.push_back(task_for(*job, *lane));
   }
-  pool_->push(tasks_);
+  pool_->push(tasks_, std::exchange(urgent_, false));
 }
 
 execute::Task Pump::task_for(store::ClaimedJob const& job, Lane const& lane) const {

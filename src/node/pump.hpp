@@ -30,7 +30,7 @@ namespace posthouse::node {
 
 inline constexpr std::chrono::milliseconds stop_now_wait{2'000};  ///< for handlers that were asked to stop at once
 inline constexpr std::chrono::milliseconds listen_every{2};       ///< a busy pump looks for notifications so often
-inline constexpr std::chrono::milliseconds doubt_check_every{5'000};
+inline constexpr std::chrono::milliseconds doubt_check_every{1'000};
 inline constexpr std::chrono::milliseconds doubt_margin{60'000};
 
 class Pump {
@@ -111,6 +111,7 @@ class Pump {
 
   std::vector<execute::Ended> ended_{};
   std::vector<execute::Task> tasks_{};
+  bool urgent_ = false;  // the last claim's jobs go before those that are queued
   Clock::time_point next_complaint_{};
   bool once_done_ = false;
   bool others_wanted_ = false;  // we give jobs back: somebody should take them

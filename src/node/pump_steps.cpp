@@ -93,7 +93,8 @@ void Pump::claim(claim::Step const& step) {
     if (std::find(found.begin(), found.end(), job.lane) == found.end()) found.push_back(job.lane);
     if (!lanes_.contains(job.lane)) unresolved_.push_back(job.lane);
   }
-  book_.open(claimed, request.start);
+  book_.open(claimed, request.start, step.urgent);
+  urgent_ = step.urgent;
   auto const jobs = static_cast<int>(claimed->jobs.size());
   bool const full = jobs >= step.jobs || batches >= claim::max_batches_a_claim;
   pacing_.claimed(step.lanes, found, full, now);

@@ -68,6 +68,7 @@ void Pump::check_open() {
     core_.dead_incarnation = worker;
     return;
   }
+  core_.beaten = Clock::now();
   auto const differences = book_.reconcile(beat.open);
   for (auto token : differences.lost) lost_batch(token);
   if (!differences.unknown.empty()) {

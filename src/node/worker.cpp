@@ -142,6 +142,8 @@ class Session {
     } catch (std::exception const& error) {
       core_.log.error("worker ended by an error", {{"error", error.what()}});
     }
+    // Also after an error: without heartbeats the lease lapses, and others take what this worker held.
+    heart_->stop();
     // Under the lock, so that whoever waits cannot take the callback's objects away meanwhile.
     std::lock_guard const lock(mutex_);
     ended_ = true;

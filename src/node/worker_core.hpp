@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <posthouse/worker.hpp>
@@ -54,6 +55,7 @@ struct WorkerCore {
   std::atomic<std::int64_t> incarnation{0};
   std::atomic<std::int64_t> dead_incarnation{0};  ///< the heart was told that this one is dead
   std::atomic<std::int64_t> low_token{0};         ///< no batch below is open
+  std::atomic<std::chrono::steady_clock::time_point> beaten{std::chrono::steady_clock::now()};  ///< last heartbeat
   std::atomic<int> free{0};
   std::atomic<int> running{0};
 

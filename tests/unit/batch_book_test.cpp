@@ -52,6 +52,15 @@ TEST(BatchBook, HandsOutInOrderAndOnlyWhatMayStart) {
   EXPECT_EQ(book.startable(), 0);
 }
 
+TEST(BatchBook, UrgentBatchesGoFirst) {
+  BatchBook book;
+  book.open(claim_of({{1, 2}}), 0);
+  book.open(claim_of({{2, 1}, {3, 1}}), 0, true);
+  flush(book, 3);
+  book.confirm({});
+  EXPECT_THAT(take_all(book), ElementsAre(2000, 3000, 1000));
+}
+
 TEST(BatchBook, RaisedMembersStartOnlyAfterTheCommit) {
   BatchBook book;
   book.open(claim_of({{1, 5}}), 1);

@@ -147,6 +147,39 @@ TEST_F(PacingTest, ReportAndClaimShareARoundTrip) {
   EXPECT_TRUE(step.flush);
 }
 
+TEST_F(PacingTest, LargeClaimLeavesTheReportToAStatementOfItsOwn) {
+  Pacing pacing({.slots = 4, .prefetch = 1000, .flush_interval = 5ms}, now);
+  pacing.claimed(none, lane1, true, now);
+  pacing.looked(lane1, now);
+  pacing.ended(100, now);
+  Load const load{.handed = 100, .unreported = true};
+  auto const step = pacing.step(now, load);
+  EXPECT_EQ(step.what, What::claim);
+  EXPECT_FALSE(step.flush);
+  // But claims never put a report off.
+  now += 5ms;
+  auto next = pacing.step(now, load);
+  if (next.what == What::look) {
+    pacing.looked(lane1, now);
+    next = pacing.step(now, load);
+  }
+  EXPECT_EQ(next.what, What::finish);
+}
+
+TEST_F(PacingTest, QuietLaneIsClaimedThoughTheBufferIsFullEnough) {
+  Pacing pacing({.slots = 4, .prefetch = 1000}, now);
+  pacing.listening(now);
+  live(pacing, 3s);
+  pacing.claimed(none, LaneIds{9}, true, now);
+  settle(pacing, {.handed = 900});
+  pacing.rang(2, now);
+  auto const step = pacing.step(now, {.handed = 900});
+  EXPECT_EQ(step.what, What::claim);
+  EXPECT_THAT(step.lanes, ElementsAre(2));
+  EXPECT_TRUE(step.urgent);
+  EXPECT_EQ(step.jobs, 4);
+}
+
 TEST_F(PacingTest, WaitingMembersAreRaisedWhenAThreadIsIdle) {
   Pacing pacing({.slots = 2, .prefetch = 10}, now);
   settle(pacing, {.handed = 2, .waiting = 10});

@@ -78,6 +78,32 @@ TEST_F(PoolTest, OneThreadKeepsTheOrder) {
   EXPECT_EQ(order, (std::vector<std::int64_t>{102, 100, 101}));
 }
 
+TEST_F(PoolTest, HigherPriorityFirstAndUrgentTasksBeforeTheirEquals) {
+  std::vector<std::int64_t> order;
+  std::latch started{1};
+  std::binary_semaphore go{0};
+  auto const first = kind([&](Job const&) -> Outcome {
+    started.count_down();
+    go.acquire();
+    return Success{};
+  });
+  auto const k = kind([&](Job const& job) -> Outcome { return order.push_back(job.id()), Success{}; });
+  auto const with = [&](int position, int priority) {
+    auto t = task(k, position);
+    t.priority = priority;
+    return t;
+  };
+  auto const p = pool(1);
+  p->push({task(first, 0)});
+  started.wait();
+  p->push({with(1, 0), with(2, 0), with(3, 5), with(4, -1)});
+  p->push({with(5, 5), with(6, 0)});
+  p->push({with(7, 0), with(8, 0)}, true);
+  go.release();
+  all(*p, 9);
+  EXPECT_EQ(order, (std::vector<std::int64_t>{103, 105, 107, 108, 101, 102, 106, 104}));
+}
+
 TEST_F(PoolTest, JobHasItsFacts) {
   std::optional<Job::Facts> facts;
   auto const k = kind([&](Job const& job) -> Outcome { return facts = job.facts(), Success{}; });
