@@ -216,7 +216,7 @@ class Walk {
     for (auto const& [key, value] : tree.members) {
       auto const full = path + key;
       if (any_name) {
-        attempt(value, full, [&] { core::check_kind(key); });
+        attempt(value, full, [&kind_name = key] { core::check_kind(kind_name); });
         config_.kinds[key];
         descend(value, prefix + "*.", full, key);
         continue;
