@@ -111,15 +111,15 @@ begin
   perform need_read_committed('adopt');
   lock table job, batch, worker in share row exclusive mode;
   perform fold_lanes();
-  create temp table pg_temp.unfinished on commit drop as
+  with unfinished as materialized (
     select j.id from job j
     left join lateral (select b.* from batch b where b.lane = j.lane order by b.seq desc limit 1) c on true
     where not is_claimed(j.txid, j.id, c.lo, c.hi, c.pos_txid, c.pos_id)
     union
     select i.id from batch b cross join unnest(b.ids) with ordinality i(id, ord)
     where b.closed_at is null and (b.acked is null or get_bit(b.acked, i.ord::int - 1) = 0)
-      and not exists (select from done d where d.worker = b.worker and d.token = b.token and d.pos = i.ord - 1);
-  with gone as (delete from job j using pg_temp.unfinished u where j.id = u.id returning j.*)
+      and not exists (select from done d where d.worker = b.worker and d.token = b.token and d.pos = i.ord - 1)),
+    gone as (delete from job j using unfinished u where j.id = u.id returning j.*)
   insert into deferred (id, lane, state, due_at, queued_at, attempt, payload, payload_bytes, headers, options)
     select g.id, g.lane, 'scheduled', clock_timestamp(), coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at), g.attempt,
       g.payload, g.payload_bytes, g.headers, g.options from gone g;
