@@ -96,8 +96,9 @@ std::optional<Step> Pacing::claim_step(Time now, Load const& load, int want) con
   Step next{.what = What::claim, .jobs = want};
   if (want > 0 && look_now_) return next;
   // The buffer may be fuller than half: a lane that was quiet does not wait for that.
+  // Only while every slot is busy: an idle one takes the best job of all lanes, which the server knows.
   int const left = limits_.slots + limits_.prefetch - load.handed - load.waiting;
-  if (left > 0 && !stopping_) {
+  if (left > 0 && !stopping_ && load.handed >= limits_.slots) {
     next.lanes = lanes_.fresh(now);
     if (!next.lanes.empty()) {
       next.urgent = true;

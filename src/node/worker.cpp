@@ -133,6 +133,7 @@ class Session {
               core_.dead_incarnation = worker;
               core_.wake.signal();
             },
+        .beaten = [this] { core_.beaten = std::chrono::steady_clock::now(); },
         .statement = [this] { core_.statement(); }};
   }
 

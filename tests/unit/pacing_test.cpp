@@ -180,6 +180,18 @@ TEST_F(PacingTest, QuietLaneIsClaimedThoughTheBufferIsFullEnough) {
   EXPECT_EQ(step.jobs, 4);
 }
 
+TEST_F(PacingTest, IdleSlotAsksForTheBestOfAllHotLanes) {
+  Pacing pacing({.slots = 1}, now);
+  LaneIds const both{1, 2};
+  pacing.claimed(none, lane1, true, now);
+  pacing.looked(both, now);
+  // Lane 2 has not been served yet; which of the two is better is the server's to say.
+  auto const step = pacing.step(now, {});
+  EXPECT_EQ(step.what, What::claim);
+  EXPECT_THAT(step.lanes, testing::UnorderedElementsAre(1, 2));
+  EXPECT_FALSE(step.urgent);
+}
+
 TEST_F(PacingTest, WaitingMembersAreRaisedWhenAThreadIsIdle) {
   Pacing pacing({.slots = 2, .prefetch = 10}, now);
   settle(pacing, {.handed = 2, .waiting = 10});
