@@ -88,16 +88,16 @@ begin
   end loop;
 end $$;
 
--- Whether a partition is being detached or has been, and is not dropped: its jobs are not to be seen in job.
-create or replace function in_limbo() returns boolean
-language sql stable security definer set search_path from current as $$
-  select exists (select from pg_inherits i where i.inhparent = 'job'::regclass and i.inhdetachpending) or exists (select from detached())
-$$;
-
 create or replace function detached() returns setof text
 language sql stable security definer set search_path from current as $$
   select c.relname::text from pg_class c
   where c.relnamespace = quote_ident(current_schema())::regnamespace and c.relkind = 'r' and c.relname ~ '^job_[0-9]{8}' and not c.relispartition
+$$;
+
+-- Whether a partition is being detached or has been, and is not dropped: its jobs are not to be seen in job.
+create or replace function in_limbo() returns boolean
+language sql stable security definer set search_path from current as $$
+  select exists (select from pg_inherits i where i.inhparent = 'job'::regclass and i.inhdetachpending) or exists (select from detached())
 $$;
 
 -- Drops a detached partition, or moves what is unfinished in it into the log again first (a job that was appended while
