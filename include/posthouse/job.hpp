@@ -73,12 +73,13 @@ class Job {
   void progress(double fraction, std::string_view text = {}) const {
     if (link_ != nullptr) link_->progress(fraction, text);
   }
+  /// Noted in the worker's log at level debug. The lease is the worker's, which renews it whatever its handlers do.
   void heartbeat() const {
     if (link_ != nullptr) link_->heartbeat();
   }
 
   /// Finishes the job inside the caller's transaction: the handler's effects and the completion commit together, and
-  /// a rollback leaves the job unfinished. Return normally afterwards. Throws LeaseLost when the job is no longer ours.
+  /// a rollback leaves the job unfinished: throw then, since a normal return reports success. Throws LeaseLost when the job is no longer ours.
   void complete(Transaction const& transaction) const {
     if (link_ != nullptr) link_->complete(*this, transaction);
   }

@@ -37,7 +37,7 @@ struct RetryAfter {
   std::string reason{};
 };
 
-/// The job's result.
+/// The job's result. This version accepts the value and does not store it.
 struct Success {
   Payload result{};
 };

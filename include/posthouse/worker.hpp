@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The consumer: claims jobs and runs handlers.
 //
+// Memory: at most concurrency + prefetch_buffer jobs at a time, whatever the backlog; a claim brings at most 2,000 jobs
+// in 16 batches of at most 16 MiB of payloads each, and is freed when its last job has ended.
+// Connections: two and one for LISTEN, whatever the concurrency; the leader opens one more about once a minute.
 // Thread safety: register handlers before start(); start(), stop() and wait() may be called from any thread and are
-// idempotent. Only run() and run_worker() touch signals. Handlers must not outlive stop(). Use after fork() throws.
+// idempotent; stop() inside a handler only asks, since a handler cannot wait for its own end. Only run() and
+// run_worker() touch signals. Handlers must not outlive stop(). Use after fork() throws.
 #pragma once
 
 #include <chrono>
