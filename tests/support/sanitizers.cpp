@@ -3,7 +3,7 @@
 // Thread safety: constant.
 
 /// libpqxx 6.4 loses the server's answer when exec_params throws for it.
-extern "C" char const* __lsan_default_suppressions();  // NOLINT(bugprone-reserved-identifier)
+extern "C" char const* __lsan_default_suppressions();   // NOLINT(bugprone-reserved-identifier)
 extern "C" char const* __lsan_default_suppressions() {  // NOLINT(bugprone-reserved-identifier)
   return "leak:pqxx::connection_base::exec_params\n";
 }
