@@ -16,7 +16,8 @@ class ChaosCrash : public ::testing::Test {
     auto process = world.worker({.name = "leader", .kinds = "other", .lease = lease});
     // A leader lets everybody beat before it declares anyone dead.
     EXPECT_TRUE(eventually([&] {
-      return world.sql().number("select count(*) from posthouse.leader where since < clock_timestamp() - interval '1.1 s'") > 0;
+      return world.sql().number(
+                 "select count(*) from posthouse.leader where since < clock_timestamp() - interval '1.1 s'") > 0;
     }));
     return process;
   }
@@ -52,7 +53,8 @@ TEST_F(ChaosCrash, ZombieIsToldAndCompletesNothing) {
   auto const paused = std::chrono::steady_clock::now();
 
   // Of another profile: the zombie may be the keeper of its own, whose idle workers then only look now and then.
-  auto const heir = world.worker({.name = "heir", .kinds = "plain,ledger", .concurrency = 2, .lease = lease, .duties = false});
+  auto const heir =
+      world.worker({.name = "heir", .kinds = "plain,ledger", .concurrency = 2, .lease = lease, .duties = false});
   ASSERT_TRUE(world.happens("start", {{"u", text(deaf)}, {"attempt", "2"}}));
   ASSERT_TRUE(world.happens("start", {{"u", text(told)}, {"attempt", "2"}}));
   ASSERT_TRUE(ends(deaf));
@@ -82,15 +84,16 @@ TEST_F(ChaosCrash, KilledWorkersJobRunsAgainWithinLeaseAndTwoSeconds) {
   auto const u = world.enqueue("slow", R"("ms": 3600000)");
   ASSERT_TRUE(world.happens("start", {{"u", text(u)}}));
   auto const heir = other_worker("heir");
-  ASSERT_TRUE(eventually([&] { return world.sql().number("select count(*) from posthouse.worker where name = 'heir'") == 1; }));
+  ASSERT_TRUE(
+      eventually([&] { return world.sql().number("select count(*) from posthouse.worker where name = 'heir'") == 1; }));
   auto const killed = History::now();
   victim->kill();
   ASSERT_TRUE(world.happens("start", {{"u", text(u)}, {"attempt", "2"}}));
   auto const again = world.events("start", {{"u", text(u)}, {"attempt", "2"}}).front();
   auto const after = milliseconds((again.at - killed) / 1000);
   RecordProperty("rescued_after_ms", std::to_string(after.count()));
-  std::printf("[    CHAOS ] ran again %lld ms after kill -9, with a lease of %lld ms\n", static_cast<long long>(after.count()),
-              static_cast<long long>(lease.count()));
+  std::printf("[    CHAOS ] ran again %lld ms after kill -9, with a lease of %lld ms\n",
+              static_cast<long long>(after.count()), static_cast<long long>(lease.count()));
   EXPECT_LT(after, lease + patient(2000ms));
   // The crash is counted, once, and remembered.
   EXPECT_EQ(world.sql().column("select type from posthouse.attempt_error where job = $1", world.id(u)),
@@ -118,13 +121,15 @@ TEST_F(ChaosCrash, KilledWorkersPrefetchedJobsCountNoAttempt) {
 
 // Which worker leads makes no difference to whether, only to when.
 TEST_F(ChaosCrash, KilledLeaderIsFollowedAndItsJobRunsAgain) {
-  if (knob("POSTHOUSE_TEST_LONG", 0, 1) == 0) GTEST_SKIP() << "takes the ten seconds of a leader's term; scripts/test --long";
+  if (knob("POSTHOUSE_TEST_LONG", 0, 1) == 0)
+    GTEST_SKIP() << "takes the ten seconds of a leader's term; scripts/test --long";
   auto const victim = world.worker({.name = "victim", .concurrency = 1, .lease = lease});
   auto const u = world.enqueue("slow", R"("ms": 3600000)");
   ASSERT_TRUE(world.happens("start", {{"u", text(u)}}));
   ASSERT_TRUE(eventually([&] { return world.sql().number("select count(*) from posthouse.leader") > 0; }));
   auto const heir = world.worker({.name = "heir", .concurrency = 1, .lease = lease});
-  ASSERT_TRUE(eventually([&] { return world.sql().number("select count(*) from posthouse.worker where name = 'heir'") == 1; }));
+  ASSERT_TRUE(
+      eventually([&] { return world.sql().number("select count(*) from posthouse.worker where name = 'heir'") == 1; }));
   auto const killed = History::now();
   victim->kill();
   ASSERT_TRUE(world.happens("start", {{"u", text(u)}, {"attempt", "2"}}, 1, 40s));
@@ -139,7 +144,8 @@ TEST_F(ChaosCrash, TwentyOrderlyStopsUnderLoadBurnNothing) {
   for (int i = 0; i < 20; ++i) {
     SCOPED_TRACE("stop " + text(i));
     auto const begun = world.events("start").size();
-    auto const worker = world.worker({.name = "w" + text(i), .concurrency = 3, .prefetch = i % 2 == 0 ? 50 : 0, .lease = lease});
+    auto const worker =
+        world.worker({.name = "w" + text(i), .concurrency = 3, .prefetch = i % 2 == 0 ? 50 : 0, .lease = lease});
     // In the middle of its work, or before it has any.
     std::size_t const wanted = i % 5 == 4 ? 0 : begun + static_cast<std::size_t>(i) + 1;
     ASSERT_TRUE(eventually([&] { return world.events("start").size() >= wanted; }));

@@ -47,17 +47,16 @@ class Judge {
     for (auto const& [u, job] : jobs_) check_job(u, *job);
     for (auto const& [worker, seen] : unseen_) {
       count("charged_unseen", seen);
-      if (seen > 50) violation("incarnation " + std::to_string(worker) + " was charged for " + std::to_string(seen) +
-                               " attempts that no handler began");
+      if (seen > 50)
+        violation("incarnation " + std::to_string(worker) + " was charged for " + std::to_string(seen) +
+                  " attempts that no handler began");
     }
     return std::move(verdict_);
   }
 
  private:
   void violation(std::string text) { verdict_.violations.push_back(std::move(text)); }
-  void blame(std::int64_t u, std::string const& text) {
-    violation("u=" + std::to_string(u) + ": " + text + story(u));
-  }
+  void blame(std::int64_t u, std::string const& text) { violation("u=" + std::to_string(u) + ": " + text + story(u)); }
   void count(std::string const& what, std::int64_t n = 1) { verdict_.counts[what] += n; }
 
   /// Everything that was written down of a job, for whoever reads the failure.
@@ -97,8 +96,12 @@ class Judge {
         operation.result = event.what;
         operation.ids = numbers_of(event.text("ids"));
       } else if (event.what == "start") {
-        Run run{.u = event.number("u"), .job = event.number("job"), .pid = event.pid, .start = event.at,
-                .attempt = static_cast<int>(event.number("attempt")), .token = event.text("token")};
+        Run run{.u = event.number("u"),
+                .job = event.number("job"),
+                .pid = event.pid,
+                .start = event.at,
+                .attempt = static_cast<int>(event.number("attempt")),
+                .token = event.text("token")};
         run.worker = std::stoll(run.token);
         if (open_.contains(run.token)) blame(run.u, "the fencing token " + run.token + " was handed out twice");
         open_[run.token] = {run.u, runs_[run.u].size()};
@@ -177,7 +180,8 @@ class Judge {
     for (auto const u : operation.us) {
       bool const exists = jobs_.contains(u);
       there += exists ? 1 : 0;
-      if (gone && (exists || runs_.contains(u) || effects_.contains(u))) blame(u, operation.result + ", and yet it is there");
+      if (gone && (exists || runs_.contains(u) || effects_.contains(u)))
+        blame(u, operation.result + ", and yet it is there");
       if (!gone && with_orders && exists != evidence_.orders.contains(u)) {
         blame(u, "its order and its job were one transaction, and only one of them is there");
       }
@@ -193,7 +197,8 @@ class Judge {
     auto const& runs = it == runs_.end() ? none : it->second;
     for (auto const& run : runs) {
       if (run.job != job.id) blame(u, "ran as job " + std::to_string(run.job) + " too");
-      if (run.attempt < 1 || run.attempt > job.attempt) blame(u, "attempt " + std::to_string(run.attempt) + " is beyond the last one");
+      if (run.attempt < 1 || run.attempt > job.attempt)
+        blame(u, "attempt " + std::to_string(run.attempt) + " is beyond the last one");
     }
     check_effects(u, job, runs);
     check_attempts(u, job, runs);
@@ -211,7 +216,8 @@ class Judge {
         return run.attempt == job.attempt && run.how == "discarded";
       });
       int const most = doomed_.contains(u) ? doomed_attempts : default_attempts;
-      if (!discarded && job.attempt != most) blame(u, "failed for good after " + std::to_string(job.attempt) + " attempts");
+      if (!discarded && job.attempt != most)
+        blame(u, "failed for good after " + std::to_string(job.attempt) + " attempts");
     } else {
       blame(u, "did not end");
     }
@@ -228,22 +234,26 @@ class Judge {
     int transactional = 0;
     if (it != effects_.end()) {
       for (auto const* effect : it->second) {
-        bool const known = std::any_of(runs.begin(), runs.end(), [&](Run const& run) { return run.token == effect->token; });
+        bool const known =
+            std::any_of(runs.begin(), runs.end(), [&](Run const& run) { return run.token == effect->token; });
         if (!known) blame(u, "an effect by " + effect->token + ", which no handler was given");
         if (effect->how == "tx") ++transactional;
-        if (effect->how == "tx" && effect->attempt != job.attempt) blame(u, "completed by an attempt that was not the last");
+        if (effect->how == "tx" && effect->attempt != job.attempt)
+          blame(u, "completed by an attempt that was not the last");
       }
     }
-    bool const ledger = std::any_of(runs.begin(), runs.end(), [](Run const& run) {
-      return run.how == "completed" || run.how == "lost" || run.how == "doubt";
-    }) || transactional > 0;
+    bool const ledger =
+        std::any_of(runs.begin(), runs.end(),
+                    [](Run const& run) { return run.how == "completed" || run.how == "lost" || run.how == "doubt"; }) ||
+        transactional > 0;
     if (!ledger) return;
     count("transactional_effects", transactional);
     if (transactional > 1) blame(u, "its transactional effect is there " + std::to_string(transactional) + " times");
     if (job.state == "succeeded" && transactional == 0) blame(u, "succeeded without its transactional effect");
     if (job.state == "failed" && transactional > 0) blame(u, "failed, and its transactional effect is there");
     for (auto const& run : runs) {
-      if (run.how == "completed" && !wrote(u, run, "tx")) blame(u, "its commit was acknowledged, and its effect is gone");
+      if (run.how == "completed" && !wrote(u, run, "tx"))
+        blame(u, "its commit was acknowledged, and its effect is gone");
       if (run.how == "lost" && wrote(u, run, "tx")) blame(u, "told that its lease is lost, and its effect is there");
     }
   }

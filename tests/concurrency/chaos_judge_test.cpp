@@ -38,7 +38,8 @@ class Story {
     token = std::to_string(worker) + "." + std::to_string(++claims) + ".0";
     tokens.push_back(token);
     std::string const id = std::to_string(100 + u);
-    add("start", {{"u", std::to_string(u)}, {"job", id}, {"attempt", std::to_string(attempt)}, {"token", token}}, worker);
+    add("start", {{"u", std::to_string(u)}, {"job", id}, {"attempt", std::to_string(attempt)}, {"token", token}},
+        worker);
     evidence.ends.try_emplace(worker, "stopped");
     return *this;
   }
@@ -122,20 +123,33 @@ TEST(ChaosJudge, SeesWrongTransactionalEffects) {
   EXPECT_BLAMED(Story().run(1, 1, "completed").engine("succeeded", 1), "its effect is gone");
   EXPECT_BLAMED(Story().run(1, 1, "completed").effect("tx").effect("tx").engine("succeeded", 1), "is there 2 times");
   // A zombie's completion was accepted beside that of the one who took over.
-  EXPECT_BLAMED(Story().run(1, 1, "completed").effect("tx").lose(1).run(2, 2, "completed").effect("tx", 2)
-                    .error(1, 1, "worker lost").engine("succeeded", 2), "is there 2 times");
+  EXPECT_BLAMED(Story()
+                    .run(1, 1, "completed")
+                    .effect("tx")
+                    .lose(1)
+                    .run(2, 2, "completed")
+                    .effect("tx", 2)
+                    .error(1, 1, "worker lost")
+                    .engine("succeeded", 2),
+                "is there 2 times");
   EXPECT_BLAMED(Story().run(1, 1, "lost").effect("tx").lose(1).engine("succeeded", 1), "told that its lease is lost");
   EXPECT_BLAMED(Story().run(1, 1, "completed").effect("tx").run(1, 2, "completed").engine("succeeded", 1),
                 "ran again after its completion was committed");
-  EXPECT_BLAMED(Story().run(1, 1, "completed").effect("tx").error(1, 1, "x").engine("failed", 1), "failed, and its transactional");
+  EXPECT_BLAMED(Story().run(1, 1, "completed").effect("tx").error(1, 1, "x").engine("failed", 1),
+                "failed, and its transactional");
 }
 
 TEST(ChaosJudge, SeesWrongCounts) {
-  EXPECT_BLAMED(Story().run(1, 1, "snoozed").run(2, 2, "done").engine("succeeded", 2), "1 attempts used up for 0 reasons");
-  EXPECT_BLAMED(Story().run(1, 1, "snoozed").run(2, 2, "done").error(1, 1, "x").engine("succeeded", 2), "no handler failed");
-  EXPECT_BLAMED(Story().run(1, 1, "failed").run(1, 2, "done").engine("succeeded", 1), "handed out again without a reason");
-  EXPECT_BLAMED(Story().run(1, 1, "done").run(1, 2, "done").engine("succeeded", 1), "handed out again without a reason");
-  EXPECT_BLAMED(Story().run(1, 1, "failed").run(3, 2, "done").error(1, 1).error(1, 1).engine("succeeded", 3), "not counted 1, 2, 3");
+  EXPECT_BLAMED(Story().run(1, 1, "snoozed").run(2, 2, "done").engine("succeeded", 2),
+                "1 attempts used up for 0 reasons");
+  EXPECT_BLAMED(Story().run(1, 1, "snoozed").run(2, 2, "done").error(1, 1, "x").engine("succeeded", 2),
+                "no handler failed");
+  EXPECT_BLAMED(Story().run(1, 1, "failed").run(1, 2, "done").engine("succeeded", 1),
+                "handed out again without a reason");
+  EXPECT_BLAMED(Story().run(1, 1, "done").run(1, 2, "done").engine("succeeded", 1),
+                "handed out again without a reason");
+  EXPECT_BLAMED(Story().run(1, 1, "failed").run(3, 2, "done").error(1, 1).error(1, 1).engine("succeeded", 3),
+                "not counted 1, 2, 3");
   EXPECT_BLAMED(Story().run(1, 1, "stopped").run(2, 2, "done").error(1, 1, "worker lost").engine("succeeded", 2),
                 "a worker that was not lost");
   EXPECT_BLAMED(Story().run(2, 1, "done").engine("succeeded", 1), "beyond the last one");

@@ -9,9 +9,9 @@ namespace {
 
 constexpr milliseconds tick{20};
 constexpr milliseconds leaving_may_take{20'000};
-char const* const kinds[] = {"kill",   "kill",      "stop", "stop", "term", "term_twice", "terminate", "terminate",
-                             "cancel", "cut",       "hang", "hang_one_way", "delay",     "kill_client",
-                             "fast",   "immediate", "crash"};
+char const* const kinds[] = {"kill",      "kill",        "stop",   "stop",      "term", "term_twice",
+                             "terminate", "terminate",   "cancel", "cut",       "hang", "hang_one_way",
+                             "delay",     "kill_client", "fast",   "immediate", "crash"};
 
 }  // namespace
 
@@ -50,8 +50,8 @@ void Nemesis::look_after(Slot& slot) {
   if (!slot.process) return;
   if (slot.process->running()) {
     if (slot.leaving && !slot.stopped && Clock::now() > slot.leaves_by) {
-      ADD_FAILURE() << slot.name << " (process " << slot.process->pid() << ") was asked to leave and does not: "
-                    << slot.process->errors();
+      ADD_FAILURE() << slot.name << " (process " << slot.process->pid()
+                    << ") was asked to leave and does not: " << slot.process->errors();
       slot.process->kill();
       slot.doomed = true;
     }
@@ -61,8 +61,8 @@ void Nemesis::look_after(Slot& slot) {
   bool const expected = (slot.doomed && status == 128 + SIGKILL) ||
                         // It may not have come to its signal's handler.
                         (slot.leaving && (status == 0 || status == 128 + SIGTERM || status == 128 + SIGKILL));
-  EXPECT_TRUE(expected) << slot.name << " (process " << slot.process->pid() << ") ended by itself with status " << status
-                        << ": " << slot.process->errors();
+  EXPECT_TRUE(expected) << slot.name << " (process " << slot.process->pid() << ") ended by itself with status "
+                        << status << ": " << slot.process->errors();
   slot.process.reset();
   if (over_ && !slot.worker) return;
   later(milliseconds(over_ ? 0 : seed_.between(0, 700)), [this, &slot] {
@@ -80,7 +80,8 @@ void Nemesis::note(std::string const& kind, Slot const* slot, milliseconds time)
 Nemesis::Slot* Nemesis::some_worker(bool with_gate) {
   std::vector<Slot*> there;
   for (auto const& slot : slots_) {
-    if (slot->worker && slot->process && !slot->stopped && !slot->doomed && (!with_gate || slot->gate)) there.push_back(slot.get());
+    if (slot->worker && slot->process && !slot->stopped && !slot->doomed && (!with_gate || slot->gate))
+      there.push_back(slot.get());
   }
   if (there.empty()) return nullptr;
   return there[static_cast<std::size_t>(seed_.between(0, static_cast<std::int64_t>(there.size()) - 1))];
@@ -102,10 +103,11 @@ void Nemesis::restart(bool immediate) {
 
 void Nemesis::disturb_backends(std::string const& function) {
   auto const how_many = seed_.between(1, 3);
-  world_.sql().rows("select " + function +
-                        "(pid) from (select pid from pg_stat_activity where datname = current_database()"
-                        " and backend_type = 'client backend' and pid <> pg_backend_pid() order by random() limit $1) p",
-                    how_many);
+  world_.sql().rows(
+      "select " + function +
+          "(pid) from (select pid from pg_stat_activity where datname = current_database()"
+          " and backend_type = 'client backend' and pid <> pg_backend_pid() order by random() limit $1) p",
+      how_many);
 }
 
 void Nemesis::strike() {
@@ -130,7 +132,8 @@ void Nemesis::strike() {
     return disturb_backends(kind == "cancel" ? "pg_cancel_backend" : "pg_terminate_backend");
   }
   if (kind == "kill_client") {
-    auto& slot = *slots_[static_cast<std::size_t>(seed_.between(options_.workers, options_.workers + options_.clients - 1))];
+    auto& slot =
+        *slots_[static_cast<std::size_t>(seed_.between(options_.workers, options_.workers + options_.clients - 1))];
     if (!slot.process) return;
     note(kind, &slot);
     slot.doomed = true;
@@ -171,7 +174,7 @@ void Nemesis::strike() {
     slot->gate->delay(milliseconds(seed_.between(5, 80)));
     later(time, [slot] { slot->gate->pass(); });
   } else {
-    slot->gate->hang(kind == "hang"           ? TcpGate::Way::both
+    slot->gate->hang(kind == "hang"      ? TcpGate::Way::both
                      : seed_.chance(0.5) ? TcpGate::Way::to_client
                                          : TcpGate::Way::to_server);
     later(time, [slot] { slot->gate->pass(); });
@@ -236,7 +239,8 @@ void Nemesis::run() {
       deadline);
   if (done) return done;
   auto const jobs = world_.sql().rows(
-      "select id, payload ->> 'u', kind, queue, state, attempt, run_at from posthouse.jobs where state not in ('succeeded', 'failed') limit 10");
+      "select id, payload ->> 'u', kind, queue, state, attempt, run_at from posthouse.jobs where state not in "
+      "('succeeded', 'failed') limit 10");
   auto failure = ::testing::AssertionFailure() << done.message() << ": " << missing;
   for (auto const& row : jobs) {
     failure << "\n   ";

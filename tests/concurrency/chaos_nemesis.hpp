@@ -57,7 +57,9 @@ class Nemesis {
   void restart(bool immediate);
   void disturb_backends(std::string const& function);
   void note(std::string const& kind, Slot const* slot = nullptr, milliseconds time = {});
-  void later(milliseconds delay, std::function<void()> action) { due_.emplace_back(Clock::now() + delay, std::move(action)); }
+  void later(milliseconds delay, std::function<void()> action) {
+    due_.emplace_back(Clock::now() + delay, std::move(action));
+  }
   void run_due(bool all);
   Slot* some_worker(bool with_gate = false);
   milliseconds part_of_lease();

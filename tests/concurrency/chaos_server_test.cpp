@@ -25,7 +25,8 @@ class ChaosServer : public ::testing::Test {
     return name;
   }
   void log_statements() {
-    world.sql().exec("do $$ begin execute format('alter database %I set log_statement = ''all''', current_database()); end $$");
+    world.sql().exec(
+        "do $$ begin execute format('alter database %I set log_statement = ''all''', current_database()); end $$");
   }
   void everybody_leaves(ChildProcess& worker) {
     EXPECT_EQ(leave(worker), 0) << worker.errors();

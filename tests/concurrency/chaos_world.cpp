@@ -56,7 +56,8 @@ int knob(char const* name, int normal, int extended) {
   return set("POSTHOUSE_TEST_LONG") != nullptr ? extended : normal;
 }
 
-World::World(TestServer& server) : database_("posthouse", server), folder_(new_folder()), history_(folder_ / "history") {
+World::World(TestServer& server)
+    : database_("posthouse", server), folder_(new_folder()), history_(folder_ / "history") {
   sql().exec(R"(
     create schema chaos;
     create table chaos.effect (u bigint, job bigint, attempt int, token text, how text, at timestamptz default clock_timestamp());
@@ -90,10 +91,10 @@ std::unique_ptr<ChildProcess> World::worker(WorkerSpec const& spec) {
 }
 
 std::unique_ptr<ChildProcess> World::client(std::uint64_t seed, std::int64_t first, int threads, int pause_ms) {
-  return std::make_unique<ChildProcess>(ChildProcess::Options{
-      .argv = {POSTHOUSE_CHAOS_PROGRAM, "client", "url=" + url(), "history=" + history_.path(),
-               "seed=" + std::to_string(seed), "first=" + std::to_string(first), "threads=" + std::to_string(threads),
-               "pause=" + std::to_string(pause_ms)}});
+  return std::make_unique<ChildProcess>(
+      ChildProcess::Options{.argv = {POSTHOUSE_CHAOS_PROGRAM, "client", "url=" + url(), "history=" + history_.path(),
+                                     "seed=" + std::to_string(seed), "first=" + std::to_string(first),
+                                     "threads=" + std::to_string(threads), "pause=" + std::to_string(pause_ms)}});
 }
 
 Sql& World::sql() {
@@ -105,8 +106,8 @@ std::int64_t World::enqueue(std::string const& kind, std::string const& plan, st
   auto const u = next_u_++;
   auto const text = std::to_string(u);
   history_.note("invoke", {{"op", text}, {"how", "single"}, {"u", text}});
-  auto const id = sql().number("select posthouse.enqueue($1, $2::jsonb" + (options.empty() ? "" : ", " + options) + ")", kind,
-                               "{\"u\": " + text + (plan.empty() ? "" : ", " + plan) + "}");
+  auto const id = sql().number("select posthouse.enqueue($1, $2::jsonb" + (options.empty() ? "" : ", " + options) + ")",
+                               kind, "{\"u\": " + text + (plan.empty() ? "" : ", " + plan) + "}");
   history_.note("ok", {{"op", text}, {"ids", std::to_string(id)}});
   return u;
 }
@@ -123,8 +124,8 @@ std::vector<Event> World::events(std::string const& what, std::map<std::string, 
   auto all = History::read(history_.path());
   std::erase_if(all, [&](Event const& event) {
     return event.what != what || !std::all_of(fields.begin(), fields.end(), [&](auto const& field) {
-      return event.text(field.first) == field.second;
-    });
+             return event.text(field.first) == field.second;
+           });
   });
   return all;
 }
@@ -177,8 +178,9 @@ void World::expect_nothing_left() {
   EXPECT_EQ(sql().number("select count(*) from posthouse.batch where closed_at is null"), 0);
   EXPECT_EQ(sql().number("select count(*) from posthouse.worker where reaped_at is null"), 0);
   EXPECT_TRUE(eventually([&] {
-    return sql().number("select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-                        " and backend_type = 'client backend'") == 0;
+    return sql().number(
+               "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+               " and backend_type = 'client backend'") == 0;
   })) << "connections are left open";
   EXPECT_EQ(sql().number("select count(*) from pg_locks l join pg_database d on d.oid = l.database"
                          " where l.locktype = 'advisory' and d.datname = current_database()"),

@@ -26,7 +26,8 @@ class EngineAdopt : public EngineTest {
     std::string const file = ::testing::TempDir() + "/" + database.name() + ".sql";
     ChildProcess dump({(folder / "pg_dump").string(), "--no-owner", "-f", file, "-d", url()});
     EXPECT_EQ(dump.wait(), 0) << dump.errors();
-    ChildProcess load({(folder / "psql").string(), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", file, "-d", other_.url()});
+    ChildProcess load(
+        {(folder / "psql").string(), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", file, "-d", other_.url()});
     EXPECT_EQ(load.wait(), 0) << load.errors();
     std::filesystem::remove(file);
     auto there = engine_session(other_.url());
@@ -44,7 +45,9 @@ class EngineAdopt : public EngineTest {
       update batch set lo = pg_temp.later(lo), hi = pg_temp.later(hi),
         pos_txid = case when pos_txid = '0' then pos_txid else pg_temp.later(pos_txid) end)");
   }
-  static std::string state_in(Sql& session, std::int64_t id) { return session.one("select state from jobs where id = $1", id); }
+  static std::string state_in(Sql& session, std::int64_t id) {
+    return session.one("select state from jobs where id = $1", id);
+  }
 
   TestDatabase other_;
 };
@@ -102,8 +105,10 @@ TEST_F(EngineAdopt, UnfinishedJobsRunOnceAndFinishedOnesNever) {
   EXPECT_EQ(state_in(there, scheduled), "scheduled");
   EXPECT_EQ(state_in(there, dead), "cancelled");
   EXPECT_GT(after_hi, 0);
-  EXPECT_EQ(there.column("select concat_ws(' ', queue, kind, state, jobs) from counts() order by 1"),
-            there.column("select concat_ws(' ', queue, kind, state, count(*)) from jobs group by queue, kind, state order by 1"));
+  EXPECT_EQ(
+      there.column("select concat_ws(' ', queue, kind, state, jobs) from counts() order by 1"),
+      there.column(
+          "select concat_ws(' ', queue, kind, state, count(*)) from jobs group by queue, kind, state order by 1"));
   // And life goes on.
   auto const fresh = there.number("select enqueue('k')");
   EXPECT_THAT(ids(next.claim(10)), ElementsAre(fresh));

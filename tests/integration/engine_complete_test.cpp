@@ -115,7 +115,8 @@ TEST_F(EngineComplete, AMoveOfACompletedJobDoesNothing) {
 
 // -- against the reaper ----------------------------------------------------------------------------------------------
 
-class EngineCompleteAndReaper : public EngineComplete, public ::testing::WithParamInterface<std::tuple<char const*, bool>> {
+class EngineCompleteAndReaper : public EngineComplete,
+                                public ::testing::WithParamInterface<std::tuple<char const*, bool>> {
  protected:
   std::string begin() const { return std::string("begin isolation level ") + std::get<0>(GetParam()); }
   bool commits() const { return std::get<1>(GetParam()); }
@@ -195,7 +196,8 @@ TEST_F(EngineComplete, ARescueInPiecesMovesEachMemberOnce) {
   auto const jobs = enqueue_some(3);
   auto const first = worker_.claim(3, 3);
   worker_.finish(first.at(0).token, std::nullopt, 3,
-                 "[" + move_of(first.at(0), "release") + "," + move_of(first.at(1), "release") + "," + move_of(first.at(2), "release") + "]");
+                 "[" + move_of(first.at(0), "release") + "," + move_of(first.at(1), "release") + "," +
+                     move_of(first.at(2), "release") + "]");
   auto const got = worker_.claim(3, 2);
   ASSERT_EQ(got.size(), 3U);
   ASSERT_EQ(got.at(0).lane, lane("k", 0, true));
@@ -217,12 +219,14 @@ TEST_F(EngineComplete, ARescueInPiecesMovesEachMemberOnce) {
   claim();
   EXPECT_EQ(reap(), 0);
   claim();
-  EXPECT_THAT(attempts, ::testing::UnorderedElementsAre(::testing::Pair(got.at(0).id, 1), ::testing::Pair(got.at(2).id, 0)));
+  EXPECT_THAT(attempts,
+              ::testing::UnorderedElementsAre(::testing::Pair(got.at(0).id, 1), ::testing::Pair(got.at(2).id, 0)));
   handler_.exec("rollback");
   EXPECT_EQ(reap(), 1);
   claim();
-  EXPECT_THAT(attempts, ::testing::UnorderedElementsAre(::testing::Pair(got.at(0).id, 1), ::testing::Pair(got.at(1).id, 1),
-                                                        ::testing::Pair(got.at(2).id, 0)));
+  EXPECT_THAT(attempts,
+              ::testing::UnorderedElementsAre(::testing::Pair(got.at(0).id, 1), ::testing::Pair(got.at(1).id, 1),
+                                              ::testing::Pair(got.at(2).id, 0)));
   for (auto const token : tokens) EXPECT_THAT(next.finish(token), IsEmpty());
   for (auto const id : jobs) EXPECT_EQ(state(id), "succeeded");
 }

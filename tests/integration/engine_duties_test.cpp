@@ -77,7 +77,8 @@ TEST_F(EngineDuties, ARoundRenewsTheTermByAppending) {
   sql.exec("update leader set at = at - interval '4 s', since = since - interval '4 s'");
   auto const since = sql.one("select since from leader");
   duties(leader);
-  EXPECT_THAT(sql.column("select term || ' ' || (since = '" + since + "') from leader order by id"), ElementsAre("1 true", "1 true"));
+  EXPECT_THAT(sql.column("select term || ' ' || (since = '" + since + "') from leader order by id"),
+              ElementsAre("1 true", "1 true"));
   EXPECT_EQ(lead(leader), 1);
 }
 
@@ -162,15 +163,19 @@ TEST_F(EngineDuties, TwoPromotersShareWhatIsDue) {
 }
 
 TEST_F(EngineDuties, PromotionKeepsEverything) {
-  auto const job = sql.number("select enqueue('k', '{\"a\": 1}', 'mail', 7, headers => '{\"h\": \"x\"}', delay => '1 h', max_attempts => 3)");
+  auto const job = sql.number(
+      "select enqueue('k', '{\"a\": 1}', 'mail', 7, headers => '{\"h\": \"x\"}', delay => '1 h', max_attempts => 3)");
   auto const bytes = sql.number("select enqueue_bytes('k', '\\x00ff', delay => '1 h')");
-  auto const before = sql.column("select (id, kind, queue, priority, attempt, max_attempts, enqueued_at, payload, payload_bytes, headers)"
-                                 "::text from jobs order by id");
+  auto const before = sql.column(
+      "select (id, kind, queue, priority, attempt, max_attempts, enqueued_at, payload, payload_bytes, headers)"
+      "::text from jobs order by id");
   make_due({job, bytes});
   EXPECT_EQ(sql.number("select promote()"), 2);
-  EXPECT_THAT(sql.column("select (id, kind, queue, priority, attempt, max_attempts, enqueued_at, payload, payload_bytes, headers)"
-                         "::text from jobs order by id"),
-              ElementsAreArray(before));
+  EXPECT_THAT(
+      sql.column(
+          "select (id, kind, queue, priority, attempt, max_attempts, enqueued_at, payload, payload_bytes, headers)"
+          "::text from jobs order by id"),
+      ElementsAreArray(before));
 }
 
 TEST_F(EngineDuties, RoundsReportRescues) {
@@ -199,8 +204,9 @@ TEST_F(EngineDuties, PruningKeepsTheNewestOfEach) {
     sql.exec("update leader set at = at - interval '4 s' where id = (select max(id) from leader)");
     duties(worker);
   }
-  sql.exec("update heartbeat set at = at - interval '3 days'; update leader set at = at - interval '3 days'; "
-           "update batch set claimed_at = claimed_at - interval '3 days', closed_at = closed_at - interval '3 days'");
+  sql.exec(
+      "update heartbeat set at = at - interval '3 days'; update leader set at = at - interval '3 days'; "
+      "update batch set claimed_at = claimed_at - interval '3 days', closed_at = closed_at - interval '3 days'");
   auto const pruned = sql.number("select prune()");
   EXPECT_GT(pruned, 0);
   EXPECT_EQ(sql.number("select count(*) from heartbeat where worker = $1", worker.id()), 1);
@@ -209,11 +215,14 @@ TEST_F(EngineDuties, PruningKeepsTheNewestOfEach) {
   // The first partition reaches back for ever: the batches of its jobs stay until it is dropped.
   EXPECT_EQ(sql.number("select count(*) from batch"), 3);
   // With it gone, all but the lane's newest: without that one the lane's jobs would run again.
-  sql.exec("do $$ begin execute 'alter table job detach partition ' || (select name from partition order by lower limit 1); end $$");
+  sql.exec(
+      "do $$ begin execute 'alter table job detach partition ' || (select name from partition order by lower limit 1); "
+      "end $$");
   sql.exec("select prune()");
   EXPECT_EQ(sql.number("select count(*) from batch"), 1);
   EXPECT_EQ(sql.number("select max(seq) from batch"), 3);
-  auto const job = sql.number("insert into job (lane, queued_at) values ($1, now() + interval '2 days') returning id", lane());
+  auto const job =
+      sql.number("insert into job (lane, queued_at) values ($1, now() + interval '2 days') returning id", lane());
   EXPECT_THAT(ids(worker.claim(10)), ElementsAre(job));
 }
 
@@ -221,21 +230,31 @@ TEST_F(EngineDuties, ALanesNewestBatchIsNeverPruned) {
   Hand worker(sql);
   enqueue_some(5);
   worker.finish(worker.claim(10).at(0).token);
-  sql.exec("insert into meta values ('retention_succeeded', '0'); update batch set claimed_at = claimed_at - interval '90 days', "
-           "closed_at = closed_at - interval '90 days'");
+  sql.exec(
+      "insert into meta values ('retention_succeeded', '0'); update batch set claimed_at = claimed_at - interval '90 "
+      "days', "
+      "closed_at = closed_at - interval '90 days'");
   // As if the jobs were in a later partition, for the sake of the bound.
-  sql.exec("do $$ begin execute 'alter table job detach partition ' || (select name from partition order by lower limit 1); end $$");
+  sql.exec(
+      "do $$ begin execute 'alter table job detach partition ' || (select name from partition order by lower limit 1); "
+      "end $$");
   for (int i = 0; i < 3; ++i) sql.exec("select prune()");
   EXPECT_EQ(sql.number("select count(*) from batch"), 1);
-  sql.exec("do $$ begin execute 'alter table job attach partition ' || (select detached() limit 1) || ' for values from (minvalue) to (''' "
-           "|| (select min(lower) from partition) || ''')'; end $$");
+  sql.exec(
+      "do $$ begin execute 'alter table job attach partition ' || (select detached() limit 1) || ' for values from "
+      "(minvalue) to (''' "
+      "|| (select min(lower) from partition) || ''')'; end $$");
   EXPECT_THAT(worker.claim(10), IsEmpty()) << "none runs again";
 }
 
 TEST_F(EngineDuties, PruningIsBoundedAndKeepsWhatIsYoung) {
-  sql.exec("insert into dead select i, 1, 'failed', now() - interval '31 days', now(), 1 from generate_series(1, 10) i");
-  sql.exec("insert into dead select i, 1, 'failed', now() - interval '29 days', now(), 1 from generate_series(11, 20) i");
-  sql.exec("insert into attempt_error (job, attempt, at) select i, 1, now() - interval '31 days' from generate_series(1, 10) i");
+  sql.exec(
+      "insert into dead select i, 1, 'failed', now() - interval '31 days', now(), 1 from generate_series(1, 10) i");
+  sql.exec(
+      "insert into dead select i, 1, 'failed', now() - interval '29 days', now(), 1 from generate_series(11, 20) i");
+  sql.exec(
+      "insert into attempt_error (job, attempt, at) select i, 1, now() - interval '31 days' from generate_series(1, "
+      "10) i");
   EXPECT_EQ(sql.number("select prune(4)"), 8);
   EXPECT_EQ(sql.number("select prune(100)"), 12);
   EXPECT_EQ(sql.number("select prune(100)"), 0);

@@ -15,9 +15,12 @@ class EngineFinish : public EngineTest {
  protected:
   std::string everything() {
     return sql.one(
-        "select concat_ws(' | ', (select string_agg(b::text, ',' order by b) from (select lane, seq, moved, acked, started_to, "
-        "closed_at is null from batch) b), (select string_agg(j::text, ',' order by j) from (select id, lane, attempt, options from "
-        "job) j), (select string_agg(d::text, ',' order by d) from (select id, lane, state, attempt, due_at from deferred) d), "
+        "select concat_ws(' | ', (select string_agg(b::text, ',' order by b) from (select lane, seq, moved, acked, "
+        "started_to, "
+        "closed_at is null from batch) b), (select string_agg(j::text, ',' order by j) from (select id, lane, attempt, "
+        "options from "
+        "job) j), (select string_agg(d::text, ',' order by d) from (select id, lane, state, attempt, due_at from "
+        "deferred) d), "
         "(select string_agg(d::text, ',' order by d) from (select id, state, attempt, reason from dead) d), "
         "(select string_agg(e::text, ',' order by e) from attempt_error e))");
   }
@@ -93,13 +96,15 @@ TEST_F(EngineFinish, EachOutcomeGoesWhereItBelongs) {
   EXPECT_EQ(state(jobs.at(3)), "available");
   EXPECT_EQ(attempt(jobs.at(3)), 0) << "a release counts no attempt";
   EXPECT_EQ(state(jobs.at(4)), "succeeded");
-  EXPECT_THAT(sql.column("select job || ' ' || attempt || ' ' || type || ' ' || message from attempt_error order by job"),
-              ElementsAre(std::to_string(jobs.at(0)) + " 1 Error oops", std::to_string(jobs.at(1)) + " 1 Error oops"));
+  EXPECT_THAT(
+      sql.column("select job || ' ' || attempt || ' ' || type || ' ' || message from attempt_error order by job"),
+      ElementsAre(std::to_string(jobs.at(0)) + " 1 Error oops", std::to_string(jobs.at(1)) + " 1 Error oops"));
   auto const again = worker.claim(10);
   ASSERT_THAT(ids(again), ElementsAre(jobs.at(3)));
   EXPECT_EQ(again.at(0).lane, lane("k", 0, true));
   EXPECT_EQ(again.at(0).attempt, 0);
-  EXPECT_TRUE(sql.truth("select (options ->> 'enqueued_at')::timestamptz < queued_at from job where id = $1", jobs.at(3)));
+  EXPECT_TRUE(
+      sql.truth("select (options ->> 'enqueued_at')::timestamptz < queued_at from job where id = $1", jobs.at(3)));
 }
 
 TEST_F(EngineFinish, ALateAckOfAReapedWorkerIsRefusedAndChangesNothing) {
@@ -110,7 +115,8 @@ TEST_F(EngineFinish, ALateAckOfAReapedWorkerIsRefusedAndChangesNothing) {
   ASSERT_EQ(sql.number("select reap()"), 3);
   auto const before = everything();
   EXPECT_THAT(worker.finish(got.at(0).token), ElementsAre(got.at(0).token));
-  EXPECT_THAT(worker.finish(got.at(0).token, "100", 1, "[" + move_of(got.at(0), "fail") + "]"), ElementsAre(got.at(0).token));
+  EXPECT_THAT(worker.finish(got.at(0).token, "100", 1, "[" + move_of(got.at(0), "fail") + "]"),
+              ElementsAre(got.at(0).token));
   EXPECT_EQ(everything(), before);
   for (auto const id : jobs) EXPECT_EQ(state(id), "available");
   EXPECT_EQ(sql.one("select beat($1, 0, 1, 1) ->> 'alive'", worker.id()), "false");
@@ -128,8 +134,9 @@ TEST_F(EngineFinish, TokensThatAreNotItsOwnAreNamed) {
   EXPECT_EQ(state(got.at(0).id), "running");
   // In the fused call a lost token is a row at position -1, beside the rows of the claim.
   enqueue();
-  auto const rows = sql.rows("select token, pos from finish_and_claim($1, '{999}', '{null}', '{0}', null, $2, null, 5, 5) order by pos",
-                             worker.id(), worker.take_token());
+  auto const rows = sql.rows(
+      "select token, pos from finish_and_claim($1, '{999}', '{null}', '{0}', null, $2, null, 5, 5) order by pos",
+      worker.id(), worker.take_token());
   ASSERT_EQ(rows.size(), 2U);
   EXPECT_EQ(*rows[0][0], "999");
   EXPECT_EQ(*rows[0][1], "-1");

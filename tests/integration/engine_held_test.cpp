@@ -26,7 +26,8 @@ class EngineHeld : public EngineTest {
       sql.exec("rollback");
       for (auto const& line : plan) {
         for (std::string const word : {"hit=", "read="}) {
-          if (auto const at = line.find(word); at != std::string::npos) touched += std::stoll(line.substr(at + word.size()));
+          if (auto const at = line.find(word); at != std::string::npos)
+            touched += std::stoll(line.substr(at + word.size()));
         }
         if (line.find("Buffers:") != std::string::npos) break;
       }
@@ -34,11 +35,14 @@ class EngineHeld : public EngineTest {
     return touched;
   }
   std::int64_t claim_cost() {
-    return buffers("select * from claim(" + std::to_string(worker_.id()) + ", " + std::to_string(worker_.take_token()) + ", " +
-                   "array[" + std::to_string(lane()) + "], 10, 10)");
+    return buffers("select * from claim(" + std::to_string(worker_.id()) + ", " + std::to_string(worker_.take_token()) +
+                   ", " + "array[" + std::to_string(lane()) + "], 10, 10)");
   }
   std::int64_t look_cost() { return buffers("select look(" + std::to_string(worker_.id()) + ")"); }
-  std::int64_t beat_cost() { return buffers("select beat(" + std::to_string(worker_.id()) + ", " + std::to_string(worker_.next_token()) + ", 1, 1)"); }
+  std::int64_t beat_cost() {
+    return buffers("select beat(" + std::to_string(worker_.id()) + ", " + std::to_string(worker_.next_token()) +
+                   ", 1, 1)");
+  }
 
   Sql holder_;
   Hand worker_;
@@ -50,10 +54,16 @@ TEST_F(EngineHeld, AnHourOfHeartbeatsAndTermsCostsAClaimNothing) {
   auto const claim = claim_cost();
   auto const look = look_cost();
   auto const beat = beat_cost();
-  sql.rows("insert into heartbeat (worker, at, low_token, free, running) select $1, now() + i * interval '1 ms', 0, 1, 1 from "
-           "generate_series(1, 20000) i", worker_.id());
-  sql.rows("insert into leader (term, worker, promoted_to) select 1, $1, now() from generate_series(1, 5000)", worker_.id());
-  sql.exec("delete from heartbeat where at < (select max(at) from heartbeat); delete from leader where id < (select max(id) from leader)");
+  sql.rows(
+      "insert into heartbeat (worker, at, low_token, free, running) select $1, now() + i * interval '1 ms', 0, 1, 1 "
+      "from "
+      "generate_series(1, 20000) i",
+      worker_.id());
+  sql.rows("insert into leader (term, worker, promoted_to) select 1, $1, now() from generate_series(1, 5000)",
+           worker_.id());
+  sql.exec(
+      "delete from heartbeat where at < (select max(at) from heartbeat); delete from leader where id < (select max(id) "
+      "from leader)");
   EXPECT_LE(claim_cost(), claim + claim / 5 + 10);
   EXPECT_LE(look_cost(), look + look / 5 + 10);
   EXPECT_LE(beat_cost(), beat + beat / 5 + 10);
@@ -90,7 +100,9 @@ TEST_F(EngineHeld, AStormOfRetriesCostsClaimsAndRoundsNothing) {
   }
   EXPECT_LE(claim_cost(), claim + claim / 5 + 20);
   // As at the renewal after the storm: a round looks at what was due since the last one, and not at the dead rows before.
-  sql.exec("insert into leader (term, worker, promoted_to) select term, worker, clock_timestamp() from leader order by id desc limit 1");
+  sql.exec(
+      "insert into leader (term, worker, promoted_to) select term, worker, clock_timestamp() from leader order by id "
+      "desc limit 1");
   EXPECT_LE(buffers(std::string("select promote(") + from + ", 5000)"), promote + promote / 5 + 10);
   EXPECT_GT(buffers("select promote('-infinity', 5000)"), promote + promote / 5 + 10) << "the dead rows are there";
 }

@@ -36,8 +36,9 @@ TEST_P(EngineIsolation, RawCallsThatNeedFreshReadsAreRefused) {
   ASSERT_EQ(session.one("show transaction_isolation"), GetParam());
   auto const job = session.number("select enqueue('k')");
   Hand worker(session);
-  for (std::string const& call : {"claim(" + std::to_string(worker.id()) + ", 16, null, 1, 1)",
-                                  "cancel(" + std::to_string(job) + ")", "delete_job(" + std::to_string(job) + ")", std::string("adopt()")}) {
+  for (std::string const& call :
+       {"claim(" + std::to_string(worker.id()) + ", 16, null, 1, 1)", "cancel(" + std::to_string(job) + ")",
+        "delete_job(" + std::to_string(job) + ")", std::string("adopt()")}) {
     EXPECT_THAT(refusal(session, "select " + call),
                 AllOf(HasSubstr("25001"), HasSubstr(std::string("isolation level ") + GetParam()), HasSubstr("HINT")))
         << call;

@@ -128,7 +128,8 @@ TEST_F(EngineLane, MoreThan256PrioritiesOfAKindAreRefusedAndTheKindIsNamed) {
   hand.claim(1);
   EXPECT_THAT(message(sql, "select enqueue('busy', priority => 257)"), HasSubstr("kind busy in queue default has 256"));
   EXPECT_EQ(sql.sqlstate_of("select enqueue('busy', priority => 256)"), "");
-  EXPECT_EQ(sql.sqlstate_of("select enqueue('busy', queue => 'other', priority => 257)"), "") << "the bound is a queue's";
+  EXPECT_EQ(sql.sqlstate_of("select enqueue('busy', queue => 'other', priority => 257)"), "")
+      << "the bound is a queue's";
   EXPECT_EQ(sql.number("select count(*) from jobs where kind = 'busy' and priority = 257 and queue = 'default'"), 0);
 }
 
@@ -159,7 +160,6 @@ TEST_F(EngineLane, AHashThatMeetsAnotherIsAnErrorAndNotAMixUp) {
   EXPECT_THAT(message(sql, "select enqueue('k')"), HasSubstr("same hash as kind somebody_else"));
 }
 
-
 TEST_F(EngineLane, BadNamesAreRefusedByEveryWayIn) {
   std::string const longest(100, 'x');
   EXPECT_EQ(sql.sqlstate_of("select enqueue('" + longest + "', null, '" + longest + "')"), "");
@@ -167,14 +167,16 @@ TEST_F(EngineLane, BadNamesAreRefusedByEveryWayIn) {
        {std::string("''"), std::string("' '"), std::string("'.a'"), std::string("'a b'"), std::string("E'a\\n'"),
         std::string("'é'"), std::string("'a;drop table job'"), "'" + longest + "x'", std::string("null")}) {
     for (std::string const& call :
-         {"select enqueue(" + name + ")", "select enqueue('k', null, " + name + ")", "select enqueue_bytes(" + name + ", 'x')",
-          "select open_lane(" + name + ")", "select open_lane('k', " + name + ")",
+         {"select enqueue(" + name + ")", "select enqueue('k', null, " + name + ")",
+          "select enqueue_bytes(" + name + ", 'x')", "select open_lane(" + name + ")",
+          "select open_lane('k', " + name + ")",
           "select enqueue_many(jsonb_build_array(jsonb_build_object('kind', " + name + "::text)))"}) {
       auto const state = sql.sqlstate_of(call);
       EXPECT_TRUE(state == "22023" || state == "22004") << call << ": " << state;
     }
     if (name == "null") continue;  // in an element, null is as if the name were not there
-    EXPECT_EQ(sql.sqlstate_of("select enqueue_many(jsonb_build_array(jsonb_build_object('kind', 'k', 'queue', " + name + "::text)))"),
+    EXPECT_EQ(sql.sqlstate_of("select enqueue_many(jsonb_build_array(jsonb_build_object('kind', 'k', 'queue', " + name +
+                              "::text)))"),
               "22023")
         << name;
   }

@@ -17,8 +17,10 @@ class EngineOperate : public EngineTest {
   bool retry(std::int64_t id) { return sql.truth("select retry($1)", id); }
   /// counts() says what counting through the view says.
   void expect_counts() {
-    EXPECT_EQ(sql.column("select concat_ws(' ', queue, kind, state, jobs) from counts() order by 1"),
-              sql.column("select concat_ws(' ', queue, kind, state, count(*)) from jobs group by queue, kind, state order by 1"));
+    EXPECT_EQ(
+        sql.column("select concat_ws(' ', queue, kind, state, jobs) from counts() order by 1"),
+        sql.column(
+            "select concat_ws(' ', queue, kind, state, count(*)) from jobs group by queue, kind, state order by 1"));
   }
   /// A job that has failed for good.
   std::int64_t failed(Hand& worker, int attempts = 1) {
@@ -44,7 +46,8 @@ TEST_F(EngineOperate, EachWayOfAJobHasItsState) {
   auto got = worker.claim(1);
   EXPECT_EQ(state(job), "running");
   EXPECT_EQ(attempt(job), 1);
-  EXPECT_TRUE(sql.truth("select started_at is not null and finished_at is null and worker = $2 from jobs where id = $1", job, worker.id()));
+  EXPECT_TRUE(sql.truth("select started_at is not null and finished_at is null and worker = $2 from jobs where id = $1",
+                        job, worker.id()));
   expect_counts();
   worker.finish(got.at(0).token, std::nullopt, 1, "[" + move_of(got.at(0), "retry", 60000) + "]");
   EXPECT_EQ(state(job), "retryable");
@@ -101,12 +104,14 @@ TEST_F(EngineOperate, CountsAgreeWithTheViewAfterEveryKindOfChange) {
   expect_counts();
   enqueue_some(40);
   enqueue_some(10, "other");
-  sql.exec("select enqueue('k', queue => 'mail', priority => 5), enqueue('unfolded'), enqueue('unfolded', delay => '1 h')");
+  sql.exec(
+      "select enqueue('k', queue => 'mail', priority => 5), enqueue('unfolded'), enqueue('unfolded', delay => '1 h')");
   expect_counts();
   sql.rows("select look($1)", worker.id());  // folds the lanes, so that they can be named
   auto got = worker.claim(20, 20, array({lane()}));
   expect_counts();
-  worker.finish(got.at(0).token, std::string(got.size(), '0').replace(0, 3, "111"), 3, "[" + move_of(got.at(1), "release") + "]");
+  worker.finish(got.at(0).token, std::string(got.size(), '0').replace(0, 3, "111"), 3,
+                "[" + move_of(got.at(1), "release") + "]");
   expect_counts();
   auto handler = open();
   auto const more = worker.claim(10);

@@ -158,8 +158,10 @@ TEST_F(EngineOrder, StartsAreSpreadOverTheBatchesInOrder) {
 
 // Batches of large payloads are cut by size, so that a claim fits into the worker's memory.
 TEST_F(EngineOrder, ABatchHoldsAtMostSixteenMegabytes) {
-  sql.rows("select enqueue_bytes('k', convert_to(string_agg(md5(random()::text), ''), 'UTF8')) from generate_series(1, 20) j, "
-           "generate_series(1, 31000) group by j");
+  sql.rows(
+      "select enqueue_bytes('k', convert_to(string_agg(md5(random()::text), ''), 'UTF8')) from generate_series(1, 20) "
+      "j, "
+      "generate_series(1, 31000) group by j");
   Hand worker(sql);
   auto const got = worker.claim(100);
   EXPECT_THAT(got, AllOf(SizeIs(Ge(16U)), SizeIs(Le(17U))));

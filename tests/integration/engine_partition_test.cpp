@@ -13,18 +13,26 @@ using ::testing::IsEmpty;
 
 class EnginePartition : public EngineTest {
  protected:
-  std::vector<std::string> partitions() { return sql.column("select relname from partition where not detaching order by lower"); }
+  std::vector<std::string> partitions() {
+    return sql.column("select relname from partition where not detaching order by lower");
+  }
   std::string oldest() { return partitions().at(0); }
-  std::string bounds() { return sql.one("select string_agg(relname || ' ' || lower || ' ' || upper, ', ' order by lower) from partition"); }
+  std::string bounds() {
+    return sql.one("select string_agg(relname || ' ' || lower || ' ' || upper, ', ' order by lower) from partition");
+  }
   /// The first partition ends before these jobs' successors: what was enqueued up to now is in one that is past retention.
   void pass_days(int days) {
     for (auto const& row : sql.rows("select relname, upper from partition order by lower limit 1")) {
       sql.exec("alter table job detach partition " + *row[0]);
       sql.exec("update " + *row[0] + " set queued_at = queued_at - interval '" + std::to_string(days) + " days'");
-      auto const end = sql.one("select date_trunc('day', now() at time zone 'UTC') at time zone 'UTC' - make_interval(days => $1)", days - 1);
+      auto const end =
+          sql.one("select date_trunc('day', now() at time zone 'UTC') at time zone 'UTC' - make_interval(days => $1)",
+                  days - 1);
       sql.exec("alter table job attach partition " + *row[0] + " for values from (minvalue) to ('" + end + "')");
-      sql.exec("create table job_today (like job including all); alter table job attach partition job_today for values from ('" + end +
-               "') to ('" + *row[1] + "')");
+      sql.exec(
+          "create table job_today (like job including all); alter table job attach partition job_today for values from "
+          "('" +
+          end + "') to ('" + *row[1] + "')");
     }
   }
   /// Rows of now have a place again after the detach of the first partition.
@@ -33,7 +41,9 @@ class EnginePartition : public EngineTest {
     sql.exec("alter table job attach partition job_today for values from (minvalue) to ('" +
              sql.one("select min(lower) from partition") + "')");
   }
-  void detach(std::string const& partition) { sql.exec("alter table job detach partition " + partition + " concurrently"); }
+  void detach(std::string const& partition) {
+    sql.exec("alter table job detach partition " + partition + " concurrently");
+  }
 };
 
 TEST_F(EnginePartition, EveryTimeHasAPlaceFromTheStart) {
@@ -46,10 +56,16 @@ TEST_F(EnginePartition, EveryTimeHasAPlaceFromTheStart) {
 TEST_F(EnginePartition, RotateAheadMakesThreeDaysWithoutGapOrOverlap) {
   EXPECT_THAT(sql.number("select rotate_ahead()"), Gt(0));
   EXPECT_EQ(sql.number("select rotate_ahead()"), 0);
-  EXPECT_TRUE(sql.truth("select bool_and(next is null or next = upper) from (select upper, lead(lower) over (order by lower) as next from partition) p"));
-  EXPECT_TRUE(sql.truth("select min(lower) = '-infinity' and max(upper) = 'infinity' and bool_or(lower > now() + interval '2 days') from partition"));
+  EXPECT_TRUE(
+      sql.truth("select bool_and(next is null or next = upper) from (select upper, lead(lower) over (order by lower) "
+                "as next from partition) p"));
+  EXPECT_TRUE(
+      sql.truth("select min(lower) = '-infinity' and max(upper) = 'infinity' and bool_or(lower > now() + interval '2 "
+                "days') from partition"));
   // An index of each for each index of job.
-  EXPECT_THAT(sql.column("select distinct count(*) from partition p join pg_index i on i.indrelid = p.name group by p.name"), ElementsAre("2"));
+  EXPECT_THAT(
+      sql.column("select distinct count(*) from partition p join pg_index i on i.indrelid = p.name group by p.name"),
+      ElementsAre("2"));
 }
 
 TEST_F(EnginePartition, ABusyLockIsGivenUpAndChangesNothing) {
@@ -133,7 +149,8 @@ TEST_F(EnginePartition, DropDetachedMovesWhatIsUnfinished) {
   EXPECT_EQ(state(running), "running");
   EXPECT_EQ(state(waiting), "available");
   EXPECT_EQ(sql.one("select enqueued_at from jobs where id = $1", waiting), enqueued_at);
-  EXPECT_EQ(sql.one("select concat_ws(' ', payload, headers, max_attempts) from jobs where id = $1", waiting), R"({"a": 1} {"h": "x"} 3)");
+  EXPECT_EQ(sql.one("select concat_ws(' ', payload, headers, max_attempts) from jobs where id = $1", waiting),
+            R"({"a": 1} {"h": "x"} 3)");
   EXPECT_THAT(ids(worker.claim(10)), ElementsAre(waiting)) << "the running one is not claimed again";
   EXPECT_THAT(worker.finish(got.at(0).token, std::nullopt, 1, "[" + move_of(got.at(0), "retry") + "]"), IsEmpty());
   EXPECT_EQ(state(running), "retryable");
@@ -146,7 +163,9 @@ TEST_F(EnginePartition, AProducerThatIsOpenAcrossADetachLosesNothing) {
   producer.exec("begin");
   auto const job = producer.number("select enqueue('k')");
   auto other = open();
-  auto answer = std::async(std::launch::async, [&] { return other.sqlstate_of("alter table job detach partition " + partition + " concurrently"); });
+  auto answer = std::async(std::launch::async, [&] {
+    return other.sqlstate_of("alter table job detach partition " + partition + " concurrently");
+  });
   ASSERT_TRUE(waits_for_lock(sql, other.backend_pid()));
   producer.exec("commit");
   EXPECT_EQ(answer.get(), "");
@@ -192,7 +211,9 @@ TEST_F(EnginePartition, AReaderOfTheViewOpenAcrossThreeRotations) {
   hasty.exec("set lock_timeout = '50ms'");
   for (int rotation = 0; rotation < 3; ++rotation) {
     EXPECT_EQ(sql.number("select rotate_ahead()"), -1);
-    EXPECT_EQ(hasty.sqlstate_of("alter table job detach partition " + partition + (rotation == 0 ? " concurrently" : " finalize")), "55P03");
+    EXPECT_EQ(hasty.sqlstate_of("alter table job detach partition " + partition +
+                                (rotation == 0 ? " concurrently" : " finalize")),
+              "55P03");
     auto const job = enqueue();
     auto const got = worker.claim(10);
     EXPECT_THAT(ids(got), ElementsAre(job));
@@ -208,7 +229,9 @@ TEST_F(EnginePartition, AReaderOfTheViewOpenAcrossThreeRotations) {
 }
 
 TEST_F(EnginePartition, BoundsDoNotDependOnTheSessionsDateStyle) {
-  auto const prunable = [&] { return sql.column("select extract(epoch from upper)::text from partition where isfinite(upper) order by lower"); };
+  auto const prunable = [&] {
+    return sql.column("select extract(epoch from upper)::text from partition where isfinite(upper) order by lower");
+  };
   auto const before = prunable();
   for (std::string const style : {"SQL, DMY", "German, DMY", "Postgres, MDY"}) {
     sql.exec("set datestyle = '" + style + "'; set timezone = 'UTC'");

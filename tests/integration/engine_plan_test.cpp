@@ -20,9 +20,12 @@ enum class Statistics { none, of_empty_tables, of_full_tables };
 
 std::string name_of(::testing::TestParamInfo<Statistics> const& info) {
   switch (info.param) {
-    case Statistics::none: return "NoStatistics";
-    case Statistics::of_empty_tables: return "AnalysedEmpty";
-    case Statistics::of_full_tables: return "AnalysedFull";
+    case Statistics::none:
+      return "NoStatistics";
+    case Statistics::of_empty_tables:
+      return "AnalysedEmpty";
+    case Statistics::of_full_tables:
+      return "AnalysedFull";
   }
   return "";
 }
@@ -32,40 +35,53 @@ class EnginePlan : public EngineTest, public ::testing::WithParamInterface<Stati
   static constexpr int rows = 60'000;
 
   void SetUp() override {
-    sql.exec("do $$ declare t text; begin for t in select oid::regclass::text from pg_class where relnamespace = "
-             "'posthouse'::regnamespace and relkind = 'r' loop execute format('alter table %s set (autovacuum_enabled = "
-             "off)', t); end loop; end $$");
+    sql.exec(
+        "do $$ declare t text; begin for t in select oid::regclass::text from pg_class where relnamespace = "
+        "'posthouse'::regnamespace and relkind = 'r' loop execute format('alter table %s set (autovacuum_enabled = "
+        "off)', t); end loop; end $$");
     if (GetParam() == Statistics::of_empty_tables) sql.exec("vacuum analyze");
     enqueue("k");
     enqueue("other");
     worker_ = std::make_unique<Hand>(sql, Hand::Options{.kinds = "{k,other}"});
     worker_->claim(10);
     for (int i = 0; i < 6; ++i) {
-      sql.rows("insert into job (lane, payload) select lane_of('default', case when i % 3 = 0 then 'other' else 'k' end, 0, "
-               "false), '{\"n\": 1}' from generate_series(1, $1) i",
-               rows / 6);
+      sql.rows(
+          "insert into job (lane, payload) select lane_of('default', case when i % 3 = 0 then 'other' else 'k' end, 0, "
+          "false), '{\"n\": 1}' from generate_series(1, $1) i",
+          rows / 6);
       if (i % 2 == 0) worker_->claim(2000, 10);
     }
     // A past of batches, deferred, dead and completed jobs.
-    sql.rows("insert into batch select l, s, 0, l * 1000 + s, '5:5:', '6:6:', '5', 1, now() - interval '1 day', now(), 500, 500, 0, null, "
-             "array(select generate_series(1, 50)) from generate_series(1, 20) l, generate_series(1, 200) s");
-    sql.rows("insert into deferred select nextval('job_id'), lane_of('default', 'k', 0, false), 'scheduled', now() + i * interval "
-             "'1 second', now(), 0 from generate_series(1, $1) i", rows / 3);
-    sql.rows("insert into dead select nextval('job_id'), lane_of('default', 'k', 0, false), 'failed', now(), now(), 0 "
-             "from generate_series(1, $1) i", rows / 3);
+    sql.rows(
+        "insert into batch select l, s, 0, l * 1000 + s, '5:5:', '6:6:', '5', 1, now() - interval '1 day', now(), 500, "
+        "500, 0, null, "
+        "array(select generate_series(1, 50)) from generate_series(1, 20) l, generate_series(1, 200) s");
+    sql.rows(
+        "insert into deferred select nextval('job_id'), lane_of('default', 'k', 0, false), 'scheduled', now() + i * "
+        "interval "
+        "'1 second', now(), 0 from generate_series(1, $1) i",
+        rows / 3);
+    sql.rows(
+        "insert into dead select nextval('job_id'), lane_of('default', 'k', 0, false), 'failed', now(), now(), 0 "
+        "from generate_series(1, $1) i",
+        rows / 3);
     sql.rows("insert into attempt_error (job, attempt, at) select i, 1, now() from generate_series(1, $1) i", rows / 3);
     sql.rows("insert into done (worker, token, pos, job) select 0, i, 0, i from generate_series(1, $1) i", rows / 3);
-    sql.rows("insert into heartbeat (worker, at, low_token, free, running) select $1, now() - i * interval '1 second', 0, 1, 1 "
-             "from generate_series(1, 5000) i", worker_->id());
+    sql.rows(
+        "insert into heartbeat (worker, at, low_token, free, running) select $1, now() - i * interval '1 second', 0, "
+        "1, 1 "
+        "from generate_series(1, 5000) i",
+        worker_->id());
     if (GetParam() == Statistics::of_full_tables) sql.exec("vacuum analyze");
     // A new session: the plans that this one keeps were made for tables that were nearly empty.
     sql = open();
     worker_->use(sql);
-    sql.exec("load 'auto_explain'; set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on; "
-             "set auto_explain.log_level = notice; set client_min_messages = notice");
+    sql.exec(
+        "load 'auto_explain'; set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on; "
+        "set auto_explain.log_level = notice; set client_min_messages = notice");
     PQsetNoticeProcessor(
-        sql.connection(), [](void* plans, char const* text) { static_cast<EnginePlan*>(plans)->plans_.emplace_back(text); },
-        this);
+        sql.connection(),
+        [](void* plans, char const* text) { static_cast<EnginePlan*>(plans)->plans_.emplace_back(text); }, this);
   }
 
   /// The plans of the statements that `call` runs.
@@ -155,7 +171,9 @@ TEST_P(EnginePlan, LookProbesIndexes) {
 }
 
 TEST_P(EnginePlan, PromoteReadsWhatIsDueByIndex) {
-  sql.rows("update deferred set due_at = now() - interval '1 hour' where id in (select id from deferred order by id limit 10)");
+  sql.rows(
+      "update deferred set due_at = now() - interval '1 hour' where id in (select id from deferred order by id limit "
+      "10)");
   auto const all = plans([&] { EXPECT_EQ(sql.number("select promote('-infinity', 5000)"), 10); });
   expect_indexes_only(all);
   EXPECT_THAT(plan_with("for update skip locked"), HasSubstr("using deferred_due"));
@@ -188,41 +206,49 @@ TEST_P(EnginePlan, BeatCompleteCancelAndTheViewById) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Statistics, EnginePlan,
-                         ::testing::Values(Statistics::none, Statistics::of_empty_tables, Statistics::of_full_tables), name_of);
+                         ::testing::Values(Statistics::none, Statistics::of_empty_tables, Statistics::of_full_tables),
+                         name_of);
 
 class EngineSettings : public EngineTest {
  protected:
   std::vector<std::string> settings(std::string const& function) {
-    return sql.column("select unnest(proconfig) from pg_proc where pronamespace = 'posthouse'::regnamespace and proname = $1 "
-                      "order by 1", function);
+    return sql.column(
+        "select unnest(proconfig) from pg_proc where pronamespace = 'posthouse'::regnamespace and proname = $1 "
+        "order by 1",
+        function);
   }
 };
 
 // Planner hints inflate costs past jit_above_cost, and a plan for each call costs more than the claim.
 TEST_F(EngineSettings, HotFunctionsNeverCompileAndNeverPlanTwice) {
   for (std::string const function : {"finish_and_claim", "finish", "apply_moves", "look"}) {
-    EXPECT_THAT(settings(function), ::testing::IsSupersetOf({"jit=off", "plan_cache_mode=force_generic_plan"})) << function;
-  }
-  for (std::string const function : {"finish_and_claim", "look"}) {
-    EXPECT_THAT(settings(function), ::testing::IsSupersetOf({"enable_seqscan=off", "enable_bitmapscan=off", "enable_hashjoin=off",
-                                                             "enable_mergejoin=off"}))
+    EXPECT_THAT(settings(function), ::testing::IsSupersetOf({"jit=off", "plan_cache_mode=force_generic_plan"}))
         << function;
   }
-  EXPECT_THAT(settings("take_back"), ::testing::IsSupersetOf({"enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off"}));
-  for (auto const& function : sql.column("select distinct proname from pg_proc, unnest(proconfig) c where pronamespace = "
-                                         "'posthouse'::regnamespace and c like 'enable\\_%=off'")) {
+  for (std::string const function : {"finish_and_claim", "look"}) {
+    EXPECT_THAT(settings(function), ::testing::IsSupersetOf({"enable_seqscan=off", "enable_bitmapscan=off",
+                                                             "enable_hashjoin=off", "enable_mergejoin=off"}))
+        << function;
+  }
+  EXPECT_THAT(settings("take_back"),
+              ::testing::IsSupersetOf({"enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off"}));
+  for (auto const& function :
+       sql.column("select distinct proname from pg_proc, unnest(proconfig) c where pronamespace = "
+                  "'posthouse'::regnamespace and c like 'enable\\_%=off'")) {
     EXPECT_THAT(settings(function), ::testing::Contains("jit=off")) << function;
   }
 }
 
 // Each pins its search path with pg_temp last, except those whose bodies were resolved when they were made.
 TEST_F(EngineSettings, EveryFunctionPinsItsSearchPath) {
-  EXPECT_THAT(sql.column("select p.oid::regprocedure::text from pg_proc p where pronamespace = 'posthouse'::regnamespace and "
-                         "prosqlbody is null and not coalesce('search_path=posthouse, pg_temp' = any(proconfig), false)"),
-              IsEmpty());
-  EXPECT_THAT(sql.column("select p.oid::regprocedure::text from pg_proc p where pronamespace = 'posthouse'::regnamespace and "
-                         "proconfig::text like '%synchronous_commit%'"),
-              IsEmpty())
+  EXPECT_THAT(
+      sql.column("select p.oid::regprocedure::text from pg_proc p where pronamespace = 'posthouse'::regnamespace and "
+                 "prosqlbody is null and not coalesce('search_path=posthouse, pg_temp' = any(proconfig), false)"),
+      IsEmpty());
+  EXPECT_THAT(
+      sql.column("select p.oid::regprocedure::text from pg_proc p where pronamespace = 'posthouse'::regnamespace and "
+                 "proconfig::text like '%synchronous_commit%'"),
+      IsEmpty())
       << "a setting of the function ends with the function, before the commit";
 }
 
@@ -235,8 +261,8 @@ TEST_F(EngineSettings, AClaimAloneNeedsNoFlushAndAnAckDoes) {
   sql.exec("commit");
   EXPECT_EQ(sql.one("show synchronous_commit"), "on");
   sql.exec("begin");
-  sql.rows("select * from finish_and_claim($1, $2, '{null}', '{0}', null, $3, null, 1, 1)", worker.id(), array({job.token}),
-           worker.take_token());
+  sql.rows("select * from finish_and_claim($1, $2, '{null}', '{0}', null, $3, null, 1, 1)", worker.id(),
+           array({job.token}), worker.take_token());
   EXPECT_EQ(sql.one("show synchronous_commit"), "on");
   sql.exec("commit");
 }

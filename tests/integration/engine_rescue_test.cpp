@@ -50,11 +50,13 @@ TEST_F(EngineRescue, CountsAnAttemptBelowStartedToAndNoneAbove) {
   EXPECT_EQ(attempt(jobs.at(4)), 0);
   EXPECT_EQ(crashes(jobs.at(1)), "1");
   EXPECT_EQ(crashes(jobs.at(3)), "none");
-  EXPECT_THAT(sql.column("select job || ' ' || attempt || ' ' || type || ' ' || worker from attempt_error order by job"),
-              ElementsAre(std::to_string(jobs.at(1)) + " 1 worker lost " + std::to_string(worker.id()),
-                          std::to_string(jobs.at(2)) + " 1 worker lost " + std::to_string(worker.id())));
+  EXPECT_THAT(
+      sql.column("select job || ' ' || attempt || ' ' || type || ' ' || worker from attempt_error order by job"),
+      ElementsAre(std::to_string(jobs.at(1)) + " 1 worker lost " + std::to_string(worker.id()),
+                  std::to_string(jobs.at(2)) + " 1 worker lost " + std::to_string(worker.id())));
   EXPECT_EQ(reap(), 0);
-  EXPECT_TRUE(sql.truth("select reaped_at is not null and end_reason = 'lease lapsed' from worker where id = $1", worker.id()));
+  EXPECT_TRUE(
+      sql.truth("select reaped_at is not null and end_reason = 'lease lapsed' from worker where id = $1", worker.id()));
 }
 
 // Three crashes convict the job and not its neighbours.
@@ -169,8 +171,10 @@ TEST_F(EngineRescue, NobodyIsReapedBeforeItsLeaseHasLapsed) {
   worker.claim(1);
   EXPECT_EQ(reap(), 0);
   // The last sign of life counts, whatever its batches' age.
-  sql.exec("update batch set claimed_at = claimed_at - interval '1 day'; update worker set started_at = started_at - interval '1 day'; "
-           "update heartbeat set at = at - interval '59 s'");
+  sql.exec(
+      "update batch set claimed_at = claimed_at - interval '1 day'; update worker set started_at = started_at - "
+      "interval '1 day'; "
+      "update heartbeat set at = at - interval '59 s'");
   EXPECT_EQ(reap(), 0);
   worker.beat();
   sql.exec("update heartbeat set at = at - interval '59 s'");
@@ -185,7 +189,8 @@ TEST_F(EngineRescue, TheLeaseCountsFromTheServersStartAtTheEarliest) {
   worker.claim(1);
   auto const up = sql.number("select extract(epoch from clock_timestamp() - pg_postmaster_start_time())::int");
   if (up > 590) GTEST_SKIP() << "the server has been up for " << up << " s";
-  sql.exec("update heartbeat set at = at - interval '1 day'; update worker set started_at = started_at - interval '1 day'");
+  sql.exec(
+      "update heartbeat set at = at - interval '1 day'; update worker set started_at = started_at - interval '1 day'");
   EXPECT_EQ(reap(), 0) << "the server has been up for less than the lease";
   sql.exec("update worker set lease = interval '1 ms'");
   EXPECT_EQ(reap(), 1);
@@ -241,7 +246,8 @@ TEST_F(EngineRescue, WithManyClosedBatchesOnlyTheOpenOnesAreRead) {
   auto const open_job = enqueue();
   auto const got = worker.claim(1);
   worker.beat(got.at(0).token);
-  EXPECT_EQ(sql.one("select beat($1, $2, 1, 1) ->> 'open'", worker.id(), got.at(0).token), "[" + std::to_string(got.at(0).token) + "]");
+  EXPECT_EQ(sql.one("select beat($1, $2, 1, 1) ->> 'open'", worker.id(), got.at(0).token),
+            "[" + std::to_string(got.at(0).token) + "]");
   expire(sql, worker.id());
   EXPECT_EQ(reap(), 1);
   EXPECT_EQ(state(open_job), "available");

@@ -32,46 +32,68 @@ class EngineSecurity : public EngineTest {
 };
 
 TEST_F(EngineSecurity, PublicHasNoRights) {
-  EXPECT_THAT(sql.column("select p.oid::regprocedure::text from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a "
+  EXPECT_THAT(sql.column("select p.oid::regprocedure::text from pg_proc p, aclexplode(coalesce(p.proacl, "
+                         "acldefault('f', p.proowner))) a "
                          "where p.pronamespace = 'posthouse'::regnamespace and a.grantee = 0"),
               IsEmpty());
   EXPECT_THAT(sql.column("select c.oid::regclass::text from pg_class c, aclexplode(c.relacl) a "
                          "where c.relnamespace = 'posthouse'::regnamespace and a.grantee = 0"),
               IsEmpty());
-  EXPECT_EQ(sql.number("select count(*) from pg_namespace n, aclexplode(n.nspacl) a where n.nspname = 'posthouse' and a.grantee = 0"), 0);
+  EXPECT_EQ(sql.number("select count(*) from pg_namespace n, aclexplode(n.nspacl) a where n.nspname = 'posthouse' and "
+                       "a.grantee = 0"),
+            0);
   become();
-  for (auto const& function : sql.column("select format('%s(%s)', p.oid::regproc, (select string_agg('null::' || format_type(t, null), ', ' "
-                                         "order by o) from unnest(p.proargtypes) with ordinality u(t, o))) from pg_proc p where "
-                                         "p.pronamespace = 'posthouse'::regnamespace")) {
+  for (auto const& function :
+       sql.column("select format('%s(%s)', p.oid::regproc, (select string_agg('null::' || format_type(t, null), ', ' "
+                  "order by o) from unnest(p.proargtypes) with ordinality u(t, o))) from pg_proc p where "
+                  "p.pronamespace = 'posthouse'::regnamespace")) {
     EXPECT_EQ(session_.sqlstate_of("select " + function), "42501") << function;
   }
-  for (auto const& table : sql.column("select c.oid::regclass::text from pg_class c where c.relnamespace = 'posthouse'::regnamespace and "
-                                      "c.relkind in ('r', 'p', 'v', 'S')")) {
+  for (auto const& table :
+       sql.column("select c.oid::regclass::text from pg_class c where c.relnamespace = 'posthouse'::regnamespace and "
+                  "c.relkind in ('r', 'p', 'v', 'S')")) {
     EXPECT_EQ(session_.sqlstate_of("select * from " + table), "42501") << table;
   }
 }
 
 TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
-  grant("execute on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int), enqueue_many(jsonb), "
-        "open_lane(text, text, int), reserve_ids(int), ring(bigint)");
+  grant(
+      "execute on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int), enqueue_many(jsonb), "
+      "open_lane(text, text, int), reserve_ids(int), ring(bigint)");
   sql.exec("grant insert (id, lane, payload, payload_bytes, headers, options) on job to " + role_);
   become();
   EXPECT_EQ(session_.sqlstate_of("select enqueue('first_of_its_kind')"), "");
   EXPECT_EQ(session_.sqlstate_of("select enqueue('k', delay => '1 hour', headers => '{\"a\": \"b\"}')"), "");
   EXPECT_EQ(session_.sqlstate_of("select enqueue_many('[{\"kind\":\"k\"},{\"kind\":\"new\"}]')"), "");
-  EXPECT_EQ(session_.sqlstate_of("insert into job (id, lane, payload) select id, open_lane('k'), '{}' from unnest(reserve_ids(2)) id; "
-                                 "select ring(open_lane('k'))"),
+  EXPECT_EQ(session_.sqlstate_of(
+                "insert into job (id, lane, payload) select id, open_lane('k'), '{}' from unnest(reserve_ids(2)) id; "
+                "select ring(open_lane('k'))"),
             "");
   // Never the columns on which windows rest.
   for (std::string const column : {"txid", "queued_at", "attempt"}) {
-    EXPECT_EQ(session_.sqlstate_of("insert into job (id, lane, " + column + ") values (1, 1, null)"), "42501") << column;
+    EXPECT_EQ(session_.sqlstate_of("insert into job (id, lane, " + column + ") values (1, 1, null)"), "42501")
+        << column;
   }
-  for (std::string const statement :
-       {"select * from job", "delete from job", "update job set lane = 1", "select * from jobs", "select * from batch",
-        "insert into lane_seen values (1, 'a', 'b', 0)", "insert into batch (lane) values (1)", "select nextval('job_id')",
-        "select claim(1, 1, null, 1, 1)", "select finish(1, '{1}', '{null}', '{0}', null)", "select complete(1, 1, 0, 1)",
-        "select cancel(1)", "select retry(1)", "select adopt()", "select register_worker('w', 'h', 1, '0', null, '{k}', 30000, 1)",
-        "select take_back(1, null, true)", "select promote()", "select reap()", "select prune()", "select enqueue_bytes('k', 'x')"}) {
+  for (std::string const statement : {"select * from job",
+                                      "delete from job",
+                                      "update job set lane = 1",
+                                      "select * from jobs",
+                                      "select * from batch",
+                                      "insert into lane_seen values (1, 'a', 'b', 0)",
+                                      "insert into batch (lane) values (1)",
+                                      "select nextval('job_id')",
+                                      "select claim(1, 1, null, 1, 1)",
+                                      "select finish(1, '{1}', '{null}', '{0}', null)",
+                                      "select complete(1, 1, 0, 1)",
+                                      "select cancel(1)",
+                                      "select retry(1)",
+                                      "select adopt()",
+                                      "select register_worker('w', 'h', 1, '0', null, '{k}', 30000, 1)",
+                                      "select take_back(1, null, true)",
+                                      "select promote()",
+                                      "select reap()",
+                                      "select prune()",
+                                      "select enqueue_bytes('k', 'x')"}) {
     EXPECT_EQ(session_.sqlstate_of(statement), "42501") << statement;
   }
   Hand worker(sql, {.kinds = "{k,new,first_of_its_kind}"});
@@ -82,46 +104,72 @@ TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
 TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
   grant("execute on all functions in schema posthouse");
   grant("select on jobs");
-  sql.exec("create schema trap_" + role_ + "; grant all on schema trap_" + role_ + " to " + role_ + "; grant temporary on database " +
-           database.name() + " to " + role_);
+  sql.exec("create schema trap_" + role_ + "; grant all on schema trap_" + role_ + " to " + role_ +
+           "; grant temporary on database " + database.name() + " to " + role_);
   auto const before = enqueue();
   become();
   std::string const trap = "trap_" + role_;
-  session_.exec("create function " + trap + ".boom() returns int language plpgsql as $$ begin raise exception 'trapped' using errcode = "
+  session_.exec("create function " + trap +
+                ".boom() returns int language plpgsql as $$ begin raise exception 'trapped' using errcode = "
                 "'P0999'; end $$");
-  for (std::string const table : {"job", "lane", "lane_seen", "batch", "meta", "worker", "heartbeat", "deferred", "dead", "done", "queue",
-                                  "leader", "attempt_error", "unfinished", "pg_class", "pg_database", "pg_inherits"}) {
+  for (std::string const table :
+       {"job", "lane", "lane_seen", "batch", "meta", "worker", "heartbeat", "deferred", "dead", "done", "queue",
+        "leader", "attempt_error", "unfinished", "pg_class", "pg_database", "pg_inherits"}) {
     session_.exec("create temp table " + table + " (x int default " + trap + ".boom())");
   }
   for (std::string const function :
        {"lane_of(text, text, int, boolean) returns bigint", "key_space() returns int", "channel() returns text",
         "snapshot_now() returns pg_snapshot", "hashint8(bigint) returns int", "clock_timestamp() returns timestamptz",
         "nextval(regclass) returns bigint", "pg_notify(text, text) returns void", "wake(text) returns void",
-        "sha256(bytea) returns bytea", "pg_try_advisory_lock_shared(int, int) returns boolean", "identity_now() returns text"}) {
+        "sha256(bytea) returns bytea", "pg_try_advisory_lock_shared(int, int) returns boolean",
+        "identity_now() returns text"}) {
     for (std::string const& schema : {trap, std::string("pg_temp")}) {
-      session_.exec("create function " + schema + "." + function + " language plpgsql as $$ begin perform " + trap + ".boom(); end $$");
+      session_.exec("create function " + schema + "." + function + " language plpgsql as $$ begin perform " + trap +
+                    ".boom(); end $$");
     }
   }
-  session_.exec("create function " + trap + ".equal(bigint, bigint) returns boolean language plpgsql as $$ begin perform " + trap +
-                ".boom(); end $$; create operator " + trap + ".= (leftarg = bigint, rightarg = bigint, function = " + trap + ".equal)");
+  session_.exec("create function " + trap +
+                ".equal(bigint, bigint) returns boolean language plpgsql as $$ begin perform " + trap +
+                ".boom(); end $$; create operator " + trap +
+                ".= (leftarg = bigint, rightarg = bigint, function = " + trap + ".equal)");
   session_.exec("set search_path = " + trap + ", pg_temp, pg_catalog, posthouse");
 
   auto const worker = session_.number("select posthouse.register_worker('w', 'h', 1, '0', null, '{k,new}', 30000, 4)");
   auto const job = session_.number("select posthouse.enqueue('new', '{}')");
-  EXPECT_EQ(session_.sqlstate_of("select posthouse.enqueue('k', delay => '1 hour'); select posthouse.enqueue_bytes('k', 'x'); "
-                                 "select posthouse.enqueue_many('[{\"kind\":\"k\"}]'); select posthouse.open_lane('k'); "
-                                 "select posthouse.ring(1); select posthouse.reserve_ids(1)"),
+  EXPECT_EQ(session_.sqlstate_of(
+                "select posthouse.enqueue('k', delay => '1 hour'); select posthouse.enqueue_bytes('k', 'x'); "
+                "select posthouse.enqueue_many('[{\"kind\":\"k\"}]'); select posthouse.open_lane('k'); "
+                "select posthouse.ring(1); select posthouse.reserve_ids(1)"),
             "");
   std::string const w = std::to_string(worker);
   EXPECT_EQ(session_.number("select count(*) from posthouse.claim(" + w + ", 16, null, 10, 10)"), 4);
-  for (std::string const& call :
-       {"beat(" + w + ", 0, 1, 1)", "look(" + w + ")", "lead(" + w + "::bigint)", "duties(" + w + ")", std::string("promote()"), std::string("reap()"),
-        "finish(" + w + ", '{16}', '{null}', '{1}', null)", "complete(" + w + ", 17, 0, 1)", "give_back(" + w + ", '{17}')",
-        "cancel(" + std::to_string(job) + ")", "retry(" + std::to_string(before) + ")", "delete_job(" + std::to_string(before) + ")",
-        std::string("counts()"), std::string("bell('{1}')"), std::string("unbell('{1}')"), std::string("keep('p')"), std::string("fence()"),
-        std::string("prune()"), std::string("rotate_ahead()"), std::string("droppable()"), std::string("detached()"), std::string("unfrozen()"),
-        std::string("has_unfinished('job')"), "leave(" + w + ")", std::string("pause_queue('q')"), std::string("resume_queue('q')"),
-        std::string("adopt()")}) {
+  for (std::string const& call : {"beat(" + w + ", 0, 1, 1)",
+                                  "look(" + w + ")",
+                                  "lead(" + w + "::bigint)",
+                                  "duties(" + w + ")",
+                                  std::string("promote()"),
+                                  std::string("reap()"),
+                                  "finish(" + w + ", '{16}', '{null}', '{1}', null)",
+                                  "complete(" + w + ", 17, 0, 1)",
+                                  "give_back(" + w + ", '{17}')",
+                                  "cancel(" + std::to_string(job) + ")",
+                                  "retry(" + std::to_string(before) + ")",
+                                  "delete_job(" + std::to_string(before) + ")",
+                                  std::string("counts()"),
+                                  std::string("bell('{1}')"),
+                                  std::string("unbell('{1}')"),
+                                  std::string("keep('p')"),
+                                  std::string("fence()"),
+                                  std::string("prune()"),
+                                  std::string("rotate_ahead()"),
+                                  std::string("droppable()"),
+                                  std::string("detached()"),
+                                  std::string("unfrozen()"),
+                                  std::string("has_unfinished('job')"),
+                                  "leave(" + w + ")",
+                                  std::string("pause_queue('q')"),
+                                  std::string("resume_queue('q')"),
+                                  std::string("adopt()")}) {
     EXPECT_EQ(session_.sqlstate_of("select posthouse." + call), "") << call;
   }
   EXPECT_EQ(session_.sqlstate_of("select * from posthouse.jobs"), "");

@@ -78,7 +78,8 @@ TEST_F(EngineSnapshot, AnOldTransactionWithAnIdAboveXmaxIsFound) {
   auto other = open();
   late.exec("begin");
   auto const mine = put(late);
-  ASSERT_TRUE(sql.truth("select $1::xid8 >= pg_snapshot_xmax(pg_current_snapshot())", late.one("select pg_current_xact_id()")));
+  ASSERT_TRUE(
+      sql.truth("select $1::xid8 >= pg_snapshot_xmax(pg_current_snapshot())", late.one("select pg_current_xact_id()")));
   EXPECT_THAT(claim(), IsEmpty());
   pass_time(other, 5);
   late.exec("commit");
@@ -88,11 +89,11 @@ TEST_F(EngineSnapshot, AnOldTransactionWithAnIdAboveXmaxIsFound) {
 TEST_F(EngineSnapshot, AClockThatStepsHidesNothing) {
   auto other = open();
   pass_time(other, 3);
-  auto const id = sql.number(
-      "insert into job (lane, queued_at) values ($1, now() - interval '40 days') returning id", lane());
+  auto const id =
+      sql.number("insert into job (lane, queued_at) values ($1, now() - interval '40 days') returning id", lane());
   EXPECT_THAT(claim(), ElementsAre(id));
-  auto const ahead = sql.number(
-      "insert into job (lane, queued_at) values ($1, now() + interval '40 days') returning id", lane());
+  auto const ahead =
+      sql.number("insert into job (lane, queued_at) values ($1, now() + interval '40 days') returning id", lane());
   EXPECT_THAT(claim(), ElementsAre(ahead));
 }
 
@@ -240,10 +241,11 @@ TEST_F(EngineSnapshot, TheFirstClaimOfALaneTakesWhatIsCommittedAndLeavesWhatIsOp
 
 TEST_F(EngineSnapshot, AnEmptyClaimWritesNothingAndTakesNoTransactionId) {
   auto const before = sql.number("select count(*) from batch");
-  EXPECT_THAT(sql.rows("with c as (select * from claim($1, $2, $3, 10, 10)) select pg_current_xact_id_if_assigned() from "
-                       "(select count(*) from c) q where pg_current_xact_id_if_assigned() is not null",
-                       worker_.id(), worker_.take_token(), array({lane()})),
-              IsEmpty());
+  EXPECT_THAT(
+      sql.rows("with c as (select * from claim($1, $2, $3, 10, 10)) select pg_current_xact_id_if_assigned() from "
+               "(select count(*) from c) q where pg_current_xact_id_if_assigned() is not null",
+               worker_.id(), worker_.take_token(), array({lane()})),
+      IsEmpty());
   EXPECT_EQ(sql.number("select count(*) from batch"), before);
 }
 

@@ -43,7 +43,8 @@ class EngineWake : public EngineTest {
 TEST_F(EngineWake, NobodySleepsNobodyIsNotified) {
   producer_.exec("select enqueue('k'); select enqueue_bytes('k', 'x'); select enqueue_many('[{\"kind\":\"k\"}]')");
   EXPECT_THAT(heard(), IsEmpty());
-  EXPECT_EQ(sql.number("select count(*) from pg_locks where locktype = 'advisory'"), 0) << "the try is given straight back";
+  EXPECT_EQ(sql.number("select count(*) from pg_locks where locktype = 'advisory'"), 0)
+      << "the try is given straight back";
 }
 
 TEST_F(EngineWake, AHeldBellBringsExactlyOneNotificationThatNamesTheLane) {
@@ -104,7 +105,8 @@ TEST_F(EngineWake, WakeOffSilencesAndLetsPrepare) {
   EXPECT_EQ(producer_.sqlstate_of("prepare transaction '" + database.name() + "'"), "0A000") << "NOTIFY forbids it";
   producer_.exec("rollback; set posthouse.wake = off; select enqueue('k'); select enqueue('unheard_of')");
   EXPECT_THAT(heard(), IsEmpty());
-  producer_.exec("begin; select enqueue('k'); select enqueue('unheard_of2'); prepare transaction '" + database.name() + "'");
+  producer_.exec("begin; select enqueue('k'); select enqueue('unheard_of2'); prepare transaction '" + database.name() +
+                 "'");
   producer_.exec("commit prepared '" + database.name() + "'");
   EXPECT_THAT(heard(), IsEmpty());
   producer_.exec("reset posthouse.wake; select enqueue('k')");
@@ -141,7 +143,8 @@ TEST_F(EngineWake, AProducerThatWasOpenBeforeTheBellIsCoveredByTheFence) {
   producer_.exec("begin");
   auto const job = producer_.number("select enqueue('k')");
   // Its id is above every snapshot's xmax: no snapshot lists it.
-  ASSERT_TRUE(sql.truth("select $1::xid8 >= pg_snapshot_xmax(pg_current_snapshot())", producer_.one("select pg_current_xact_id()")));
+  ASSERT_TRUE(sql.truth("select $1::xid8 >= pg_snapshot_xmax(pg_current_snapshot())",
+                        producer_.one("select pg_current_xact_id()")));
   ASSERT_TRUE(hold(lane()));
   auto const fence = keeper_.one("select fence()");
   Hand worker(sql);

@@ -68,7 +68,8 @@ inline Ids ids(std::vector<Claimed> const& jobs) {
 inline std::vector<Claimed> claimed_rows(std::vector<Sql::Row> const& rows) {
   std::vector<Claimed> jobs;
   for (auto const& row : rows) {
-    jobs.push_back({std::stoll(*row[0]), std::stoll(*row[1]), std::stoi(*row[2]), std::stoll(*row[3]), std::stoi(*row[4])});
+    jobs.push_back(
+        {std::stoll(*row[0]), std::stoll(*row[1]), std::stoi(*row[2]), std::stoll(*row[3]), std::stoi(*row[4])});
   }
   return jobs;
 }
@@ -86,8 +87,9 @@ class Hand {
   explicit Hand(Sql& sql) : Hand(sql, Options{}) {}
   Hand(Sql& sql, Options const& options)
       : sql_(&sql),
-        id_(sql.number("select posthouse.register_worker('hand', 'here', 1, '0', $1, $2, $3, 10, nullif($4, '')::int[])",
-                       options.queues, options.kinds, options.lease_ms, options.max_attempts)) {}
+        id_(sql.number(
+            "select posthouse.register_worker('hand', 'here', 1, '0', $1, $2, $3, 10, nullif($4, '')::int[])",
+            options.queues, options.kinds, options.lease_ms, options.max_attempts)) {}
 
   [[nodiscard]] std::int64_t id() const { return id_; }
   [[nodiscard]] std::int64_t next_token() const { return token_; }
@@ -98,17 +100,16 @@ class Hand {
   std::vector<Claimed> claim(int n, int start = -1, std::string const& lanes = {}) {
     auto const token = take_token();
     return claimed_rows(sql_->rows(
-        "select token, lane, pos, id, attempt from posthouse.claim($1, $2, nullif($3, '')::bigint[], $4, $5)", id_, token,
-        lanes, n, start < 0 ? n : start));
+        "select token, lane, pos, id, attempt from posthouse.claim($1, $2, nullif($3, '')::bigint[], $4, $5)", id_,
+        token, lanes, n, start < 0 ? n : start));
   }
 
   /// Returns the tokens whose lease is lost. `acked` as the function takes it; nullopt closes the batch.
   Ids finish(std::int64_t token, std::optional<std::string> const& acked = {}, int started = 0,
              std::string const& moves = {}) {
     std::string const acks = acked ? "{" + *acked + "}" : "{null}";
-    return numbers(sql_->column(
-        "select unnest(posthouse.finish($1, $2, $3, $4, nullif($5, '')::jsonb))", id_, array({token}), acks,
-        array({started}), moves));
+    return numbers(sql_->column("select unnest(posthouse.finish($1, $2, $3, $4, nullif($5, '')::jsonb))", id_,
+                                array({token}), acks, array({started}), moves));
   }
 
   void beat(std::int64_t low_token = 0) { sql_->rows("select posthouse.beat($1, $2, 1, 1)", id_, low_token); }
@@ -128,7 +129,8 @@ class Hand {
 };
 
 /// One element of finish's moves.
-inline std::string move_of(Claimed const& job, std::string const& outcome, int delay_ms = 0, std::string const& message = "oops") {
+inline std::string move_of(Claimed const& job, std::string const& outcome, int delay_ms = 0,
+                           std::string const& message = "oops") {
   return R"({"token": )" + std::to_string(job.token) + R"(, "pos": )" + std::to_string(job.position) + R"(, "id": )" +
          std::to_string(job.id) + R"(, "outcome": ")" + outcome + R"(", "delay_ms": )" + std::to_string(delay_ms) +
          R"(, "type": "Error", "message": ")" + message + R"("})";
@@ -137,7 +139,8 @@ inline std::string move_of(Claimed const& job, std::string const& outcome, int d
 /// True as soon as the backend waits for a lock.
 inline ::testing::AssertionResult waits_for_lock(Sql& observer, int backend) {
   return eventually([&] {
-    return observer.number("select count(*) from pg_stat_activity where pid = $1 and wait_event_type = 'Lock'", backend) == 1;
+    return observer.number("select count(*) from pg_stat_activity where pid = $1 and wait_event_type = 'Lock'",
+                           backend) == 1;
   });
 }
 
@@ -149,8 +152,9 @@ inline std::future<std::string> beside(Sql& sql, std::string statement) {
 /// Ends the lease of a worker as time would: its signs of life become an hour old.
 inline void expire(Sql& sql, std::int64_t worker) {
   sql.rows("update posthouse.heartbeat set at = at - interval '1 hour' where worker = $1", worker);
-  sql.rows("update posthouse.worker set started_at = started_at - interval '1 hour', lease = interval '1 ms' where id = $1",
-           worker);
+  sql.rows(
+      "update posthouse.worker set started_at = started_at - interval '1 hour', lease = interval '1 ms' where id = $1",
+      worker);
 }
 
 class EngineTest : public DatabaseTest {
@@ -164,7 +168,8 @@ class EngineTest : public DatabaseTest {
   }
   std::string state(std::int64_t id) { return sql.one("select state from jobs where id = $1", id); }
   std::int64_t attempt(std::int64_t id) { return sql.number("select attempt from jobs where id = $1", id); }
-  std::int64_t lane(std::string const& kind = "k", int priority = 0, bool express = false, std::string const& queue = "default") {
+  std::int64_t lane(std::string const& kind = "k", int priority = 0, bool express = false,
+                    std::string const& queue = "default") {
     return sql.number("select lane_of($1, $2, $3, $4)", queue, kind, priority, express);
   }
 };

@@ -98,7 +98,9 @@ class Enqueuer {
   void ok(std::string const& op, std::vector<std::int64_t> const& ids) {
     history_.note("ok", {{"op", op}, {"ids", joined(ids)}});
   }
-  void error(std::string const& op, Error const& error) { tell(error.in_doubt() ? "doubt" : "refused", op, error.what()); }
+  void error(std::string const& op, Error const& error) {
+    tell(error.in_doubt() ? "doubt" : "refused", op, error.what());
+  }
 
   void single() {
     auto const wanted = wish();
