@@ -6,6 +6,7 @@
 #include <atomic>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -279,6 +280,8 @@ TEST_F(Race, FoldAgainstEnqueueAndLook) {
   std::vector<std::function<void()>> works;
   for (std::size_t i = 0; i < 4; ++i) {
     works.emplace_back([&, i, generator = seed_.fork()]() mutable {
+      // Also when it throws: the workers must come to an end.
+      std::shared_ptr<void> const ended(nullptr, [&](void*) { --producing; });
       for (int n = 0; n < 80; ++n) {
         sessions[i].exec("begin");
         Ids jobs;
@@ -299,7 +302,6 @@ TEST_F(Race, FoldAgainstEnqueueAndLook) {
         std::lock_guard const lock(mutex);
         committed.insert(jobs.begin(), jobs.end());
       }
-      --producing;
     });
   }
   for (std::size_t i = 4; i < 7; ++i) {
