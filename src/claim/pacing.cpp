@@ -95,16 +95,17 @@ std::optional<Step> Pacing::engine(Time now, Load const& load, int room, int wan
 std::optional<Step> Pacing::claim_step(Time now, Load const& load, int want) const {
   Step next{.what = What::claim, .jobs = want};
   if (want > 0 && look_now_) return next;
-  // The buffer may be fuller than half: a lane that was quiet does not wait for that.
-  // Only while every slot is busy: an idle one takes the best job of all lanes, which the server knows.
+  // With a buffer, a lane that was quiet gets a small claim of its own: it neither waits for room in the buffer nor for
+  // the reply to a claim of thousands. Without one every claim is small, and the server knows the best job of all lanes.
   int const left = limits_.slots + limits_.prefetch - load.handed - load.waiting;
-  if (left > 0 && !stopping_ && load.handed >= limits_.slots) {
+  if (limits_.prefetch > 0 && left > 0 && !stopping_) {
     next.lanes = lanes_.fresh(now);
-    if (!next.lanes.empty()) {
+    if (!next.lanes.empty() && next.lanes.size() <= max_urgent_lanes) {
       next.urgent = true;
-      next.jobs = std::max(want, std::min(left, limits_.slots));
+      next.jobs = std::min(left, limits_.slots);
       return next;
     }
+    next.lanes.clear();
   }
   if (want <= 0) return std::nullopt;
   next.lanes = lanes_.due(now);

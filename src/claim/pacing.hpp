@@ -39,6 +39,10 @@ inline constexpr std::chrono::milliseconds rate_window{10};  ///< see Pacing::ah
 /// Claims of so many jobs go alone: a claim that also reports holds its lanes' locks while its commit goes to disk.
 inline constexpr int fuse_below = 64;
 
+/// So few lanes that were quiet are claimed from although the buffer is full enough, so that no job there waits behind
+/// what is buffered.
+inline constexpr std::size_t max_urgent_lanes = 16;
+
 struct Limits {
   int slots = 1;     ///< handler threads
   int prefetch = 0;  ///< jobs claimed ahead of a free slot
