@@ -9,12 +9,21 @@ return ('x' || encode(substring(sha256(decode(replace(
 comment on function lane_of(text, text, int, boolean) is 'The lane''s id: the first 64 bits of the SHA-256 of "queue kind priority[ express]". Stable across versions and machines.';
 
 -- Advisory keys are (key_space(), key). The lowest two bits of the key are its class, so that no two classes meet.
--- In plpgsql, which keeps its plan: a quarter of what the same query costs as a function of language sql.
+-- The oid is resolved when the function is created, so a call costs nothing.
 create or replace function key_space() returns int
-language plpgsql stable parallel safe set search_path from current as $$
-begin
-  return (quote_ident(current_schema())::regnamespace::oid::bigint - 2147483648)::int;
-end $$;
+language sql immutable parallel safe
+return ('job'::regclass::oid::bigint - 2147483648)::int;
+
+-- Advisory locks that a claim or a finish takes. As an expression, which plpgsql evaluates without a query.
+create or replace function lock_worker(worker bigint) returns text
+language sql volatile
+return pg_advisory_xact_lock_shared(key_space(), (hashint8(lock_worker.worker) & -4) | 1)::text;
+
+-- False: nobody sleeps on this lane. Trying the bell shared and giving it straight back disturbs nobody.
+create or replace function has_sleeper(lane bigint) returns boolean
+language sql volatile
+return case when pg_try_advisory_lock_shared(key_space(), (hashint8(has_sleeper.lane) & -4) | 2)
+  then not pg_advisory_unlock_shared(key_space(), (hashint8(has_sleeper.lane) & -4) | 2) else true end;
 
 create or replace function channel() returns text
 language sql stable security definer set search_path from current as $$

@@ -48,19 +48,12 @@ begin
   end if;
 end $$;
 
--- Notifies when somebody sleeps on this lane. Trying the bell shared and giving it straight back disturbs nobody.
--- Call it after the rows are inserted: the transaction then has its id, on which the keeper's fence rests.
+-- Notifies when somebody sleeps on this lane. Call it after the rows are inserted: the transaction then has its id, on
+-- which the keeper's fence rests.
 create or replace function ring(p_lane bigint) returns void
 language plpgsql security definer set search_path from current as $$
-declare
-  space int := key_space();
-  key int := (hashint8(p_lane) & -4) | 2;
 begin
-  if pg_try_advisory_lock_shared(space, key) then
-    perform pg_advisory_unlock_shared(space, key);
-  else
-    perform wake(p_lane::text);
-  end if;
+  if has_sleeper(p_lane) then perform wake(p_lane::text); end if;
 end $$;
 
 create or replace function open_lane(kind text, queue text default 'default', priority int default 0) returns bigint
@@ -154,11 +147,26 @@ begin
   return v_id;
 end $$;
 
+-- A plain job of a lane that claims know already is one statement; anything else is enqueue_one's.
 create or replace function enqueue(kind text, payload jsonb default null, queue text default 'default', priority int default 0,
   run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null) returns bigint
-language sql security definer set search_path from current as $$
-  select enqueue_one(kind, payload, null, queue, priority, run_at, delay, headers, max_attempts)
-$$;
+language plpgsql security definer set search_path from current as $$
+declare
+  v_id bigint;
+  v_sleeper boolean;
+  v_lane bigint;
+begin
+  if run_at is null and delay is null and headers is null and max_attempts is null
+     and (payload is null or pg_column_size(payload) <= 1048576) then
+    insert into job (lane, payload)
+      select l.lane, enqueue.payload from lane l
+      where l.queue = enqueue.queue and l.kind = enqueue.kind and l.priority = enqueue.priority and not l.express
+      returning job.id, has_sleeper(job.lane), job.lane into v_id, v_sleeper, v_lane;
+    if v_sleeper then perform wake(v_lane::text); end if;
+    if v_id is not null then return v_id; end if;
+  end if;
+  return enqueue_one(kind, payload, null, queue, priority, run_at, delay, headers, max_attempts);
+end $$;
 comment on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int) is
 'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). Name the arguments: later versions append more.';
 

@@ -36,29 +36,25 @@ create or replace function finish(p_worker bigint, p_tokens bigint[], p_acked te
 language plpgsql security definer set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
-  v_closed bigint[];
-  v_seen bigint[];
+  v_count bigint;
 begin
-  if cardinality(p_tokens) = 0 or p_tokens is null then return '{}'; end if;
-  perform pg_advisory_xact_lock_shared(key_space(), (hashint8(p_worker) & -4) | 1);
-  if not exists (select from worker w where w.id = p_worker and w.ended_at is null) then return p_tokens; end if;
+  if p_tokens is null or cardinality(p_tokens) = 0 or lock_worker(p_worker) is null then return '{}'; end if;
   if p_moves is not null then
+    if not exists (select from worker w where w.id = p_worker and w.ended_at is null) then return p_tokens; end if;
     perform apply_moves(p_worker, p_tokens, p_moves);
   end if;
-  with a as (select * from unnest(p_tokens, p_acked, p_started) a(token, acked, started)),
-    u as (
-      update batch b set
-        acked = case when a.acked is null then b.acked
-          else coalesce(b.acked, repeat('0', b.n)::varbit) | a.acked::varbit end,
-        started_to = greatest(b.started_to, a.started),
-        closed_at = case when a.acked is null or position('0' in a.acked) = 0 then clock_timestamp() end
-      from a where b.worker = p_worker and b.token = a.token and b.closed_at is null
-      returning b.token, b.closed_at)
-  select array_agg(token), array_agg(token) filter (where closed_at is not null) into v_seen, v_closed from u;
-  if v_closed is not null then
-    delete from done d where d.worker = p_worker and d.token = any(v_closed);
-  end if;
-  if cardinality(v_seen) = cardinality(p_tokens) then return '{}'; end if;
+  update batch b set
+    acked = case when a.acked is null then b.acked
+      else coalesce(b.acked, repeat('0', b.n)::varbit) | a.acked::varbit end,
+    started_to = greatest(b.started_to, a.started),
+    closed_at = case when a.acked is null or position('0' in a.acked) = 0 then clock_timestamp() end
+  from unnest(p_tokens, p_acked, p_started) a(token, acked, started)
+  -- The array is for the planner: without statistics it would walk all batches of the worker.
+  where b.worker = p_worker and b.token = any(p_tokens) and b.token = a.token and b.closed_at is null
+    and exists (select from worker w where w.id = p_worker and w.ended_at is null);
+  get diagnostics v_count = row_count;
+  if v_count = cardinality(p_tokens) then return '{}'; end if;
+  if not exists (select from worker w where w.id = p_worker and w.ended_at is null) then return p_tokens; end if;
   -- A batch of a living worker is closed by nobody else, so a closed one was closed by an earlier sending of this call.
   return array(select t from unnest(p_tokens) t
     where not exists (select from batch b where b.worker = p_worker and b.token = t));
@@ -79,11 +75,11 @@ begin
   -- Twins that releases need; in lane order, so that two workers never wait for each other crosswise.
   perform express_of(l.lane) from (
     select distinct b.lane from jsonb_to_recordset(p_moves) m(token bigint, outcome text), batch b
-    where m.outcome = 'release' and b.worker = p_worker and b.token = m.token order by 1) l;
+    where m.outcome = 'release' and b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token order by 1) l;
   with m as materialized (
       select m.*, b.lane from jsonb_to_recordset(p_moves)
           m(token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text)
-        join batch b on b.worker = p_worker and b.token = m.token and b.closed_at is null
+        join batch b on b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token and b.closed_at is null
       where b.ids[m.pos + 1] = m.id and (b.acked is null or get_bit(b.acked, m.pos) = 0)
         and not exists (select from done d where d.worker = p_worker and d.token = m.token and d.pos = m.pos)),
     gone as (delete from job j using m where j.id = m.id and j.lane = m.lane
@@ -110,7 +106,7 @@ begin
       from gone g join lane l on l.lane = g.lane where g.outcome = 'release' order by g.id),
     counted as (
       update batch b set moved = b.moved + c.n from (select token, count(*)::int as n from gone group by token) c
-      where b.worker = p_worker and b.token = c.token)
+      where b.worker = p_worker and b.token = any(p_tokens) and b.token = c.token)
   select (select count(*) from m), (select count(*) from gone) into v_wanted, v_gone;
   if v_gone < v_wanted and in_limbo() then
     raise exception 'posthouse: a job of this acknowledgement is in a partition that is just being detached'
@@ -118,7 +114,7 @@ begin
   end if;
   for v_lane in select distinct lane_of(l.queue, l.kind, l.priority, true)
     from jsonb_to_recordset(p_moves) m(token bigint, outcome text), batch b, lane l
-    where m.outcome = 'release' and b.worker = p_worker and b.token = m.token and l.lane = b.lane
+    where m.outcome = 'release' and b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token and l.lane = b.lane
   loop
     perform ring(v_lane);
   end loop;

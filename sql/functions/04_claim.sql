@@ -89,6 +89,7 @@ declare
   max_batches constant int := 16;
   mx constant bigint := 9223372036854775807;
   v_space int := key_space();
+  v_lost bigint[];
   v_lanes bigint[];
   v_express boolean[];
   v_locked bigint;
@@ -117,28 +118,30 @@ begin
       using errcode = '25001', hint = 'Claims read their lane''s cursor after its lock, which needs READ COMMITTED.';
   end if;
   if p_tokens is not null and cardinality(p_tokens) > 0 then
-    return query select t, 0::bigint, -1, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb
-      from unnest(finish(p_worker, p_tokens, p_acked, p_started, p_moves)) t;
+    v_lost := finish(p_worker, p_tokens, p_acked, p_started, p_moves);
+    if cardinality(v_lost) > 0 then
+      return query select t, 0::bigint, -1, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb from unnest(v_lost) t;
+    end if;
   else
-    perform set_config('synchronous_commit', 'off', true);
-    perform pg_advisory_xact_lock_shared(v_space, (hashint8(p_worker) & -4) | 1);
+    if lock_worker(p_worker) is null or set_config('synchronous_commit', 'off', true) is null then return; end if;
   end if;
   if p_n <= 0 then return; end if;
 
   v_lanes := p_lanes;
   if v_lanes is null or cardinality(v_lanes) = 0 then v_lanes := look(p_worker); end if;
-  if cardinality(v_lanes) = 0 then return; end if;
   -- Higher queue priority, then job priority, then express before normal (three calls of four), then as the caller has
   -- them: a worker gives the lane first that was served longest ago.
-  select array_agg(e.lane order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord),
-      array_agg(e.express order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord)
-    into v_lanes, v_express
-    from (
-      select l.lane, coalesce(q.priority, 0) as queue_priority, l.priority, l.express, u.ord
-      from unnest(v_lanes) with ordinality u(lane, ord) join lane l on l.lane = u.lane join worker w on w.id = p_worker left join queue q on q.queue = l.queue
-      where w.ended_at is null and l.kind = any(w.kinds) and (cardinality(w.queues) = 0 or l.queue = any(w.queues))
-        and q.paused is not true) e;
-  if v_lanes is null then return; end if;
+  if cardinality(v_lanes) = 1 then
+    v_express := array[false];
+  else
+    select array_agg(e.lane order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord),
+        array_agg(e.express order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord)
+      into v_lanes, v_express
+      from (
+        select l.lane, coalesce(q.priority, 0) as queue_priority, l.priority, l.express, u.ord
+        from unnest(v_lanes) with ordinality u(lane, ord) join lane l on l.lane = u.lane left join queue q on q.queue = l.queue) e;
+    if v_lanes is null then return; end if;
+  end if;
 
   -- Pass 1 takes the lanes whose lock is free, an express lane up to three quarters of what is wanted; pass 2 gives the
   -- express lanes what is left; pass 3 waits a second for one lane that somebody else held, when nothing was found at all.
@@ -164,13 +167,16 @@ begin
 
       -- The cursor is the newest batch. It is read after the lock, in a statement of its own.
       select q.seq, q.lo, q.hi, q.pos_txid, q.pos_id into v_seq, v_lo, v_hi, v_pos_txid, v_pos_id
-        from batch q where q.lane = v_lane order by q.seq desc limit 1;
+        from worker w join lane l on l.lane = v_lane and l.kind = any(w.kinds) and (cardinality(w.queues) = 0 or l.queue = any(w.queues))
+        left join queue u on u.queue = l.queue
+        left join lateral (select b.seq, b.lo, b.hi, b.pos_txid, b.pos_id from batch b where b.lane = v_lane order by b.seq desc limit 1) q on true
+        where w.id = p_worker and w.ended_at is null and u.paused is not true;
       if not found then
-        v_seq := 0; v_lo := '1:1:'; v_hi := snapshot_now(); v_pos_txid := '0'; v_pos_id := 0;
-        v_fresh := true;
-      else
-        v_fresh := false;
+        exit passes when v_pass = 3;
+        continue;
       end if;
+      v_fresh := v_seq is null;
+      if v_fresh then v_seq := 0; v_lo := '1:1:'; v_hi := snapshot_now(); v_pos_txid := '0'; v_pos_id := 0; end if;
       loop
         -- The window as an ordered list of open intervals (a, ai) < (txid, id) < (b, bi): a point for each transaction that was
         -- open in lo and is visible in hi, then the gaps between the members of xip(hi) in [xmax(lo), xmax(hi)).
@@ -198,25 +204,40 @@ begin
           select array_agg(q.a order by q.a, q.ai), array_agg(q.ai order by q.a, q.ai), array_agg(q.b order by q.a, q.ai), array_agg(q.bi order by q.a, q.ai)
             into a, ai, b, bi from q where (q.a, q.ai) < (q.b, q.bi);
         end if;
-        return query
-          with w as (
-              select j.*, row_number() over () as rn,
-                -- A job that was in a crash gets a batch of its own.
-                sum(case when j.options ? 'crashes' then max_bytes
-                    else coalesce(pg_column_size(j.payload), pg_column_size(j.payload_bytes), 0) end) over (rows unbounded preceding) as size
-              from (
+        if v_want = 1 then
+          -- The same without the arithmetic of sizes.
+          return query
+            with k as materialized (
                 select j.* from unnest(a, ai, b, bi) r(a, ai, b, bi), lateral (
                   select j.id, j.txid, j.attempt, j.payload, j.payload_bytes, j.headers, j.options from job j
                   where j.lane = v_lane and (j.txid, j.id) > (r.a, r.ai) and (j.txid, j.id) < (r.b, r.bi)
-                  order by j.txid, j.id limit v_want) j
-                limit v_want) j),
-            k as materialized (select * from w where w.size < max_bytes or w.rn = 1),
-            i as (
-              insert into batch (lane, seq, worker, token, lo, hi, pos_txid, pos_id, claimed_at, n, started_to, ids)
-              select v_lane, v_seq + 1, p_worker, p_token + v_batches, v_lo, v_hi, (array_agg(k.txid))[count(*)], (array_agg(k.id))[count(*)],
-                clock_timestamp(), count(*), least(p_start, count(*)), array_agg(k.id)
-              from k having count(*) > 0)
-          select p_token + v_batches, v_lane, k.rn::int - 1, k.id, k.attempt, k.payload, k.payload_bytes, k.headers, k.options from k;
+                  order by j.txid, j.id limit 1) j
+                limit 1),
+              i as (
+                insert into batch (lane, seq, worker, token, lo, hi, pos_txid, pos_id, claimed_at, n, started_to, ids)
+                select v_lane, v_seq + 1, p_worker, p_token + v_batches, v_lo, v_hi, k.txid, k.id, clock_timestamp(), 1, least(p_start, 1), array[k.id] from k)
+            select p_token + v_batches, v_lane, 0, k.id, k.attempt, k.payload, k.payload_bytes, k.headers, k.options from k;
+        else
+          return query
+            with w as (
+                select j.*, row_number() over () as rn,
+                  -- A job that was in a crash gets a batch of its own.
+                  sum(case when j.options ? 'crashes' then max_bytes
+                      else coalesce(pg_column_size(j.payload), pg_column_size(j.payload_bytes), 0) end) over (rows unbounded preceding) as size
+                from (
+                  select j.* from unnest(a, ai, b, bi) r(a, ai, b, bi), lateral (
+                    select j.id, j.txid, j.attempt, j.payload, j.payload_bytes, j.headers, j.options from job j
+                    where j.lane = v_lane and (j.txid, j.id) > (r.a, r.ai) and (j.txid, j.id) < (r.b, r.bi)
+                    order by j.txid, j.id limit v_want) j
+                  limit v_want) j),
+              k as materialized (select * from w where w.size < max_bytes or w.rn = 1),
+              i as (
+                insert into batch (lane, seq, worker, token, lo, hi, pos_txid, pos_id, claimed_at, n, started_to, ids)
+                select v_lane, v_seq + 1, p_worker, p_token + v_batches, v_lo, v_hi, (array_agg(k.txid))[count(*)], (array_agg(k.id))[count(*)],
+                  clock_timestamp(), count(*), least(p_start, count(*)), array_agg(k.id)
+                from k having count(*) > 0)
+            select p_token + v_batches, v_lane, k.rn::int - 1, k.id, k.attempt, k.payload, k.payload_bytes, k.headers, k.options from k;
+        end if;
         get diagnostics v_got = row_count;
         exit when v_got > 0 or v_fresh;
         v_now := snapshot_now();

@@ -151,6 +151,9 @@ begin
     select q.lane, q.seq from batch q where q.claimed_at < least(v_log, (select min(p.lower) from partition p))
       and q.closed_at < v_log and exists (select from batch n where n.lane = q.lane and n.seq > q.seq) limit p_limit);
   get diagnostics v_n = row_count; v_all := v_all + v_n;
+  delete from done d where d.ctid = any(array(select q.ctid from done q where not q.rescued and exists (
+    select from batch b where b.worker = q.worker and b.token = q.token and b.closed_at is not null) limit p_limit));
+  get diagnostics v_n = row_count; v_all := v_all + v_n;
   delete from leader l where l.at < v_now - interval '1 hour' and l.id < (select max(n.id) from leader n);
   delete from done d where d.at < v_now - interval '1 day' and exists (select from worker w where w.id = d.worker and w.reaped_at is not null);
   delete from worker w where w.reaped_at < v_now - interval '7 days';

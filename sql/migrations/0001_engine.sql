@@ -34,7 +34,7 @@ create table lane (
   priority int not null,
   express boolean not null default false
 );
-create index lane_names on lane (queue, kind);
+create index lane_names on lane (queue, kind, priority, express);
 comment on table lane is 'The unit of order, limits and pausing: (queue, kind, priority, express); lane is a hash of these (lane_of).';
 
 create table lane_seen (

@@ -65,6 +65,7 @@ void enqueue(Site& site, Options const& options, Figures& figures) {
   auto const jobs = (options.jobs + copy_chunk - 1) / copy_chunk * copy_chunk;
   auto const lane =
       site.sql().query("select " + site.name("open_lane") + "($1)", pg::Params{}.text(bench_kind)).int8(0, 0);
+  site.sql().query("select " + site.name("fold_lanes") + "()");  // as any worker does when it looks
   Payload const payload{json{R"({"n": 1})"}};
   for (int i = 0; i < options.repetitions; ++i) {
     site.progress(

@@ -70,7 +70,9 @@ TEST_F(EngineComplete, ASecondTimeIsRefused) {
   EXPECT_FALSE(worker_.complete(handler_, job));
   EXPECT_THAT(worker_.finish(job.token), IsEmpty());
   EXPECT_FALSE(worker_.complete(handler_, job)) << "the batch is closed";
-  EXPECT_EQ(sql.number("select count(*) from done"), 0) << "gone with its batch";
+  EXPECT_EQ(sql.number("select count(*) from done"), 1);
+  sql.rows("select prune()");
+  EXPECT_EQ(sql.number("select count(*) from done"), 0) << "upkeep takes those of closed batches";
 }
 
 TEST_F(EngineComplete, OfAnotherWorkerPlaceOrJobIsRefused) {
