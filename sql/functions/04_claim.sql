@@ -102,6 +102,7 @@ declare
   v_batches int := 0;
   v_normal_first boolean := (p_token / 16) % 4 = 3;
   v_fresh boolean;
+  v_twin boolean;
   v_seq bigint;
   v_lo pg_snapshot;
   v_hi pg_snapshot;
@@ -132,7 +133,7 @@ begin
   -- Higher queue priority, then job priority, then express before normal (three calls of four), then as the caller has
   -- them: a worker gives the lane first that was served longest ago.
   if cardinality(v_lanes) = 1 then
-    v_express := array[false];
+    v_express := array[false];  -- the cursor's statement will tell
   else
     select array_agg(e.lane order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord),
         array_agg(e.express order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord)
@@ -166,7 +167,7 @@ begin
       end if;
 
       -- The cursor is the newest batch. It is read after the lock, in a statement of its own.
-      select q.seq, q.lo, q.hi, q.pos_txid, q.pos_id into v_seq, v_lo, v_hi, v_pos_txid, v_pos_id
+      select q.seq, q.lo, q.hi, q.pos_txid, q.pos_id, l.express into v_seq, v_lo, v_hi, v_pos_txid, v_pos_id, v_twin
         from worker w join lane l on l.lane = v_lane and l.kind = any(w.kinds) and (cardinality(w.queues) = 0 or l.queue = any(w.queues))
         left join queue u on u.queue = l.queue
         left join lateral (select b.seq, b.lo, b.hi, b.pos_txid, b.pos_id from batch b where b.lane = v_lane order by b.seq desc limit 1) q on true
@@ -175,6 +176,7 @@ begin
         exit passes when v_pass = 3;
         continue;
       end if;
+      if v_twin and v_pass = 1 then v_express[v_i] := true; end if;
       v_fresh := v_seq is null;
       if v_fresh then v_seq := 0; v_lo := '1:1:'; v_hi := snapshot_now(); v_pos_txid := '0'; v_pos_id := 0; end if;
       loop
