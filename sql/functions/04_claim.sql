@@ -309,7 +309,10 @@ language plpgsql security definer set search_path from current as $$
 begin
   perform pg_advisory_xact_lock(key_space(), (hashint8(p_worker) & -4) | 1);
   update worker w set ended_at = clock_timestamp(), end_reason = 'stopped' where w.id = p_worker and w.ended_at is null;
-  if found then perform settle(p_worker); end if;
+  if found then
+    perform settle(p_worker);
+    perform wake('keep');  -- should it have been the keeper
+  end if;
 end $$;
 comment on function leave(bigint) is 'The orderly end of an incarnation: whatever it still holds goes back uncounted.';
 

@@ -97,6 +97,8 @@ begin
       and coalesce((select h.at from heartbeat h where h.worker = w.id order by h.at desc limit 1), '-infinity') < clock_timestamp() - q.lease;
     if not found and w.ended_at is null then continue; end if;
     v_rescued := v_rescued + settle(w.id);
+    -- It may have been the keeper.
+    if w.ended_at is null then perform wake('keep'); end if;
   end loop;
   return v_rescued;
 end $$;

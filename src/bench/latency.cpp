@@ -27,7 +27,8 @@ double percentile(std::vector<double> values, double share) {
 /// answers; the probes come at the pace of the scenario, since a machine that has slept wakes more slowly.
 class RawNotify {
  public:
-  explicit RawNotify(Site& site) : caller_(listen(site, "posthouse_bench_b")), echo_(listen(site, "posthouse_bench_a")) {
+  explicit RawNotify(Site& site)
+      : caller_(listen(site, "posthouse_bench_b")), echo_(listen(site, "posthouse_bench_a")) {
     thread_ = std::thread([this] {
       while (!echo_->wait(-1, pg::Clock::now() + std::chrono::seconds(60)).empty()) {
         heard_ = now_seconds();

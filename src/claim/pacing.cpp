@@ -35,7 +35,7 @@ int Pacing::ahead(Time now) const {
 
 int Pacing::wanted(Load const& load) const noexcept {
   if (stopping_) return 0;
-  int const held = load.handed + load.waiting;
+  int const held = load.handed + load.waiting + load.claiming;
   int const room = limits_.slots + limits_.prefetch - held;
   int const buffered = std::max(0, held - limits_.slots);
   if (room <= 0 || (limits_.prefetch > 0 && buffered > limits_.prefetch / 2)) return 0;
@@ -97,7 +97,7 @@ std::optional<Step> Pacing::claim_step(Time now, Load const& load, int want) con
   if (want > 0 && look_now_) return next;
   // With a buffer, a lane that was quiet gets a small claim of its own: it neither waits for room in the buffer nor for
   // the reply to a claim of thousands. Without one every claim is small, and the server knows the best job of all lanes.
-  int const left = limits_.slots + limits_.prefetch - load.handed - load.waiting;
+  int const left = limits_.slots + limits_.prefetch - load.handed - load.waiting - load.claiming;
   if (limits_.prefetch > 0 && left > 0 && !stopping_) {
     next.lanes = lanes_.fresh(now);
     if (!next.lanes.empty() && next.lanes.size() <= max_urgent_lanes) {
@@ -223,6 +223,10 @@ void Pacing::new_lane(Time now) {
 }
 
 void Pacing::called(Time /*now*/) { look_now_ = true; }
+
+void Pacing::keeper_gone(Time now) {
+  if (!keeper_) next_keep_ = now;
+}
 
 void Pacing::kept(bool got, Time now) {
   failures_ = 0;

@@ -54,6 +54,7 @@ struct Load {
   int handed = 0;           ///< with the handlers: running, or queued for a thread
   int waiting = 0;          ///< claimed, may not start yet
   bool unreported = false;  ///< something ended that the server does not know of
+  int claiming = 0;         ///< asked for by a claim whose reply is not here yet
 };
 
 enum class What {
@@ -97,6 +98,7 @@ class Pacing {
   void rang(std::int64_t lane, Time now);  ///< NOTIFY with a lane
   void new_lane(Time now);                 ///< NOTIFY "new"
   void called(Time now);                   ///< NOTIFY with our own name
+  void keeper_gone(Time now);              ///< NOTIFY "keep": a worker has left, or was lost
   void kept(bool got, Time now);
   void surveyed(std::span<std::int64_t const> lanes, Time now);
   void belled(std::span<std::int64_t const> asked, std::span<std::int64_t const> got, Time now);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "duties/upkeep.hpp"
 
+#include <functional>
 #include <utility>
 
 namespace posthouse::duties {
@@ -15,9 +16,11 @@ constexpr std::chrono::minutes statement_limit{60};  // a freeze of a large part
 
 }  // namespace
 
-UpkeepReport upkeep_round(DatabaseOptions const& database, store::Retention const& retention) {
+UpkeepReport upkeep_round(DatabaseOptions const& database, store::Retention const& retention,
+                          std::stop_token const& stop) {
   auto connection = pg::Connection::open_session(database);
   connection->set_deadline(statement_limit);
+  std::stop_callback<std::function<void()>> const on_stop(stop, connection->canceller());
   store::Upkeep upkeep(*connection);
   UpkeepReport report;
   upkeep.keep(retention);
@@ -30,9 +33,10 @@ UpkeepReport upkeep_round(DatabaseOptions const& database, store::Retention cons
   for (int i = 0; i < prune_statements; ++i) {
     auto const rows = upkeep.prune(prune_rows);
     report.rows_pruned += rows;
-    if (rows < prune_rows) break;
+    if (rows < prune_rows || stop.stop_requested()) break;
   }
   for (auto const& name : upkeep.unfrozen()) {
+    if (stop.stop_requested()) break;
     upkeep.freeze(name);
     ++report.partitions_frozen;
   }
@@ -45,22 +49,23 @@ void UpkeepThread::start_round() {
   if (thread_.joinable()) thread_.join();
   last_ = now;
   running_ = true;
-  thread_ = std::thread([this] {
+  thread_ = std::jthread([this](std::stop_token const& stop) {
     try {
-      auto const report = upkeep_round(database_, retention_);
+      auto const report = upkeep_round(database_, retention_, stop);
       busy_ = report.partitions_made < 0;
       if (report.partitions_made > 0 || report.partitions_dropped > 0) {
         log_.info("partitions rotated", {{"made", std::to_string(report.partitions_made)},
                                          {"dropped", std::to_string(report.partitions_dropped)}});
       }
     } catch (std::exception const& error) {
-      log_.warning("upkeep failed, will be tried again", {{"error", error.what()}});
+      if (!stop.stop_requested()) log_.warning("upkeep failed, will be tried again", {{"error", error.what()}});
     }
     running_ = false;
   });
 }
 
 void UpkeepThread::stop() {
+  thread_.request_stop();
   if (thread_.joinable()) thread_.join();
 }
 

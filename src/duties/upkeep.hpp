@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <stop_token>
 #include <thread>
 
 #include <posthouse/options.hpp>
@@ -25,7 +26,9 @@ struct UpkeepReport {
 };
 
 /// One round; safe to be run by several at once. Throws posthouse::Error.
-UpkeepReport upkeep_round(DatabaseOptions const& database, store::Retention const& retention);
+/// Ends early, in the middle of a statement if need be, when asked to stop.
+UpkeepReport upkeep_round(DatabaseOptions const& database, store::Retention const& retention,
+                          std::stop_token const& stop = {});
 
 class UpkeepThread {
  public:
@@ -37,7 +40,7 @@ class UpkeepThread {
 
   /// Starts a round when the last one is at least a minute old (ten seconds when a lock was busy) and none runs.
   void start_round();
-  /// Waits for a running round, which every statement's deadline bounds.
+  /// Ends a running round.
   void stop();
 
  private:
@@ -47,7 +50,7 @@ class UpkeepThread {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now() - std::chrono::hours(1);
   std::atomic<bool> running_{false};
   std::atomic<bool> busy_{false};  ///< the last round met a busy lock
-  std::thread thread_;
+  std::jthread thread_;
 };
 
 }  // namespace posthouse::duties

@@ -87,6 +87,7 @@ void Pump::turn() {
 
   auto const step = pacing_.step(now, load());
   if (step.what != claim::What::wait) return perform(step);
+  if (sent_) return receive(true);
   if (core_.options.once && drained()) return;
   auto until = step.until;
   if (doubt_from_) until = std::min(until, next_doubt_check_);
@@ -196,13 +197,17 @@ execute::Task Pump::task_for(store::ClaimedJob const& job, Lane const& lane) con
 }
 
 claim::Load Pump::load() const {
-  return {.handed = book_.handed(), .waiting = book_.waiting(), .unreported = book_.unreported()};
+  return {.handed = book_.handed(),
+          .waiting = book_.waiting(),
+          .unreported = book_.unreported(),
+          .claiming = sent_ ? sent_->step.jobs : 0};
 }
 
 void Pump::publish() {
   auto low = token_ + claim::max_batches_a_claim;
   if (auto const lowest = book_.lowest()) low = std::min(low, *lowest);
   if (doubt_from_) low = std::min(low, *doubt_from_);
+  if (sent_) low = std::min(low, sent_->token);
   core_.low_token.store(low, std::memory_order_relaxed);
   int const slots = core_.options.concurrency;
   core_.free.store(std::max(0, slots - book_.handed()), std::memory_order_relaxed);
@@ -226,6 +231,10 @@ void Pump::hear(std::vector<std::string> const& payloads) {
       pacing_.new_lane(now);
       continue;
     }
+    if (payload == "keep") {
+      pacing_.keeper_gone(now);
+      continue;
+    }
     bool const named = payload.starts_with('w');
     auto const digits = payload.substr(named ? 1 : 0);
     std::int64_t number = 0;
@@ -240,7 +249,7 @@ void Pump::hear(std::vector<std::string> const& payloads) {
 }
 
 bool Pump::drained() {
-  if (book_.batches() > 0 || book_.unreported() || !pacing_.nothing_known()) return false;
+  if (sent_ || book_.batches() > 0 || book_.unreported() || !pacing_.nothing_known()) return false;
   // Jobs that are due, and those of workers whose lease has lapsed, count as available, whoever leads.
   core_.statement();
   auto const available = work().promote_and_reap();

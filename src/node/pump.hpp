@@ -71,6 +71,11 @@ class Pump {
   void perform(claim::Step const& step);
   void finish(int room);
   void claim(claim::Step const& step);
+  bool send(claim::Step const& step);
+  void receive(bool run_on);
+  std::optional<claim::Step> next_of(claim::Step const& step, int start, int rows) const;
+  void opened(store::Claim&& claimed, claim::Step const& step, int start);
+  void in_doubt(std::int64_t token);
   void settle(std::vector<std::int64_t> const& lost);
   void lost_batch(std::int64_t token);
   void resolve_lanes();
@@ -102,6 +107,14 @@ class Pump {
   claim::Pacing pacing_;
   complete::BatchBook book_;
   std::int64_t token_ = 0;  // of the last claim
+  // A large claim whose reply is on its way: this worker hands out and collects meanwhile. Until receive() nothing else
+  // may be asked of the connection.
+  struct Sent {
+    claim::Step step{};
+    std::int64_t token = 0;
+    int start = 0;
+  };
+  std::optional<Sent> sent_{};
   // Claims whose reply was lost may still be committed by a server process that we hear no more of.
   std::optional<std::int64_t> doubt_from_{};
   Clock::time_point doubt_until_{};

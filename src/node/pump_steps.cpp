@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The statements of the worker's loop. See pump.hpp.
 #include <algorithm>
+#include <exception>
 #include <set>
 #include <utility>
 
@@ -16,16 +17,19 @@ void Pump::perform(claim::Step const& step) {
     case What::claim:
       return claim(step);
     case What::look: {
+      receive(false);
       core_.statement();
       auto const lanes = work().look(core_.incarnation);
       return pacing_.looked(lanes, Clock::now());
     }
     case What::survey: {
+      receive(false);
       core_.statement();
       auto const lanes = work().eligible(core_.incarnation);
       return pacing_.surveyed(lanes, Clock::now());
     }
     case What::hand_on:
+      receive(false);
       core_.statement();
       work().wake_one(core_.incarnation);
       return pacing_.handed_on(Clock::now());
@@ -40,6 +44,7 @@ void Pump::perform(claim::Step const& step) {
 }
 
 void Pump::finish(int room) {
+  receive(false);
   int raised = 0;
   auto const flush = book_.prepare(room, raised);
   if (flush.empty()) return;
@@ -56,6 +61,8 @@ void Pump::finish(int room) {
 }
 
 void Pump::claim(claim::Step const& step) {
+  if (sent_) return receive(true);
+  if (!step.flush && step.jobs >= claim::fuse_below && send(step)) return;
   int raised = 0;
   complete::Flush flush;
   if (step.flush) flush = book_.prepare(step.room, raised);
@@ -63,27 +70,88 @@ void Pump::claim(claim::Step const& step) {
   store::ClaimRequest const request{
       .token = token_, .lanes = step.lanes, .jobs = step.jobs, .start = std::clamp(step.room - raised, 0, step.jobs)};
   auto const sent = Clock::now();
-  std::shared_ptr<store::Claim> claimed;
+  store::Claim claimed;
   try {
     core_.statement();
-    claimed = std::make_shared<store::Claim>(
-        flush.empty() ? work().claim(core_.incarnation, request)
-                      : work().finish_and_claim(core_.incarnation, flush.acks, flush.moves, request));
+    claimed = flush.empty() ? work().claim(core_.incarnation, request)
+                            : work().finish_and_claim(core_.incarnation, flush.acks, flush.moves, request);
   } catch (Error const&) {
-    bool const in_doubt = !connection_->ok();
-    if (in_doubt) {
-      doubt_from_ = std::min(doubt_from_.value_or(token_), token_);
-      doubt_until_ = Clock::now() + core_.options.database.statement_timeout + doubt_margin;
-    }
-    if (!flush.empty()) book_.not_confirmed(in_doubt);
+    bool const lost = !connection_->ok();
+    if (lost) in_doubt(token_);
+    if (!flush.empty()) book_.not_confirmed(lost);
     throw;
   }
-  auto const now = Clock::now();
   if (!flush.empty()) {
-    settle(claimed->lost);
+    settle(claimed.lost);
+    auto const now = Clock::now();
     pacing_.flushed(now, now - sent);
   }
+  opened(std::move(claimed), step, request.start);
+}
 
+// False: it has to be sent and awaited in one go.
+bool Pump::send(claim::Step const& step) {
+  auto const token = token_ + claim::max_batches_a_claim;
+  int const start = std::clamp(step.room, 0, step.jobs);
+  try {
+    core_.statement();
+    if (!work().send_claim(core_.incarnation, {.token = token, .lanes = step.lanes, .jobs = step.jobs, .start = start}))
+      return false;
+  } catch (Error const&) {
+    token_ = token;
+    if (!connection_->ok()) in_doubt(token);
+    throw;
+  }
+  token_ = token;
+  sent_ = {.step = step, .token = token, .start = start};
+  return true;
+}
+
+// `run_on`: when there is room for as much again, and probably as much again to be had, the next claim is sent before
+// the jobs of this one are looked at, so that the server never waits for us.
+void Pump::receive(bool run_on) {
+  if (!sent_) return;
+  auto const sent = *std::exchange(sent_, std::nullopt);
+  std::optional<pg::Result> rows;
+  try {
+    rows = work().receive_claim();
+  } catch (Error const&) {
+    if (!connection_->ok()) in_doubt(sent.token);
+    throw;
+  }
+  std::exception_ptr failed;
+  if (run_on) {
+    try {
+      if (auto const next = next_of(sent.step, sent.start, rows->rows())) send(*next);
+    } catch (Error const&) {
+      failed = std::current_exception();
+    }
+  }
+  opened(store::Work::decode_claim(std::move(*rows)), sent.step, sent.start);
+  if (failed) std::rethrow_exception(failed);
+}
+
+std::optional<claim::Step> Pump::next_of(claim::Step const& step, int start, int rows) const {
+  // Several lanes take turns, which the pacing sees to.
+  if (rows < step.jobs || step.lanes.size() != 1 || core_.stop.load() != Stop::no) return std::nullopt;
+  auto const now = load();
+  int const slots = core_.options.concurrency;
+  int const held = now.handed + now.waiting + rows;
+  int const jobs = std::min(slots + core_.options.prefetch_buffer - held, claim::max_jobs_a_claim);
+  if (jobs < claim::fuse_below || held - slots > core_.options.prefetch_buffer / 2) return std::nullopt;
+  auto next = step;
+  next.jobs = jobs;
+  next.room = std::max(0, pacing_.ahead(Clock::now()) - now.handed - start);
+  return next;
+}
+
+void Pump::in_doubt(std::int64_t token) {
+  doubt_from_ = std::min(doubt_from_.value_or(token), token);
+  doubt_until_ = Clock::now() + core_.options.database.statement_timeout + doubt_margin;
+}
+
+void Pump::opened(store::Claim&& claim, claim::Step const& step, int start) {
+  auto const claimed = std::make_shared<store::Claim>(std::move(claim));
   std::vector<std::int64_t> found;
   int batches = 0;
   for (std::size_t at = 0; at < claimed->jobs.size(); ++at) {
@@ -93,11 +161,11 @@ void Pump::claim(claim::Step const& step) {
     if (std::find(found.begin(), found.end(), job.lane) == found.end()) found.push_back(job.lane);
     if (!lanes_.contains(job.lane)) unresolved_.push_back(job.lane);
   }
-  book_.open(claimed, request.start, step.urgent);
+  book_.open(claimed, start, step.urgent);
   urgent_ = step.urgent;
   auto const jobs = static_cast<int>(claimed->jobs.size());
   bool const full = jobs >= step.jobs || batches >= claim::max_batches_a_claim;
-  pacing_.claimed(step.lanes, found, full, now);
+  pacing_.claimed(step.lanes, found, full, Clock::now());
   core_.counters.claims.fetch_add(1, std::memory_order_relaxed);
   core_.counters.claimed.fetch_add(jobs, std::memory_order_relaxed);
   if (jobs == 0) core_.counters.empty_claims.fetch_add(1, std::memory_order_relaxed);
@@ -116,6 +184,7 @@ void Pump::lost_batch(std::int64_t token) {
 }
 
 void Pump::resolve_lanes() {
+  receive(false);
   core_.statement();
   for (auto const& info : work().lanes(unresolved_)) {
     auto const kind = core_.handlers.find(info.kind);

@@ -24,6 +24,7 @@ void Pump::trouble(Error const& error) {
   // A server that refuses us as a whole (read-only, shutting down) is as good as gone.
   bool const gone = !connection_ || !connection_->ok() || error.error_class() == ErrorClass::unavailable;
   if (gone) {
+    if (sent_) in_doubt(std::exchange(sent_, std::nullopt)->token);
     connection_.reset();
     next_connect_ = std::max(next_connect_, now);
   } else {
@@ -59,6 +60,7 @@ bool Pump::connect(Clock::time_point now) {
 
 // Compares what we hold with what the server says that we hold.
 void Pump::check_open() {
+  receive(false);
   next_doubt_check_ = Clock::now() + doubt_check_every;
   publish();
   auto const worker = core_.incarnation.load();
@@ -82,6 +84,7 @@ void Pump::check_open() {
 
 // This incarnation was declared dead, and its jobs run elsewhere by now.
 bool Pump::reborn(Clock::time_point now) {
+  receive(false);
   if (book_.lowest()) {
     core_.log.warning("this worker's lease has lapsed: its jobs were given to others, it registers anew",
                       {{"worker", std::to_string(core_.incarnation.load())}});
@@ -141,6 +144,11 @@ void Pump::report_last() {
 void Pump::shut_down() {
   pacing_.stopping();
   listener_.drop();  // and with it our bells: another keeper may take over
+  try {
+    receive(false);
+  } catch (Error const& error) {
+    trouble(error);
+  }
   give_back_unstarted();
   auto const grace_ends = Clock::now() + core_.options.stop_grace;
   std::optional<Clock::time_point> asked;  // when handlers were asked to stop

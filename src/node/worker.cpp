@@ -19,6 +19,7 @@
 #include "node/registration.hpp"
 #include "node/signals.hpp"
 #include "node/worker_core.hpp"
+#include "store/migrate.hpp"
 
 namespace posthouse {
 
@@ -65,6 +66,7 @@ class Session {
  public:
   Session(WorkerOptions const& options, node::Handlers const& handlers) : core_(options, wanted(options, handlers)) {
     auto connection = pg::Connection::open(core_.options.database);
+    for (auto const& warning : store::check_version(*connection)) core_.log.warning(warning);
     store::Work work(*connection);
     core_.incarnation = node::register_incarnation(core_, work);
     pump_ = std::make_unique<node::Pump>(core_, std::move(connection));

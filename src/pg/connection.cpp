@@ -209,28 +209,63 @@ Result Connection::prepared(std::string const& sql, Params const& params, Format
   if (impl.pooled) return query(sql, params, format);
   impl.check_usable();
   for (bool again = false;; again = true) {
-    auto it = impl.prepared.find(sql);
-    if (it == impl.prepared.end()) {
-      std::string name = statement_name(sql);
-      impl.run([&] { return PQsendPrepare(impl.conn, name.c_str(), sql.c_str(), 0, nullptr); });
-      it = impl.prepared.emplace(sql, std::move(name)).first;
-    }
+    auto const& name = impl.prepare(sql);
     try {
-      return Result(impl.exec(sql, it->second.c_str(), params.values_, format).release());
+      return Result(impl.exec(sql, name.c_str(), params.values_, format).release());
     } catch (ServerError const& error) {
       // Somebody ran DISCARD or changed the function's result under us: prepare once more, outside a block only,
       // since inside the transaction is already aborted.
       bool const stale = error.sqlstate() == "26000" || error.sqlstate() == "0A000";
       if (!stale || again || impl.in_block()) throw;
-      if (error.sqlstate() == "0A000") impl.simple("deallocate " + pg::quote_identifier(it->second));
-      impl.prepared.erase(it);
+      impl.forget(sql, error.sqlstate() == "0A000");
     }
   }
 }
 
-ResultPtr Connection::Impl::exec(std::string const& sql, char const* name, std::vector<Params::Value> const& params,
-                                 Format format) {
-  check_usable();
+bool Connection::send_prepared(std::string const& sql, Params const& params, Format format) {
+  Impl& impl = *impl_;
+  impl.check_usable();
+  if (impl.wrap) return false;
+  char const* const name = impl.pooled ? nullptr : impl.prepare(sql).c_str();
+  impl.sent_until =
+      impl.start([&] { return impl.send(sql, name, params.values_, format); }, /*in_doubt=*/!impl.in_block());
+  impl.sent = sql;
+  return true;
+}
+
+Result Connection::receive() {
+  Impl& impl = *impl_;
+  bool const in_doubt = impl.conn != nullptr && !impl.in_block();
+  impl.check_usable();
+  try {
+    return Result(impl.collect(impl.sent_until, in_doubt).release());
+  } catch (ServerError const& error) {
+    // The next one will be prepared anew.
+    bool const stale = error.sqlstate() == "26000" || error.sqlstate() == "0A000";
+    if (stale && impl.open() && !impl.in_block()) impl.forget(impl.sent, error.sqlstate() == "0A000");
+    throw;
+  }
+}
+
+std::string const& Connection::Impl::prepare(std::string const& sql) {
+  auto it = prepared.find(sql);
+  if (it == prepared.end()) {
+    std::string name = statement_name(sql);
+    run([&] { return PQsendPrepare(conn, name.c_str(), sql.c_str(), 0, nullptr); });
+    it = prepared.emplace(sql, std::move(name)).first;
+  }
+  return it->second;
+}
+
+void Connection::Impl::forget(std::string const& sql, bool deallocate) {
+  auto const it = prepared.find(sql);
+  if (it == prepared.end()) return;
+  if (deallocate) simple("deallocate " + pg::quote_identifier(it->second));
+  prepared.erase(it);
+}
+
+int Connection::Impl::send(std::string const& sql, char const* name, std::vector<Params::Value> const& params,
+                           Format format) {
   Arrays arrays;
   for (auto const& value : params) {
     arrays.values.push_back(value.data ? value.data->c_str() : nullptr);
@@ -239,16 +274,20 @@ ResultPtr Connection::Impl::exec(std::string const& sql, char const* name, std::
   }
   int const count = static_cast<int>(params.size());
   int const binary = format == Format::binary ? 1 : 0;
+  return name == nullptr ? PQsendQueryParams(conn, sql.c_str(), count, nullptr, arrays.values.data(),
+                                             arrays.lengths.data(), arrays.formats.data(), binary)
+                         : PQsendQueryPrepared(conn, name, count, arrays.values.data(), arrays.lengths.data(),
+                                               arrays.formats.data(), binary);
+}
+
+ResultPtr Connection::Impl::exec(std::string const& sql, char const* name, std::vector<Params::Value> const& params,
+                                 Format format) {
+  check_usable();
   bool const open = wrap && !in_block();
   if (open) simple("begin isolation level read committed");
   ResultPtr result;
   try {
-    result = run([&] {
-      return name == nullptr ? PQsendQueryParams(conn, sql.c_str(), count, nullptr, arrays.values.data(),
-                                                 arrays.lengths.data(), arrays.formats.data(), binary)
-                             : PQsendQueryPrepared(conn, name, count, arrays.values.data(), arrays.lengths.data(),
-                                                   arrays.formats.data(), binary);
-    });
+    result = run([&] { return send(sql, name, params, format); });
   } catch (Error const&) {
     if (open && conn != nullptr) simple("rollback");
     throw;
@@ -299,6 +338,14 @@ std::vector<Notification> Connection::wait(int wake_fd, Clock::time_point deadli
     }
     if (wake_fd >= 0 && items[1].revents != 0) return std::exchange(impl.notifications, {});
   }
+}
+
+std::function<void()> Connection::canceller() const {
+  std::shared_ptr<PGcancel> cancel(impl_->conn == nullptr ? nullptr : PQgetCancel(impl_->conn), PQfreeCancel);
+  return [cancel] {
+    char why[256];
+    if (cancel) PQcancel(cancel.get(), why, sizeof why);
+  };
 }
 
 void Connection::set_deadline(milliseconds per_statement) noexcept {

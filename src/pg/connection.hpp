@@ -112,6 +112,10 @@ class Connection {
   Result query(std::string const& sql, Params const& params = {}, Format format = Format::text);
   /// The same, prepared once per connection under a name made from the text; plain query() behind a transaction pooler.
   Result prepared(std::string const& sql, Params const& params = {}, Format format = Format::text);
+  /// The same in two steps, so that the caller works while the server does; nothing else may be asked in between. False:
+  /// not possible on this connection, nothing was sent.
+  bool send_prepared(std::string const& sql, Params const& params = {}, Format format = Format::text);
+  Result receive();
   /// Several statements at once, no parameters (one implicit transaction unless it says otherwise).
   void script(std::string const& sql);
 
@@ -125,6 +129,10 @@ class Connection {
   /// Waits for a notification, for `wake_fd` to become readable, or for the deadline; returns what has arrived.
   /// Notifications that came in during other calls are returned first, at once. wake_fd -1: none.
   std::vector<Notification> wait(int wake_fd, Clock::time_point deadline);
+
+  /// Asks the server to cancel the statement that runs when it is called; from any thread, also when this connection
+  /// is gone. Does nothing when it cannot reach the server.
+  [[nodiscard]] std::function<void()> canceller() const;
 
   void set_deadline(std::chrono::milliseconds per_statement) noexcept;
   [[nodiscard]] bool ok() const noexcept;

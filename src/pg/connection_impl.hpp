@@ -38,6 +38,8 @@ struct Connection::Impl {
   bool wrap = false;         ///< the role's isolation is not READ COMMITTED: open it explicitly
   std::vector<Notification> notifications{};
   std::unordered_map<std::string, std::string> prepared{};  ///< text → name
+  Clock::time_point sent_until{};                           ///< deadline of what send_prepared() sent
+  std::string sent{};                                       ///< its text
 
   Impl() = default;
   Impl(Impl const&) = delete;
@@ -63,19 +65,29 @@ struct Connection::Impl {
   /// Sends by `send` and collects. `ends_block` for COMMIT, whose loss is in doubt although it is inside a block.
   template <class Send>
   ResultPtr run(Send send, bool ends_block = false) {
+    bool const in_doubt = ends_block || (conn != nullptr && !in_block());
+    return collect(start(send, in_doubt), in_doubt);
+  }
+  /// The first half of run(): returns the deadline.
+  template <class Send>
+  Clock::time_point start(Send send, bool in_doubt) {
     check_usable();
     drain_notifications();
     auto const until = start_statement();
-    bool const in_doubt = ends_block || !in_block();
     if (send() == 0) lost(false);
     flush(until, in_doubt);
-    return collect(until, in_doubt);
+    return until;
   }
 
   [[noreturn]] void lost(bool in_doubt);
   [[noreturn]] void too_late(bool in_doubt);
 
   ResultPtr simple(std::string const& sql, bool ends_block = false);
+  /// The name under which the statement is prepared, which happens the first time.
+  std::string const& prepare(std::string const& sql);
+  void forget(std::string const& sql, bool deallocate);
+  /// PQsend… of a statement, prepared when `name` is given.
+  int send(std::string const& sql, char const* name, std::vector<Params::Value> const& params, Format format);
   ResultPtr exec(std::string const& sql, char const* name, std::vector<Params::Value> const& params, Format format);
   void prepare_session();
 };

@@ -81,6 +81,16 @@ void add_moves(pg::Params& params, std::span<Move const> moves) {
 constexpr std::string_view claim_columns =
     "select token, lane, pos, id, attempt, payload, payload_bytes, headers, options from ";
 
+std::string claim_sql(pg::Connection const& connection) {
+  return std::string(claim_columns) + call(connection, "claim($1, $2, $3, $4, $5)");
+}
+
+pg::Params claim_params(std::int64_t worker, ClaimRequest const& request) {
+  pg::Params params;
+  params.int8(worker).int8(request.token).int8_array(request.lanes).int8(request.jobs).int8(request.start);
+  return params;
+}
+
 Claim decode(pg::Result result) {
   enum Column { token, lane, position, id, attempt, payload, payload_bytes, headers, options };
   Claim claim;
@@ -182,11 +192,14 @@ std::vector<std::int64_t> Work::eligible(std::int64_t worker) {
 }
 
 Claim Work::claim(std::int64_t worker, ClaimRequest const& request) {
-  return decode(connection_.prepared(
-      std::string(claim_columns) + call(connection_, "claim($1, $2, $3, $4, $5)"),
-      pg::Params().int8(worker).int8(request.token).int8_array(request.lanes).int8(request.jobs).int8(request.start),
-      pg::Format::binary));
+  return decode(connection_.prepared(claim_sql(connection_), claim_params(worker, request), pg::Format::binary));
 }
+
+bool Work::send_claim(std::int64_t worker, ClaimRequest const& request) {
+  return connection_.send_prepared(claim_sql(connection_), claim_params(worker, request), pg::Format::binary);
+}
+
+Claim Work::decode_claim(pg::Result rows) { return decode(std::move(rows)); }
 
 std::vector<std::int64_t> Work::finish(std::int64_t worker, std::span<BatchAck const> acks,
                                        std::span<Move const> moves) {

@@ -104,6 +104,10 @@ class Work {
   /// Every lane that the worker may claim from, with or without work; nothing of paused queues.
   std::vector<std::int64_t> eligible(std::int64_t worker);
   Claim claim(std::int64_t worker, ClaimRequest const& request);
+  /// The same in two steps: nothing else may be asked of the connection in between. False: not possible, nothing sent.
+  bool send_claim(std::int64_t worker, ClaimRequest const& request);
+  pg::Result receive_claim() { return connection_.receive(); }
+  static Claim decode_claim(pg::Result rows);
   /// Returns the tokens whose lease is lost.
   std::vector<std::int64_t> finish(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves);
   Claim finish_and_claim(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,

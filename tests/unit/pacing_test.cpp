@@ -289,6 +289,24 @@ TEST_F(PacingTest, IdleWorkerBesideAKeeperIsNearlySilent) {
   EXPECT_LE(statements(), 55);
 }
 
+TEST_F(PacingTest, AWorkerThatIsGoneMayHaveBeenTheKeeper) {
+  keeps = false;
+  Pacing pacing({.slots = 2}, now);
+  pacing.listening(now);
+  live(pacing, 30s);
+  while (pacing.step(now, {}).what == What::keep) pacing.kept(false, now);
+  pacing.keeper_gone(now);
+  EXPECT_EQ(pacing.step(now, {}).what, What::keep);
+}
+
+TEST_F(PacingTest, AClaimUnderWayTakesItsRoom) {
+  auto const first = [this](Load const& load) { return Pacing({.slots = 2, .prefetch = 100}, now).step(now, load); };
+  EXPECT_EQ(first({}).jobs, 102);
+  EXPECT_EQ(first({.claiming = 52}).what, What::claim);
+  EXPECT_EQ(first({.claiming = 52}).jobs, 50);
+  EXPECT_NE(first({.claiming = 102}).what, What::claim);
+}
+
 TEST_F(PacingTest, RungLaneIsClaimedAtOnceByTheKeeperAlone) {
   Pacing keeper({.slots = 2}, now);
   keeper.listening(now);
