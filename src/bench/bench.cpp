@@ -27,6 +27,7 @@ std::vector<Entry> const& entries() {
       {{"lanes", "a thousand lanes of which ten are busy, and a job in a cold one"}, lanes},
       {{"workers", "1, 4 and 16 worker processes on one lane"}, workers},
       {{"idle", "what ten idle workers ask of the server"}, idle},
+      {{"fleet", "processor time that 200 idle workers cost the server, or as many as it has connections for"}, fleet},
   };
   return all;
 }

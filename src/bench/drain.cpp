@@ -41,6 +41,7 @@ void throughput(Site& site, Options const& options, Figures& figures) {
   double xids = 0;
   double client_cpu = 0;
   double server_cpu = 0;
+  double peak = 0;
   for (int i = 0; i < options.repetitions; ++i) {
     site.progress(fmt::format("throughput {}/{}: {} jobs by a worker, then by the raw loop", i + 1, options.repetitions,
                               options.jobs));
@@ -57,6 +58,7 @@ void throughput(Site& site, Options const& options, Figures& figures) {
     xids = static_cast<double>(after.xids - before.xids) / jobs;
     client_cpu = (after.client_cpu_us - before.client_cpu_us) / jobs;
     server_cpu = server_cpu_us(before, after).value_or(0) / jobs;
+    peak = after.client_peak_mib;
     site.fill(bench_kind, options.jobs);
     raw.push_back(jobs / drain_raw(site, options.jobs, claim_size));
     ratio.push_back(ours.back() / raw.back());
@@ -70,6 +72,7 @@ void throughput(Site& site, Options const& options, Figures& figures) {
   figures.add("xids_per_job", xids);
   figures.add("client_cpu_us_per_job", client_cpu);
   if (server_cpu > 0) figures.add("server_cpu_us_per_job", server_cpu);
+  figures.add("client_peak_mib", peak);
 }
 
 void single(Site& site, Options const& options, Figures& figures) {

@@ -16,6 +16,7 @@ namespace {
 
 constexpr int probes = 200;
 constexpr int idle_workers = 10;
+constexpr int fleet_workers = 200;
 
 double percentile(std::vector<double> values, double share) {
   if (values.empty()) return 0;
@@ -116,6 +117,33 @@ void latency(Site& site, Options const& /*options*/, Figures& figures) {
   figures.add("raw_notify_one_way_p50_ms", percentile(raw.one_ways(), 0.5));
   figures.add("latency_ratio", percentile(times, 0.5) / percentile(raw.round_trips(), 0.5));
   figures.add("latency_missed", probes - static_cast<double>(times.size()));
+}
+
+void fleet(Site& site, Options const& options, Figures& figures) {
+  // Each worker has two connections and one for LISTEN.
+  auto const room = site.sql().query(
+      "select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int -"
+      " (select count(*) from pg_stat_activity where backend_type = 'client backend')");
+  auto const count = std::min<std::int64_t>(fleet_workers, room.int8(0, 0) / 3 - 2);
+  std::vector<std::unique_ptr<Worker>> workers;
+  site.progress(fmt::format("fleet: {} workers start", count));
+  for (std::int64_t i = 0; i < count; ++i) {
+    workers.push_back(std::make_unique<Worker>(drain_options(site.database(), 0)));
+    workers.back()->on(bench_kind, [](Job const&) {});
+    workers.back()->start();
+  }
+  std::this_thread::sleep_for(std::chrono::seconds(15));  // the first looks are over
+  auto const before = site.counters();
+  site.progress(fmt::format("fleet: {} workers idle for {} s", count, options.seconds));
+  double const start = now_seconds();
+  std::this_thread::sleep_for(std::chrono::seconds(options.seconds));
+  auto const after = site.counters();
+  double const spent = now_seconds() - start;
+  figures.add("fleet_workers", static_cast<double>(count));
+  if (auto const used = server_cpu_us(before, after)) {
+    figures.add("fleet_server_cpu_percent_of_a_core", *used / spent / 1e4);
+  }
+  for (auto& worker : workers) worker->stop();
 }
 
 void idle(Site& site, Options const& options, Figures& figures) {

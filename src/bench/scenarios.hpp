@@ -18,5 +18,6 @@ void held_snapshot(Site& site, Options const& options, Figures& figures);
 void lanes(Site& site, Options const& options, Figures& figures);
 void workers(Site& site, Options const& options, Figures& figures);
 void idle(Site& site, Options const& options, Figures& figures);
+void fleet(Site& site, Options const& options, Figures& figures);
 
 }  // namespace posthouse::bench

@@ -20,19 +20,15 @@ namespace {
 
 constexpr std::int64_t fill_chunk = 100'000;
 
-/// User and system time of a process in clock ticks, from /proc; nullopt when there is none by that id.
-std::optional<double> process_ticks(std::int64_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  std::string text;
-  if (!std::getline(file, text)) return std::nullopt;
-  // Fields 14 and 15 counted from the name's closing parenthesis, which may itself contain anything.
-  auto const end = text.rfind(')');
-  if (end == std::string::npos || text.find("postgres") == std::string::npos) return std::nullopt;
-  std::size_t at = end + 2;
-  for (int field = 3; field < 14; ++field) at = text.find(' ', at) + 1;
-  char* rest = nullptr;
-  double const user = std::strtod(text.c_str() + at, &rest);
-  return user + std::strtod(rest, nullptr);
+/// Processor time of a server process, from /proc; nullopt when there is none by that id. From schedstat, since an idle
+/// backend uses less than a clock tick, in which stat counts.
+std::optional<double> process_us(std::int64_t pid) {
+  auto const folder = "/proc/" + std::to_string(pid);
+  std::string name;
+  if (!std::getline(std::ifstream(folder + "/comm"), name) || name.find("postgres") == std::string::npos) return {};
+  double nanoseconds = 0;
+  if (!(std::ifstream(folder + "/schedstat") >> nanoseconds)) return std::nullopt;
+  return nanoseconds / 1e3;
 }
 
 }  // namespace
@@ -100,11 +96,11 @@ Counters Site::counters() {
   getrusage(RUSAGE_SELF, &usage);
   auto const us = [](timeval const& t) { return static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_usec); };
   counters.client_cpu_us = us(usage.ru_utime) + us(usage.ru_stime);
+  counters.client_peak_mib = static_cast<double>(usage.ru_maxrss) / 1024;
   auto const pids = sql_->query("select pid from pg_stat_activity where pid is not null");
-  auto const tick_us = 1e6 / static_cast<double>(sysconf(_SC_CLK_TCK));
   for (int i = 0; i < pids.rows(); ++i) {
     auto const pid = pids.int8(i, 0);
-    if (auto const ticks = process_ticks(pid)) counters.server_cpu_us[pid] = *ticks * tick_us;
+    if (auto const used = process_us(pid)) counters.server_cpu_us[pid] = *used;
   }
   if (!counters.server_cpu_us.contains(sql_->backend_pid())) counters.server_cpu_us.clear();
   return counters;

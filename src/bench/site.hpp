@@ -28,6 +28,7 @@ struct Counters {
   std::int64_t commits = 0;
   std::int64_t xids = 0;
   double client_cpu_us = 0;
+  double client_peak_mib = 0;
   std::map<std::int64_t, double> server_cpu_us{};  ///< by process; empty when the server runs elsewhere
 };
 

@@ -65,6 +65,8 @@ void make_private_folder(fs::path const& folder, std::optional<Identity> const& 
         {.hint = "name an empty folder or one that does not exist yet"});
   }
   if (error) fail("cannot look into the folder", folder, error.value());
+  // Looked at again: somebody else who makes it at this moment gives it away before he puts anything into it.
+  if (::lstat(folder.c_str(), &facts) != 0) fail("cannot look at", folder, errno);
   if (facts.st_uid != user_of(as)) {
     bool const mine_to_give = as.has_value() && facts.st_uid == 0 && empty;
     if (!mine_to_give || ::lchown(folder.c_str(), as->uid, as->gid) != 0) {
