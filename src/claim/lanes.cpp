@@ -32,7 +32,7 @@ void Lanes::rang(std::int64_t lane, Time now) {
   heat(lane, now);
   auto const bell = bells_.find(lane);
   if (bell == bells_.end()) return;
-  if (now - bell->second.since > cold_after) bell->second = {now, 0};
+  if (now - bell->second.since > ring_window) bell->second = {now, 0};
   if (++bell->second.rings >= rings_to_unbell) unbell_.insert(lane);
 }
 

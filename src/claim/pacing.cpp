@@ -17,6 +17,7 @@ constexpr std::array fence_waits{milliseconds{1},   milliseconds{2},   milliseco
                                  milliseconds{500}, milliseconds{1000}};
 constexpr std::size_t fence_by_lane = 64;  // more lanes than this are looked at together
 constexpr milliseconds longest_sleep{1'000};
+constexpr milliseconds full_look{100};
 constexpr milliseconds first_failure_wait{10};
 constexpr int failure_doublings = 7;
 
@@ -55,7 +56,7 @@ Step Pacing::step(Time now, Load const& load) {
   int const want = wanted(load);
   if (!std::exchange(full_, want == 0) && full_ && keeper_ && lanes_.any_hot()) {
     // Its hot lanes are not tried while it is full: soon a look has to say whether they need bells.
-    next_look_ = std::min(next_look_, now + cold_after);
+    next_look_ = std::min(next_look_, now + full_look);
   }
 
   // In turns: a busy worker must still put bells on, and a keeper with much to do must still claim.
