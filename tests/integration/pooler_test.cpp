@@ -12,6 +12,7 @@
 
 #include <posthouse/client.hpp>
 #include <posthouse/schema.hpp>
+#include <posthouse/worker.hpp>
 
 #include "store/work.hpp"
 #include "support/child_process.hpp"
@@ -106,6 +107,54 @@ TEST_F(PoolerTest, ProducersAndTheMigratorNeedNoSession) {
   EXPECT_EQ(sql.number("select count(*) from posthouse.held()"), 0);
   uninstall(options);
 }
+
+// A thousand jobs, a failure and a completion in a transaction of the handler's own; with prefetch, so that claims are
+// sent ahead. The roles' isolation is not ours to choose.
+class PooledWorkerTest : public PoolerTest {
+ protected:
+  void work_through() {
+    sql.exec("alter database " + database.name() + " set default_transaction_isolation = serializable");
+    EXPECT_TRUE(install(options));
+    Client client{{.database = options}};
+    client.enqueue_many("plain", std::vector<Payload>(1000, json{"1"}));
+    auto const flaky = client.enqueue("flaky").id;
+    auto const later = client.enqueue("plain", {}, {.delay = std::chrono::milliseconds(300)}).id;
+    WorkerOptions worker_options;
+    worker_options.database = options;
+    worker_options.concurrency = 3;
+    worker_options.heartbeat_interval = std::chrono::milliseconds(200);
+    worker_options.with_prefetch(200, std::chrono::seconds(5));
+    Worker worker(worker_options);
+    std::atomic<int> ran{0};
+    worker.on("plain", [&](Job const&) { ++ran; });
+    HandlerOptions twice;
+    twice.max_attempts = 2;
+    twice.backoff = Backoff::fixed({std::chrono::milliseconds(0)});
+    worker.on("flaky", twice, [](Job const& job) {
+      if (job.attempt() == 1) throw std::runtime_error("the first time");
+    });
+    worker.start();
+    auto const state = [&](std::int64_t id) { return client.find(id)->state; };
+    EXPECT_TRUE(eventually([&] { return state(flaky) == "succeeded" && state(later) == "succeeded"; }));
+    EXPECT_TRUE(eventually([&] { return worker.stats().succeeded == 1002; }));
+    // An idle worker hears of the next one, by its bell or by polling.
+    EXPECT_TRUE(eventually([&] { return worker.stats().empty_claims > 0; }));
+    auto const lone = client.enqueue("plain").id;
+    EXPECT_TRUE(eventually([&] { return state(lone) == "succeeded"; }));
+    worker.stop();
+    EXPECT_EQ(ran, 1002);
+    EXPECT_EQ(worker.stats().lease_lost, 0);
+    EXPECT_EQ(sql.number("select count(*) from posthouse.held()"), 0);
+    EXPECT_EQ(sql.number("select count(*) from posthouse.attempt_error"), 1);
+  }
+};
+
+TEST_F(PooledWorkerTest, WorksAndListensOnASessionOfItsOwn) {
+  options.session_database_url = database.url();
+  work_through();
+}
+
+TEST_F(PooledWorkerTest, WorksAndPollsWithoutOne) { work_through(); }
 
 TEST_F(PoolerTest, NothingOfASessionStaysBehindForOthers) {
   EXPECT_TRUE(install(options));
