@@ -70,6 +70,21 @@ struct JobInfo {
   std::optional<std::string> last_error{};
 };
 
+/// How a job has ended; or, when the time to wait for it was over first, how it stands.
+struct JobOutcome {
+  std::int64_t id = 0;
+  std::string state{};  ///< as JobInfo::state; not_found: no such job, or it has ended and is not kept any more
+  Payload result{};     ///< what the handler returned; null: nothing, or it is not kept any more
+  std::optional<std::string> result_problem{};  ///< why the result is missing or not whole
+  std::optional<std::string> error{};           ///< message of the last failed attempt, or the reason of the end
+
+  [[nodiscard]] bool succeeded() const { return state == "succeeded"; }
+  /// False: it may still run.
+  [[nodiscard]] bool ended() const {
+    return succeeded() || state == "failed" || state == "cancelled" || state == "expired" || state == "not_found";
+  }
+};
+
 struct AttemptError {
   int attempt = 0;
   std::string type{};
@@ -128,6 +143,12 @@ class Client {
   // -- look-up and control --------------------------------------------------------------------------------------
   [[nodiscard]] std::optional<JobInfo> find(std::int64_t id);
   [[nodiscard]] std::vector<AttemptError> errors(std::int64_t id);
+  /// Blocks until the job has ended, attempts that are retried included, at most for `timeout` (0: looks once; longer
+  /// than 10 years: 10 years). Looks after 5 ms, then less and less often, down to once a second, and holds no
+  /// connection between two looks. A job enqueued in a transaction that is still open is not_found.
+  JobOutcome wait(std::int64_t id, std::chrono::milliseconds timeout);
+  /// The same for up to 100,000 jobs, in order; returns when all have ended or the time is over. An id may be repeated.
+  std::vector<JobOutcome> wait_many(std::span<std::int64_t const> ids, std::chrono::milliseconds timeout);
   /// Jobs that have not started are cancelled at once; a running one is left alone and reported as running.
   CancelOutcome cancel(std::int64_t id);
   /// Makes a failed, cancelled, expired, scheduled or retryable job available now. False: no such job in such a state.

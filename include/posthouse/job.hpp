@@ -44,7 +44,7 @@ class Job {
     virtual ~Link() = default;
     virtual void progress(double fraction, std::string_view text) = 0;
     virtual void heartbeat() = 0;
-    virtual void complete(Job const& job, Transaction const& transaction) = 0;
+    virtual void complete(Job const& job, Transaction const& transaction, Payload const& result) = 0;
   };
 
   Job(Facts facts, std::stop_token stop, Link* link) : facts_(std::move(facts)), stop_(std::move(stop)), link_(link) {}
@@ -79,9 +79,11 @@ class Job {
   }
 
   /// Finishes the job inside the caller's transaction: the handler's effects and the completion commit together, and
-  /// a rollback leaves the job unfinished: throw then, since a normal return reports success. Throws LeaseLost when the job is no longer ours.
-  void complete(Transaction const& transaction) const {
-    if (link_ != nullptr) link_->complete(*this, transaction);
+  /// a rollback leaves the job unfinished: throw then, since a normal return reports success. Throws LeaseLost when the
+  /// job is no longer ours. A `result` that is not null is stored in the same transaction, and what the handler returns
+  /// afterwards is not; without one, a returned value is stored when the job's end is acknowledged.
+  void complete(Transaction const& transaction, Payload const& result = {}) const {
+    if (link_ != nullptr) link_->complete(*this, transaction, result);
   }
 
   [[nodiscard]] Facts const& facts() const noexcept { return facts_; }

@@ -2,15 +2,17 @@
 // How a handler ends, and how long a failed job waits.
 //
 // A handler may return normally (success), throw any exception (retry by the kind's policy), return or throw one of
-// Discard, Snooze and RetryAfter, return a value (the job's result), or return an Outcome made from any of these.
+// Discard, Snooze and RetryAfter, return a value (the job's result, stored), or return an Outcome made from any of these.
 // Thread safety: plain values.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -37,10 +39,23 @@ struct RetryAfter {
   std::string reason{};
 };
 
-/// The job's result. This version accepts the value and does not store it.
+/// The job has succeeded. Its result is stored with its acknowledgement and kept for retention.results (1 day); see
+/// Client::wait. One that cannot be stored (larger than WorkerOptions::max_result_bytes, JSON that is malformed or has
+/// \u0000) is dropped and the reason stored instead: it never keeps a job from succeeding.
 struct Success {
-  Payload result{};
+  Payload result{};       ///< null: none
+  std::string problem{};  ///< why the result is missing or not whole, at most 1,000 bytes are kept; empty: nothing
 };
+
+/// A handler's return value as its result. One that the codec cannot encode does not undo what the handler did.
+template <class T>
+Success success_of(T const& value) {
+  try {
+    return {codec<std::decay_t<T>>::encode(value), {}};
+  } catch (std::exception const& error) {
+    return {{}, std::string("the result cannot be encoded: ") + error.what()};
+  }
+}
 
 /// The attempt failed; the kind's backoff decides the delay.
 struct Failure {

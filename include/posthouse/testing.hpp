@@ -92,7 +92,7 @@ Outcome outcome_of(Call call) {
   } else if constexpr (std::is_constructible_v<Outcome, Result>) {
     return Outcome{call()};
   } else {
-    return Success{codec<Result>::encode(call())};
+    return success_of(call());
   }
 }
 

@@ -2,7 +2,8 @@
 // The consumer: claims jobs and runs handlers.
 //
 // Memory: at most concurrency + prefetch_buffer jobs at a time, whatever the backlog; a claim brings at most 2,000 jobs
-// in 16 batches of at most 16 MiB of payloads each, and is freed when its last job has ended.
+// in 16 batches of at most 16 MiB of payloads each, and is freed when its last job has ended. Results, of at most
+// max_result_bytes each, wait for their acknowledgement; a statement carries at most 16 MiB of them, or one.
 // Connections: two and one for LISTEN, whatever the concurrency; the leader opens one more about once a minute.
 // Thread safety: register handlers before start(); start(), stop() and wait() may be called from any thread and are
 // idempotent; stop() inside a handler only asks, since a handler cannot wait for its own end. Only run() and
@@ -10,6 +11,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -52,6 +54,7 @@ struct WorkerOptions {
   std::chrono::milliseconds flush_interval{5};         ///< longest wait of a finished job for its group, 0 to 1 s
   std::chrono::milliseconds stop_grace{30000};         ///< how long stop() lets running handlers finish
   bool once = false;                                   ///< leave when nothing is available or running
+  std::size_t max_result_bytes = 1024 * 1024;          ///< larger results are dropped, 0 to 64 MiB; 0: keep none
   bool duties = true;                                  ///< take part in the elected work (promote, reap, rotate)
   Logger logger{};                                     ///< empty: warnings and errors to standard error
   /// Called around every run: must call `next` exactly once and return its outcome.
@@ -147,7 +150,7 @@ class Worker {
     } else if constexpr (std::is_constructible_v<Outcome, Result>) {
       return Outcome{call()};
     } else {
-      return Success{codec<Result>::encode(call())};
+      return success_of(call());
     }
   }
 

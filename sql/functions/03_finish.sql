@@ -32,7 +32,8 @@ comment on function fold_lanes() is 'Makes the lanes that were used first known 
 
 -- One statement for any number of jobs of any number of batches. Fenced: a member counts only while its batch is open
 -- and its bit is not set, so that a late or resent call changes nothing. Returns the tokens that are not ours (any more).
-create or replace function finish(p_worker bigint, p_tokens bigint[], p_acked text[], p_started int[], p_moves jsonb) returns bigint[]
+create or replace function finish(p_worker bigint, p_tokens bigint[], p_acked text[], p_started int[], p_moves jsonb,
+  p_results jsonb default null) returns bigint[]
 language plpgsql security definer set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
@@ -43,6 +44,7 @@ begin
     if not exists (select from worker w where w.id = p_worker and w.ended_at is null) then return p_tokens; end if;
     perform apply_moves(p_worker, p_tokens, p_moves);
   end if;
+  if p_results is not null then perform keep_results(p_worker, p_tokens, p_results); end if;
   update batch b set
     acked = case when a.acked is null then b.acked
       else coalesce(b.acked, repeat('0', b.n)::varbit) | a.acked::varbit end,
@@ -59,8 +61,8 @@ begin
   return array(select t from unnest(p_tokens) t
     where not exists (select from batch b where b.worker = p_worker and b.token = t));
 end $$;
-comment on function finish(bigint, bigint[], text[], int[], jsonb) is
-'Group ack of a worker. acked[i]: null closes the batch as succeeded, else one 0 or 1 a member, cumulative. Returns the tokens whose lease is lost.';
+comment on function finish(bigint, bigint[], text[], int[], jsonb, jsonb) is
+'Group ack of a worker. acked[i]: null closes the batch as succeeded, else one 0 or 1 a member, cumulative. results: null, or as keep_results takes them. Returns the tokens whose lease is lost.';
 
 create or replace function apply_moves(p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void
 language plpgsql security definer set search_path from current

@@ -79,7 +79,7 @@ end $$;
 -- only claims needs no flushed commit (a lost claim is simply claimed again), so it turns synchronous_commit off for its
 -- own transaction: call it in a transaction of its own, at READ COMMITTED.
 create or replace function finish_and_claim(p_worker bigint, p_tokens bigint[], p_acked text[], p_started int[], p_moves jsonb,
-  p_token bigint, p_lanes bigint[], p_n int, p_start int)
+  p_token bigint, p_lanes bigint[], p_n int, p_start int, p_results jsonb default null)
 returns table (token bigint, lane bigint, pos int, id bigint, attempt int, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb)
 language plpgsql security definer set search_path from current
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -119,7 +119,7 @@ begin
       using errcode = '25001', hint = 'Claims read their lane''s cursor after its lock, which needs READ COMMITTED.';
   end if;
   if p_tokens is not null and cardinality(p_tokens) > 0 then
-    v_lost := finish(p_worker, p_tokens, p_acked, p_started, p_moves);
+    v_lost := finish(p_worker, p_tokens, p_acked, p_started, p_moves, p_results);
     if cardinality(v_lost) > 0 then
       return query select t, 0::bigint, -1, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb from unnest(v_lost) t;
     end if;
@@ -257,7 +257,7 @@ begin
   -- Full, and there is probably more: wake one idle worker, now and then.
   if v_left <= 0 and (p_token / 16) % 4 = 0 then perform wake_one(p_worker); end if;
 end $$;
-comment on function finish_and_claim(bigint, bigint[], text[], int[], jsonb, bigint, bigint[], int, int) is
+comment on function finish_and_claim(bigint, bigint[], text[], int[], jsonb, bigint, bigint[], int, int, jsonb) is
 'Acks as finish does, then claims up to p_n jobs of the given lanes (null or empty: of those that look finds) in at most 16 batches with tokens from p_token. A row with pos -1 names a token whose lease is lost.';
 
 -- Bounded, since the lock may be held by a user's open transaction (cancel) while the acks of this call wait to commit.

@@ -136,12 +136,15 @@ declare
   v_now timestamptz := clock_timestamp();
   v_log timestamptz := v_now - coalesce((select value::interval from meta where key = 'retention_succeeded'), interval '1 day');
   v_dead timestamptz := v_now - coalesce((select value::interval from meta where key = 'retention_dead'), interval '30 days');
+  v_results timestamptz := v_now - coalesce((select value::interval from meta where key = 'retention_results'), interval '1 day');
   v_n bigint;
   v_all bigint := 0;
 begin
   delete from dead d where d.id in (select q.id from dead q where q.ended_at < v_dead order by q.ended_at, q.id limit p_limit);
   get diagnostics v_n = row_count; v_all := v_all + v_n;
   delete from attempt_error e where e.ctid = any(array(select q.ctid from attempt_error q where q.at < v_dead order by q.at limit p_limit));
+  get diagnostics v_n = row_count; v_all := v_all + v_n;
+  delete from result r where r.ctid = any(array(select q.ctid from result q where q.at < v_results order by q.at limit p_limit));
   get diagnostics v_n = row_count; v_all := v_all + v_n;
   -- Of each worker the newest heartbeat stays, of each lane the newest batch: without it the lane's jobs would run again.
   delete from heartbeat h where h.ctid = any(array(select q.ctid from heartbeat q where q.at < v_now - interval '1 hour'

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// jobs list, show, cancel, retry, delete.
+// jobs list, show, cancel, retry, delete. wait is in wait_command.cpp.
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include "base/terminal.hpp"
 #include "cli/command.hpp"
 #include "cli/explain.hpp"
+#include "cli/job_text.hpp"
 #include "cli/print.hpp"
 #include "core/names.hpp"
 #include "core/refuse.hpp"
 #include "store/admin.hpp"
+#include "store/outcome.hpp"
 
 namespace posthouse::cli {
 namespace {
@@ -29,15 +31,6 @@ struct Flags {
   bool json = false;
   std::vector<std::string> ids{};
 };
-
-std::int64_t id_of(std::string const& argument, std::string const& text) {
-  std::int64_t id = 0;
-  auto const [end, code] = std::from_chars(text.data(), text.data() + text.size(), id);
-  if (code != std::errc{} || end != text.data() + text.size() || id < 1) {
-    core::refuse(argument, text, "a job's id, a whole number from 1", "`posthouse jobs list` shows ids.");
-  }
-  return id;
-}
 
 store::JobFilter filter_of(Flags const& flags) {
   store::JobFilter filter;
@@ -53,10 +46,6 @@ store::JobFilter filter_of(Flags const& flags) {
   if (flags.before) filter.before = id_of("--before", *flags.before);
   core::check_range("--limit", flags.limit, 1, 10'000);
   return filter;
-}
-
-std::string payload_json(Payload const& payload) {
-  return payload.is_json() ? std::string(payload.data()) : std::string("null");
 }
 
 JsonObject job_json(JobInfo const& job) {
@@ -75,13 +64,8 @@ JsonObject job_json(JobInfo const& job) {
       .text("started_at", job.started_at)
       .text("finished_at", job.finished_at)
       .raw("expires_at", "null")
-      .id("worker", job.worker)
-      .raw("payload", payload_json(job.payload));
-  if (job.payload.is_bytes()) {
-    object.text("payload_bytes", hex(job.payload.data()));
-  } else {
-    object.raw("payload_bytes", "null");
-  }
+      .id("worker", job.worker);
+  add_payload(object, "payload", "payload_bytes", job.payload);
   object.raw("headers", job.headers.empty() ? "{}" : job.headers).text("last_error", job.last_error);
   return object;
 }
@@ -118,16 +102,8 @@ int list(Context const& context, Flags const& flags) {
   return node::ExitStatus::done;
 }
 
-std::string shown_payload(Payload const& payload) {
-  if (payload.is_null()) return "none";
-  constexpr std::size_t most = 4000;
-  auto text = payload.is_bytes() ? hex(payload.data().substr(0, most / 2))
-                                 : base::printable(payload.data().substr(0, most), base::Lines::many);
-  if (text.size() >= most) text += fmt::format("… ({} bytes; all of it with --json)", payload.data().size());
-  return text;
-}
-
-void show_people(JobInfo const& job, std::vector<AttemptError> const& errors, std::vector<std::string> const& why) {
+void show_people(JobInfo const& job, JobOutcome const& outcome, std::vector<AttemptError> const& errors,
+                 std::vector<std::string> const& why) {
   auto const line = [](std::string_view name, std::string_view value) {
     if (!value.empty()) print(fmt::format("{:<13}{}\n", name, base::printable(value)));
   };
@@ -145,6 +121,8 @@ void show_people(JobInfo const& job, std::vector<AttemptError> const& errors, st
   line("worker", job.worker ? std::to_string(*job.worker) : "");
   if (!job.headers.empty() && job.headers != "{}") line("headers", job.headers);
   print(fmt::format("{:<13}{}\n", "payload", shown_payload(job.payload)));
+  if (!outcome.result.is_null()) print(fmt::format("{:<13}{}\n", "result", shown_payload(outcome.result)));
+  line(outcome.result.is_null() ? "no result" : "", outcome.result_problem.value_or(""));
   for (auto const& error : errors) {
     print(fmt::format("\nattempt {} failed at {}: {}\n  {}\n", error.attempt, base::printable(error.at),
                       base::printable(error.type), base::printable(error.message, base::Lines::many)));
@@ -164,9 +142,10 @@ int show(Context const& context, Flags const& flags) {
   auto const job = admin.find(id);
   if (!job) no_such_job(id);
   auto const errors = admin.errors(id);
+  auto const outcome = store::outcomes(*connection, std::span(&id, 1)).at(0);
   auto const why = explain(*job, admin.workers(true), admin.queues());
   if (!flags.json) {
-    show_people(*job, errors, why);
+    show_people(*job, outcome, errors, why);
     return node::ExitStatus::done;
   }
   std::vector<std::string> history;
@@ -181,6 +160,8 @@ int show(Context const& context, Flags const& flags) {
                           .str());
   }
   auto object = job_json(*job);
+  add_payload(object, "result", "result_bytes", outcome.result);
+  object.text("result_problem", outcome.result_problem);
   std::string sentences;
   for (auto const& sentence : why) sentences += (sentences.empty() ? "" : " ") + sentence;
   object.text("explanation", sentences).raw("errors", fmt::format("[{}]", fmt::join(history, ", ")));
@@ -235,7 +216,7 @@ Said remove(store::Admin& admin, std::int64_t id) {
 }  // namespace
 
 void add_jobs_commands(CLI::App& app, Context& context) {
-  auto& jobs = add_command(app, "jobs", "List and show jobs; cancel, retry and delete them");
+  auto& jobs = add_command(app, "jobs", "List, show and wait for jobs; cancel, retry and delete them");
   jobs.require_subcommand(1);
   auto const flags = std::make_shared<Flags>();
 
@@ -255,6 +236,8 @@ void add_jobs_commands(CLI::App& app, Context& context) {
   show_command.add_option("ID", flags->ids, "id of the job")->required()->expected(1);
   show_command.add_flag("--json", flags->json, "print an array of one object");
   on_run(show_command, context, [&context, flags] { return show(context, *flags); });
+
+  add_jobs_wait_command(jobs, context);
 
   auto const add_each = [&](char const* name, char const* description, char const* example,
                             Said (*verb)(store::Admin&, std::int64_t)) {

@@ -76,7 +76,8 @@ store::ClaimedJob const* BatchBook::next() {
   return nullptr;
 }
 
-bool BatchBook::ended(std::int64_t token, int position, std::optional<store::Move> move) {
+bool BatchBook::ended(std::int64_t token, int position, std::optional<store::Move> move,
+                      std::optional<store::JobResult> result) {
   auto* batch = find(token);
   if (batch == nullptr) return false;
   --handed_;
@@ -90,6 +91,7 @@ bool BatchBook::ended(std::int64_t token, int position, std::optional<store::Mov
   }
   end(token, *batch, position);
   if (move) moves_.push_back(std::move(*move));
+  if (result) results_.push_back(std::move(*result));
   return true;
 }
 
@@ -122,28 +124,38 @@ Flush BatchBook::prepare(int raise, int& raised) {
     mark(token, *batch);
   }
 
+  auto const later = take_results();
   Flush flush;
   flush.acks.reserve(dirty_.size());
   for (auto token : dirty_) {
     auto* batch = find(token);
     if (batch == nullptr || batch->lost) continue;
     batch->dirty = false;
-    batch->closing = batch->ended == batch->size;
-    batch->sent = batch->ended;
+    auto const held = later.find(token);
+    batch->sent = batch->ended - (held == later.end() ? 0 : static_cast<int>(held->second.size()));
+    batch->closing = batch->sent == batch->size;
     store::BatchAck ack{.token = token, .acked = std::nullopt, .started = std::max(batch->started, batch->raised)};
     if (!batch->closing) ack.acked = batch->acked;
+    if (held != later.end()) {
+      for (int const position : held->second) (*ack.acked)[static_cast<std::size_t>(position)] = '0';
+    }
     flush.acks.push_back(std::move(ack));
     sent_.push_back(token);
   }
   dirty_.clear();
+  for (auto const& [token, positions] : later) {
+    if (auto* batch = find(token)) mark(token, *batch);
+  }
   sent_moves_ = std::move(moves_);
   moves_.clear();
   flush.moves = sent_moves_;
+  flush.results = sent_results_;
   return flush;
 }
 
 void BatchBook::confirm(std::span<std::int64_t const> lost) {
   sent_moves_.clear();
+  sent_results_.clear();
   for (auto token : sent_) {
     auto const it = batches_.find(token);
     if (it == batches_.end() || it->second.lost) continue;
@@ -168,6 +180,9 @@ void BatchBook::not_confirmed(bool in_doubt) {
   moves_.insert(moves_.begin(), std::make_move_iterator(sent_moves_.begin()),
                 std::make_move_iterator(sent_moves_.end()));
   sent_moves_.clear();
+  results_.insert(results_.begin(), std::make_move_iterator(sent_results_.begin()),
+                  std::make_move_iterator(sent_results_.end()));
+  sent_results_.clear();
   for (auto token : sent_) {
     auto* batch = find(token);
     if (batch == nullptr || batch->lost) continue;
@@ -189,7 +204,7 @@ BatchBook::Differences BatchBook::reconcile(std::span<std::int64_t const> open) 
     auto& [token, batch] = *here;
     if (batch.lost || std::find(open.begin(), open.end(), token) != open.end()) continue;
     if (batch.in_doubt) {
-      std::erase_if(moves_, [token = token](store::Move const& move) { return move.token == token; });
+      forget(token);
       batches_.erase(here);
       recent_ = {0, nullptr};
     } else {
@@ -207,6 +222,8 @@ void BatchBook::lose_all() {
   }
   moves_.clear();
   sent_moves_.clear();
+  results_.clear();
+  sent_results_.clear();
   sent_.clear();
   dirty_.clear();
   order_.clear();
@@ -248,11 +265,31 @@ void BatchBook::lose(Batches::iterator it) {
   batch.next = batch.members;
   batch.lost = true;
   dropped_ += batch.ended - batch.reported;
-  std::erase_if(moves_, [token = token](store::Move const& move) { return move.token == token; });
+  forget(token);
   if (batch.handed == 0) {
     batches_.erase(it);
     recent_ = {0, nullptr};
   }
+}
+
+void BatchBook::forget(std::int64_t token) {
+  std::erase_if(moves_, [token](store::Move const& move) { return move.token == token; });
+  std::erase_if(results_, [token](store::JobResult const& result) { return result.token == token; });
+}
+
+// Moves as many results as one statement should carry to sent_results_. Returns the positions of the others by token:
+// their members end with a later statement, since a result goes with its member's ack or never.
+std::map<std::int64_t, std::vector<int>> BatchBook::take_results() {
+  std::size_t bytes = 0;
+  while (!results_.empty()) {
+    bytes += results_.front().data.size();
+    if (!sent_results_.empty() && bytes > result_bytes_a_flush) break;
+    sent_results_.push_back(std::move(results_.front()));
+    results_.pop_front();
+  }
+  std::map<std::int64_t, std::vector<int>> later;
+  for (auto const& result : results_) later[result.token].push_back(result.position);
+  return later;
 }
 
 int BatchBook::may_start(Batch const& batch) const noexcept {

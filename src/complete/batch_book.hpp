@@ -3,7 +3,7 @@
 //
 // Pure: no I/O and no clock. One statement is in flight at a time: prepare() says what to send; confirm() or
 // not_confirmed() says what became of it. Acks are cumulative, so what was sent in vain is simply sent again.
-// Memory: one record a batch, and the reply of its claim until the last member has ended.
+// Memory: one record a batch, the reply of its claim until the last member has ended, results until they are confirmed.
 // Thread safety: one thread at a time.
 #pragma once
 
@@ -24,11 +24,14 @@ namespace posthouse::complete {
 
 /// Jobs of one lane that next() gives before it goes on to another lane.
 inline constexpr int jobs_a_turn = 64;
+/// Bytes of results that one statement carries, unless its first result is larger.
+inline constexpr std::size_t result_bytes_a_flush = 16 * 1024 * 1024;
 
 /// The finish part of one statement.
 struct Flush {
   std::vector<store::BatchAck> acks{};
   std::vector<store::Move> moves{};
+  std::span<store::JobResult const> results{};  ///< the book's, until confirm() or not_confirmed()
   [[nodiscard]] bool empty() const noexcept { return acks.empty(); }
 };
 
@@ -44,7 +47,8 @@ class BatchBook {
 
   /// A member that next() gave has ended; `move` when otherwise than by success. False: its batch is lost, nothing is
   /// to be reported.
-  bool ended(std::int64_t token, int position, std::optional<store::Move> move);
+  bool ended(std::int64_t token, int position, std::optional<store::Move> move,
+             std::optional<store::JobResult> result = {});
 
   /// Gives back every member that next() has not given. Returns how many.
   std::size_t release_unstarted();
@@ -109,6 +113,8 @@ class BatchBook {
   void mark(std::int64_t token, Batch& batch);
   void end(std::int64_t token, Batch& batch, int position);
   void lose(Batches::iterator it);
+  void forget(std::int64_t token);
+  std::map<std::int64_t, std::vector<int>> take_results();
   int may_start(Batch const& batch) const noexcept;
 
   Batches batches_;
@@ -118,6 +124,8 @@ class BatchBook {
   std::vector<store::Move> moves_;   // to be sent
   std::vector<std::int64_t> sent_;   // batches in flight
   std::vector<store::Move> sent_moves_;
+  std::deque<store::JobResult> results_;  // to be sent
+  std::vector<store::JobResult> sent_results_;
   std::pair<std::int64_t, Batch*> recent_{0, nullptr};
   int dropped_ = 0;
   int handed_ = 0;

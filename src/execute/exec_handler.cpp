@@ -73,7 +73,12 @@ Outcome outcome_of(ProgramEnd end, std::string const& program, std::chrono::mill
     case ProgramEnd::How::exited:
       break;
   }
-  if (end.code == 0) return Success{result_of(std::move(end.output))};
+  if (end.code == 0) {
+    if (end.output_bytes <= end.output.size()) return Success{result_of(std::move(end.output)), {}};
+    auto problem =
+        fmt::format("standard output has {} bytes; the first {} are kept", end.output_bytes, end.output.size());
+    return Success{end.output.empty() ? Payload{} : Payload{bytes{std::move(end.output)}}, std::move(problem)};
+  }
   if (end.code == kTryLater) return Snooze{later};
   return failure("ExitStatus", fmt::format("{} ended with exit status {}", program, end.code), end.error_tail);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The handler behind `exec`: a job's payload goes to a program, and the program's end becomes the job's.
 //
-//   exit status 0    success; standard output is the result
+//   exit status 0    success; standard output is the result: JSON when it is JSON, else bytes; its first output_limit
+//                    bytes when it is longer
 //   exit status 75   not now: again after the kind's first delay, the attempt is not counted (EX_TEMPFAIL)
 //   anything else    a failed attempt; the end of standard error is its message
 //

@@ -39,7 +39,11 @@ struct Pool::Slot final : Job::Link {
     last_progress = std::move(shown);
   }
   void heartbeat() override { pool.log_.debug("sign of life", {{"job", std::to_string(id_for_log.load())}}); }
-  void complete(Job const& job, Transaction const& transaction) override { pool.options_.complete(job, transaction); }
+  void complete(Job const& job, Transaction const& transaction, Payload const& result) override {
+    auto const stored = kept(Success{result, {}}, pool.options_.max_result_bytes);
+    pool.options_.complete(job, transaction, stored.get());
+    result_given = !result.is_null();
+  }
 
   Pool& pool;
   bool busy = false;
@@ -50,6 +54,7 @@ struct Pool::Slot final : Job::Link {
   std::optional<Clock::time_point> deadline{};
   std::stop_source stop{};
   bool stop_asked = false;
+  bool result_given = false;  // to complete(); the handler's thread alone
 
   std::atomic<std::int64_t> id_for_log{0};
   std::mutex progress_mutex;  // guards last_progress
@@ -232,7 +237,11 @@ void Pool::work(Slot& slot) {
     lock.unlock();
 
     Ended ended{.token = task.token, .position = task.position, .id = task.id};
-    if (auto result = run_task(slot, task, deadline); !std::holds_alternative<Success>(result.outcome)) {
+    slot.result_given = false;
+    auto result = run_task(slot, task, deadline);
+    if (auto const* success = std::get_if<Success>(&result.outcome)) {
+      if (!slot.result_given) ended.result = kept(*success, options_.max_result_bytes);
+    } else {
       ended.otherwise.reset(new Ended::Otherwise{std::move(result), task.kind, task.attempt, task.max_attempts});
     }
 

@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "base/log.hpp"
+#include "execute/result.hpp"
 #include "execute/run.hpp"
 
 namespace posthouse::execute {
@@ -69,6 +70,7 @@ struct Ended {
     std::int64_t max_attempts = 25;
   };
   std::unique_ptr<Otherwise> otherwise{};
+  std::unique_ptr<Kept> result{};  ///< of a success that has one
 };
 
 /// A job that is running now, for logs.
@@ -85,8 +87,10 @@ class Pool {
   struct Options {
     int threads = 1;
     Around around{};
-    std::function<void(Job const&, Transaction const&)> complete{};  ///< behind Job::complete
-    std::function<void()> wake{};                                    ///< see arm(); must not throw
+    std::size_t max_result_bytes = 1024 * 1024;
+    /// Behind Job::complete; the result may be null.
+    std::function<void(Job const&, Transaction const&, Kept const* result)> complete{};
+    std::function<void()> wake{};  ///< see arm(); must not throw
   };
 
   Pool(Options options, base::Log const& log);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <optional>
@@ -56,6 +57,8 @@ struct Config {
   std::chrono::milliseconds heartbeat_interval{5000};
   std::optional<std::chrono::milliseconds> retain_succeeded{};
   std::optional<std::chrono::milliseconds> retain_dead{};
+  std::optional<std::chrono::milliseconds> retain_results{};
+  std::int64_t max_result_bytes = 1024 * 1024;
   std::map<std::string, KindConfig> kinds{};
   std::vector<std::string> warnings{};
 };

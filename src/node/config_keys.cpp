@@ -86,6 +86,11 @@ Key const kKeys[] = {
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.heartbeat_interval = duration_value(a, v, 1ms, 100ms, 200s);
      }},
+    {"max_result_bytes", "1048576", "larger results of jobs are dropped, 0 to 67108864 bytes; 0: none is kept", "",
+     false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       c.max_result_bytes = integer_value(a, v, 0, 64LL * 1024 * 1024);
+     }},
     {"tcp_keepalives", "true", "true or false", "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) { c.database.tcp_keepalives = boolean_value(a, v); }},
     {"tcp_keepalives_idle", "30", "s before the first probe, 1 to 7200", "", false, false,
@@ -108,6 +113,10 @@ Key const kKeys[] = {
      "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.retain_dead = duration_value(a, v, 24h, 0ms, 24h * 3650);
+     }},
+    {"retention.results", "1d", "how long results are kept, 0 to 3650d; a number is in days", "", false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       c.retain_results = duration_value(a, v, 24h, 0ms, 24h * 3650);
      }},
     {"kinds.*.exec", "", "runs a program: argv as a list, without a shell; the payload is its standard input",
      "[/usr/local/bin/resize, --quiet]", false, true,
@@ -186,7 +195,6 @@ constexpr std::string_view kLater[] = {
     "queues",
     "broker",
     "processes",
-    "retention.results",
     "kinds.*.http",
     "kinds.*.queue",
     "kinds.*.concurrency_limit",

@@ -26,6 +26,7 @@ struct ExitStatus {
   static constexpr int usage = 2;        ///< wrong usage or configuration
   static constexpr int difference = 3;   ///< verification found one
   static constexpr int unreachable = 4;  ///< the database
+  static constexpr int unfinished = 5;   ///< `jobs wait`: the time was over first
 };
 
 struct GlobalFlags {

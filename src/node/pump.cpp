@@ -16,13 +16,35 @@ namespace posthouse::node {
 
 namespace {
 
+std::optional<store::JobResult> result_of(std::int64_t token, int position, std::int64_t id,
+                                          execute::Kept const* kept) {
+  if (kept == nullptr) return std::nullopt;
+  return store::JobResult{.token = token,
+                          .position = position,
+                          .id = id,
+                          .has_value = kept->has_value,
+                          .is_bytes = kept->is_bytes,
+                          .data = kept->data,
+                          .problem = kept->problem};
+}
+
+void tell_problem(WorkerCore& core, std::int64_t id, execute::Kept const& kept) {
+  if (kept.problem.empty()) return;
+  core.log.warning(kept.has_value ? "result of a job is not whole" : "result of a job is not stored",
+                   {{"job", std::to_string(id)}, {"problem", kept.problem}});
+}
+
 execute::Pool::Options pool_options(WorkerCore& core) {
   execute::Pool::Options options;
   options.threads = core.options.concurrency;
   options.around = core.options.around;
-  options.complete = [schema = core.options.database.schema](Job const& job, Transaction const& transaction) {
+  options.max_result_bytes = core.options.max_result_bytes;
+  options.complete = [&core](Job const& job, Transaction const& transaction, execute::Kept const* kept) {
     auto const& facts = job.facts();
-    if (!store::complete(transaction, schema, facts.worker, facts.token, facts.position, facts.id)) {
+    auto const result = result_of(facts.token, facts.position, facts.id, kept);
+    if (kept != nullptr) tell_problem(core, facts.id, *kept);
+    if (!store::complete(transaction, core.options.database.schema, facts.worker, facts.token, facts.position, facts.id,
+                         result ? &*result : nullptr)) {
       throw LeaseLost("job " + std::to_string(facts.id) + " is no longer ours: nothing was completed");
     }
   };
@@ -127,7 +149,13 @@ void Pump::collect(bool giving_back) {
     }
     auto const outcome = move ? move->outcome : std::string_view{};
     auto& counters = core_.counters;
-    if (!book_.ended(end.token, end.position, std::move(move))) {
+    std::optional<store::JobResult> result;
+    if (end.result) {
+      tell_problem(core_, end.id, *end.result);
+      result = result_of(end.token, end.position, end.id, end.result.get());
+      end.result.reset();
+    }
+    if (!book_.ended(end.token, end.position, std::move(move), std::move(result))) {
       ++counters.lease_lost;
       continue;
     }

@@ -51,7 +51,7 @@ void Pump::finish(int room) {
   auto const sent = Clock::now();
   try {
     core_.statement();
-    settle(work().finish(core_.incarnation, flush.acks, flush.moves));
+    settle(work().finish(core_.incarnation, flush.acks, flush.moves, flush.results));
   } catch (Error const&) {
     book_.not_confirmed(!connection_->ok());
     throw;
@@ -73,8 +73,9 @@ void Pump::claim(claim::Step const& step) {
   store::Claim claimed;
   try {
     core_.statement();
-    claimed = flush.empty() ? work().claim(core_.incarnation, request)
-                            : work().finish_and_claim(core_.incarnation, flush.acks, flush.moves, request);
+    claimed = flush.empty()
+                  ? work().claim(core_.incarnation, request)
+                  : work().finish_and_claim(core_.incarnation, flush.acks, flush.moves, request, flush.results);
   } catch (Error const&) {
     bool const lost = !connection_->ok();
     if (lost) in_doubt(token_);

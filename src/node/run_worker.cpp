@@ -44,13 +44,15 @@ WorkerOptions worker_options(Config const& config, WorkFlags const& flags, Logge
   options.claim_lease = config.claim_lease;
   options.claim_lease_given = config.claim_lease_given;
   options.heartbeat_interval = config.heartbeat_interval;
+  options.max_result_bytes = static_cast<std::size_t>(config.max_result_bytes);
   options.once = flags.once;
   options.logger = std::move(logger);
   return options;
 }
 
-execute::ExecOptions exec_options(KindConfig const& kind) {
+execute::ExecOptions exec_options(KindConfig const& kind, std::int64_t max_result_bytes) {
   execute::ExecOptions options;
+  options.output_limit = static_cast<std::size_t>(max_result_bytes);
   options.argv = kind.exec;
   options.backoff = kind.options.backoff;
   for (auto const& entry : kind.env) {
@@ -68,9 +70,10 @@ bool wanted(std::vector<std::string> const& only, std::string const& kind) {
 }
 
 void keep_retention(Config const& config) {
-  if (!config.retain_succeeded && !config.retain_dead) return;
+  if (!config.retain_succeeded && !config.retain_dead && !config.retain_results) return;
   auto const connection = pg::Connection::open(config.database);
-  store::Upkeep(*connection).keep({.succeeded = config.retain_succeeded, .dead = config.retain_dead});
+  store::Upkeep(*connection)
+      .keep({.succeeded = config.retain_succeeded, .dead = config.retain_dead, .results = config.retain_results});
 }
 
 void check(WorkFlags const& flags) {
@@ -107,7 +110,7 @@ void register_configured(Worker& worker, Config const& config, std::vector<std::
   for (auto const& [name, kind] : config.kinds) {
     if (!wanted(only, name)) continue;
     if (!kind.exec.empty()) {
-      worker.on(name, kind.options, execute::exec_handler(exec_options(kind)));
+      worker.on(name, kind.options, execute::exec_handler(exec_options(kind, config.max_result_bytes)));
       continue;
     }
     if (!sql) {

@@ -38,6 +38,8 @@ void check(WorkerOptions& options) {
   check_range("claim_lease", options.claim_lease.count(), 1'000, 600'000, "ms");
   check_range("heartbeat_interval", options.heartbeat_interval.count(), 1, options.claim_lease.count() / 3, "ms");
   check_range("flush_interval", options.flush_interval.count(), 0, 1'000, "ms");
+  check_range("max_result_bytes", static_cast<std::int64_t>(std::min<std::size_t>(options.max_result_bytes, INT64_MAX)),
+              0, 64LL * 1024 * 1024, "bytes");
   check_range("stop_grace", options.stop_grace.count(), 0, 7LL * 24 * 3600 * 1000, "ms");
 }
 

@@ -12,8 +12,10 @@
 #include "pg/error.hpp"
 #include "pg/pool.hpp"
 #include "produce/check.hpp"
+#include "produce/wait.hpp"
 #include "store/admin.hpp"
 #include "store/migrate.hpp"
+#include "store/outcome.hpp"
 #include "store/produce.hpp"
 
 namespace posthouse {
@@ -171,6 +173,18 @@ std::optional<JobInfo> Client::find(std::int64_t id) {
 
 std::vector<AttemptError> Client::errors(std::int64_t id) {
   return impl_->run([&](pg::Connection& connection) { return store::Admin(connection).errors(id); });
+}
+
+JobOutcome Client::wait(std::int64_t id, std::chrono::milliseconds timeout) {
+  return std::move(wait_many(std::span(&id, 1), timeout).front());
+}
+
+std::vector<JobOutcome> Client::wait_many(std::span<std::int64_t const> ids, std::chrono::milliseconds timeout) {
+  auto const look = [&](std::span<std::int64_t const> some) {
+    return impl_->run([&](pg::Connection& connection) { return store::outcomes(connection, some); });
+  };
+  return produce::wait_for(ids, timeout, look,
+                           [](std::chrono::milliseconds pause) { std::this_thread::sleep_for(pause); });
 }
 
 CancelOutcome Client::cancel(std::int64_t id) {

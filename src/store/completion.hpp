@@ -9,10 +9,12 @@
 
 #include <posthouse/transaction.hpp>
 
+#include "store/work.hpp"
+
 namespace posthouse::store {
 
-/// False when the lease is lost; then nothing was written.
+/// False when the lease is lost; then nothing was written. A result is stored in the same transaction.
 bool complete(Transaction const& transaction, std::string const& schema, std::int64_t worker, std::int64_t token,
-              int position, std::int64_t job);
+              int position, std::int64_t job, JobResult const* result = nullptr);
 
 }  // namespace posthouse::store

@@ -24,6 +24,7 @@ void Upkeep::keep(Retention const& retention) {
   };
   if (retention.succeeded) set("retention_succeeded", *retention.succeeded);
   if (retention.dead) set("retention_dead", *retention.dead);
+  if (retention.results) set("retention_results", *retention.results);
 }
 
 int Upkeep::rotate_ahead() {

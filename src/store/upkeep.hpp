@@ -18,6 +18,7 @@ namespace posthouse::store {
 struct Retention {
   std::optional<std::chrono::milliseconds> succeeded{};  ///< nullopt: as it is in the database (default 1 day)
   std::optional<std::chrono::milliseconds> dead{};       ///< nullopt: as it is in the database (default 30 days)
+  std::optional<std::chrono::milliseconds> results{};    ///< nullopt: as it is in the database (default 1 day)
 };
 
 class Upkeep {

@@ -78,6 +78,28 @@ void add_moves(pg::Params& params, std::span<Move const> moves) {
   params.text(json += ']');
 }
 
+void add_results(pg::Params& params, std::span<JobResult const> results) {
+  if (results.empty()) {
+    params.null();
+    return;
+  }
+  std::string json = "[";
+  for (JobResult const& result : results) {
+    json += json.size() > 1 ? ",{" : "{";
+    json += "\"token\":" + std::to_string(result.token) + ",\"pos\":" + std::to_string(result.position) +
+            ",\"id\":" + std::to_string(result.id);
+    if (result.has_value && result.is_bytes) {
+      append_base64_string(json += ",\"bytes\":", result.data);
+    } else if (result.has_value) {
+      // As a string, so that a value which jsonb refuses is refused alone.
+      append_json_string(json += ",\"value\":", result.data);
+    }
+    if (!result.problem.empty()) append_json_string(json += ",\"problem\":", result.problem);
+    json += '}';
+  }
+  params.text(json += ']');
+}
+
 constexpr std::string_view claim_columns =
     "select token, lane, pos, id, attempt, payload, payload_bytes, headers, options from ";
 
@@ -201,25 +223,28 @@ bool Work::send_claim(std::int64_t worker, ClaimRequest const& request) {
 
 Claim Work::decode_claim(pg::Result rows) { return decode(std::move(rows)); }
 
-std::vector<std::int64_t> Work::finish(std::int64_t worker, std::span<BatchAck const> acks,
-                                       std::span<Move const> moves) {
+std::vector<std::int64_t> Work::finish(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
+                                       std::span<JobResult const> results) {
   pg::Params params;
   params.int8(worker);
   add_acks(params, acks);
   add_moves(params, moves);
-  return numbers(connection_.prepared("select " + call(connection_, "finish($1, $2, $3, $4, $5)"), params).field(0, 0));
+  add_results(params, results);
+  return numbers(
+      connection_.prepared("select " + call(connection_, "finish($1, $2, $3, $4, $5, $6)"), params).field(0, 0));
 }
 
 Claim Work::finish_and_claim(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
-                             ClaimRequest const& request) {
+                             ClaimRequest const& request, std::span<JobResult const> results) {
   pg::Params params;
   params.int8(worker);
   add_acks(params, acks);
   add_moves(params, moves);
   params.int8(request.token).int8_array(request.lanes).int8(request.jobs).int8(request.start);
+  add_results(params, results);
   return decode(connection_.prepared(
-      std::string(claim_columns) + call(connection_, "finish_and_claim($1, $2, $3, $4, $5, $6, $7, $8, $9)"), params,
-      pg::Format::binary));
+      std::string(claim_columns) + call(connection_, "finish_and_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"),
+      params, pg::Format::binary));
 }
 
 void Work::give_back(std::int64_t worker, std::span<std::int64_t const> tokens) {

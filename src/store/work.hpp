@@ -56,6 +56,17 @@ struct Move {
   std::string stack{};
 };
 
+/// What a job that succeeded brought back. Goes with the first ack that has its member's bit, or never.
+struct JobResult {
+  std::int64_t token = 0;
+  int position = 0;
+  std::int64_t id = 0;
+  bool has_value = false;
+  bool is_bytes = false;
+  std::string data{};     ///< checked JSON or any bytes
+  std::string problem{};  ///< why it is missing or not whole; sanitised
+};
+
 /// What to say of one open batch.
 struct BatchAck {
   std::int64_t token = 0;
@@ -109,9 +120,10 @@ class Work {
   pg::Result receive_claim() { return connection_.receive(); }
   static Claim decode_claim(pg::Result rows);
   /// Returns the tokens whose lease is lost.
-  std::vector<std::int64_t> finish(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves);
+  std::vector<std::int64_t> finish(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
+                                   std::span<JobResult const> results = {});
   Claim finish_and_claim(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
-                         ClaimRequest const& request);
+                         ClaimRequest const& request, std::span<JobResult const> results = {});
   void give_back(std::int64_t worker, std::span<std::int64_t const> tokens);
   void leave(std::int64_t worker);
   /// Wakes one other worker that has said that it has free slots.

@@ -18,7 +18,7 @@ class TestJob::Record : public Job::Link {
     std::lock_guard const lock(mutex);
     ++heartbeats;
   }
-  void complete(Job const& /*job*/, Transaction const& /*transaction*/) override {
+  void complete(Job const& /*job*/, Transaction const& /*transaction*/, Payload const& /*result*/) override {
     std::lock_guard const lock(mutex);
     completed = true;
   }

@@ -20,7 +20,7 @@ class PoolTest : public testing::Test {
     Pool::Options options;
     options.threads = threads;
     options.around = std::move(around);
-    options.complete = [](Job const&, Transaction const&) {};
+    options.complete = [](Job const&, Transaction const&, Kept const*) {};
     options.wake = [this] { wakes_.release(); };
     return std::make_unique<Pool>(std::move(options), log_);
   }
