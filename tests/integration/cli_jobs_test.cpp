@@ -180,6 +180,51 @@ TEST_F(CliJobs, HostileTextDoesNotSteerTheTerminal) {
   EXPECT_THAT(run({"jobs", "show", id, "--json"}).out, Not(HasSubstr("\x1b")));
 }
 
+TEST_F(CliJobs, WaitTellsResultsAndItsStatusHowTheyEnded) {
+  auto const config = folder.write("w.yaml",
+                                   "max_result_bytes: 20\n"
+                                   "kinds:\n"
+                                   "  echo: {exec: [/bin/cat]}\n"
+                                   "  loud: {exec: [/bin/sh, -c, 'printf 0123456789012345678901234567890']}\n"
+                                   "  fails: {exec: [/bin/sh, -c, 'echo why >&2; exit 1'], max_attempts: 1}\n");
+  auto const echo = chomp(run({"enqueue", "echo", R"({"n": 1.50})"}).out);
+  auto const raw = chomp(run({"enqueue", "echo", "--raw", "-"}, std::string("\0\xff\n", 3)).out);
+  auto const loud = chomp(run({"enqueue", "loud"}).out);
+  auto const fails = chomp(run({"enqueue", "fails"}).out);
+  auto const early = run({"jobs", "wait", echo, "--timeout", "10ms"});
+  EXPECT_EQ(early.status, 5);
+  EXPECT_THAT(early.err, HasSubstr("job " + echo + ": has not ended, it is available"));
+
+  auto waiter = start({"jobs", "wait", echo, raw, loud, "--json"});
+  EXPECT_EQ(run({"work", "--config", config, "--once"}).status, 0);
+  EXPECT_EQ(waiter.wait(std::chrono::seconds(60)), 0) << waiter.errors();
+  auto const got = boost::json::parse(waiter.output()).as_array();
+  ASSERT_EQ(got.size(), 3U);
+  EXPECT_EQ(boost::json::serialize(got[0].at("result")), R"({"n":1.5E0})");
+  EXPECT_THAT(waiter.output(), HasSubstr(R"({"n": 1.50})"));
+  EXPECT_TRUE(got[0].at("result_problem").is_null());
+  EXPECT_EQ(got[1].at("result_bytes").as_string(), R"(\x00ff0a)");
+  EXPECT_EQ(got[2].at("result_bytes").as_string(), R"(\x3031323334353637383930313233343536373839)");
+  EXPECT_THAT(std::string(got[2].at("result_problem").as_string()), HasSubstr("31 bytes; the first 20 are kept"));
+
+  auto const failed = run({"jobs", "wait", fails, echo});
+  EXPECT_EQ(failed.status, 1);
+  EXPECT_THAT(failed.out, HasSubstr("job " + fails + ": failed: "));
+  EXPECT_THAT(failed.out, HasSubstr("why"));
+  EXPECT_THAT(failed.out, HasSubstr("job " + echo + R"(: succeeded: {"n": 1.50})"));
+  EXPECT_EQ(run({"jobs", "wait", "999"}).status, 1);
+  EXPECT_EQ(run({"jobs", "wait", "zero"}).status, 2);
+  EXPECT_EQ(run({"jobs", "wait", echo, "--timeout", "soon"}).status, 2);
+  environment["POSTHOUSE_DATABASE_URL"] = "host=/nonexistent dbname=x";
+  EXPECT_EQ(run({"jobs", "wait", echo}).status, 4);
+  environment["POSTHOUSE_DATABASE_URL"] = database.url();
+
+  EXPECT_THAT(run({"jobs", "show", echo}).out, HasSubstr(R"(result       {"n": 1.50})"));
+  auto const shown = listing({"jobs", "show", raw}).at(0).as_object();
+  EXPECT_EQ(shown.at("result_bytes").as_string(), R"(\x00ff0a)");
+  EXPECT_TRUE(shown.at("result").is_null());
+}
+
 TEST_F(CliJobs, StatsCount) {
   EXPECT_THAT(run({"stats"}).out, HasSubstr("There are no jobs yet"));
   sql.exec(

@@ -43,10 +43,11 @@ TEST_F(EngineSecurity, PublicHasNoRights) {
                        "a.grantee = 0"),
             0);
   become();
-  for (auto const& function :
-       sql.column("select format('%s(%s)', p.oid::regproc, (select string_agg('null::' || format_type(t, null), ', ' "
-                  "order by o) from unnest(p.proargtypes) with ordinality u(t, o))) from pg_proc p where "
-                  "p.pronamespace = 'posthouse'::regnamespace")) {
+  for (auto const& function : sql.column(
+           "select format('%s(%s)', p.oid::regproc, (select string_agg(case when p.provariadic <> 0 and o = p.pronargs "
+           "then 'variadic ' else '' end || 'null::' || format_type(t, null), ', ' "
+           "order by o) from unnest(p.proargtypes) with ordinality u(t, o))) from pg_proc p where "
+           "p.pronamespace = 'posthouse'::regnamespace")) {
     EXPECT_EQ(session_.sqlstate_of("select " + function), "42501") << function;
   }
   for (auto const& table :
@@ -85,6 +86,10 @@ TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
                                       "select claim(1, 1, null, 1, 1)",
                                       "select finish(1, '{1}', '{null}', '{0}', null)",
                                       "select complete(1, 1, 0, 1)",
+                                      "select complete_with(1, 1, 0, 1, '1', null, null)",
+                                      "select keep_results(1, '{1}', '[]')",
+                                      "select outcome(1)",
+                                      "select * from result",
                                       "select cancel(1)",
                                       "select retry(1)",
                                       "select adopt()",
@@ -114,7 +119,7 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
                 "'P0999'; end $$");
   for (std::string const table :
        {"job", "lane", "lane_seen", "batch", "meta", "worker", "heartbeat", "deferred", "dead", "done", "queue",
-        "leader", "attempt_error", "unfinished", "pg_class", "pg_database", "pg_inherits"}) {
+        "leader", "attempt_error", "result", "unfinished", "pg_class", "pg_database", "pg_inherits"}) {
     session_.exec("create temp table " + table + " (x int default " + trap + ".boom())");
   }
   for (std::string const function :
@@ -143,33 +148,37 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
             "");
   std::string const w = std::to_string(worker);
   EXPECT_EQ(session_.number("select count(*) from posthouse.claim(" + w + ", 16, null, 10, 10)"), 4);
-  for (std::string const& call : {"beat(" + w + ", 0, 1, 1)",
-                                  "look(" + w + ")",
-                                  "lead(" + w + "::bigint)",
-                                  "duties(" + w + ")",
-                                  std::string("promote()"),
-                                  std::string("reap()"),
-                                  "finish(" + w + ", '{16}', '{null}', '{1}', null)",
-                                  "complete(" + w + ", 17, 0, 1)",
-                                  "give_back(" + w + ", '{17}')",
-                                  "cancel(" + std::to_string(job) + ")",
-                                  "retry(" + std::to_string(before) + ")",
-                                  "delete_job(" + std::to_string(before) + ")",
-                                  std::string("counts()"),
-                                  std::string("bell('{1}')"),
-                                  std::string("unbell('{1}')"),
-                                  std::string("keep('p')"),
-                                  std::string("fence()"),
-                                  std::string("prune()"),
-                                  std::string("rotate_ahead()"),
-                                  std::string("droppable()"),
-                                  std::string("detached()"),
-                                  std::string("unfrozen()"),
-                                  std::string("has_unfinished('job')"),
-                                  "leave(" + w + ")",
-                                  std::string("pause_queue('q')"),
-                                  std::string("resume_queue('q')"),
-                                  std::string("adopt()")}) {
+  for (std::string const& call :
+       {"beat(" + w + ", 0, 1, 1)",
+        "look(" + w + ")",
+        "lead(" + w + "::bigint)",
+        "duties(" + w + ")",
+        std::string("promote()"),
+        std::string("reap()"),
+        "finish(" + w + ", '{16}', '{null}', '{1}', null)",
+        "complete(" + w + ", 17, 0, 1)",
+        "complete_with(" + w + ", 17, 1, 1, '1', null, null)",
+        "finish(" + w + R"(, '{18}', '{null}', '{1}', null, '[{"token": 18, "pos": 0, "id": 1, "value": "1"}]'))",
+        "outcome(" + std::to_string(job) + ")",
+        "give_back(" + w + ", '{17}')",
+        "cancel(" + std::to_string(job) + ")",
+        "retry(" + std::to_string(before) + ")",
+        "delete_job(" + std::to_string(before) + ")",
+        std::string("counts()"),
+        std::string("bell('{1}')"),
+        std::string("unbell('{1}')"),
+        std::string("keep('p')"),
+        std::string("fence()"),
+        std::string("prune()"),
+        std::string("rotate_ahead()"),
+        std::string("droppable()"),
+        std::string("detached()"),
+        std::string("unfrozen()"),
+        std::string("has_unfinished('job')"),
+        "leave(" + w + ")",
+        std::string("pause_queue('q')"),
+        std::string("resume_queue('q')"),
+        std::string("adopt()")}) {
     EXPECT_EQ(session_.sqlstate_of("select posthouse." + call), "") << call;
   }
   EXPECT_EQ(session_.sqlstate_of("select * from posthouse.jobs"), "");

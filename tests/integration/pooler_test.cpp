@@ -156,6 +156,31 @@ TEST_F(PooledWorkerTest, WorksAndListensOnASessionOfItsOwn) {
 
 TEST_F(PooledWorkerTest, WorksAndPollsWithoutOne) { work_through(); }
 
+TEST_F(PoolerTest, WaitsForResults) {
+  EXPECT_TRUE(install(options));
+  Client client{{.database = options}};
+  auto const id = client.enqueue("k").id;
+  EXPECT_EQ(client.wait(id, std::chrono::milliseconds(0)).state, "available");
+  std::thread waiter([&] {
+    auto const got = client.wait(id, std::chrono::seconds(30));
+    EXPECT_TRUE(got.succeeded()) << got.state;
+    EXPECT_EQ(got.result.data(), "[1, 2]");
+  });
+  auto const connection = pg::Connection::open(options);
+  store::Work work(*connection);
+  store::Registration registration;
+  registration.name = "w";
+  registration.kinds = {"k"};
+  auto const worker = work.register_worker(registration);
+  auto const claim = work.claim(worker, {.token = 16, .jobs = 1, .start = 1});
+  EXPECT_EQ(claim.jobs.size(), 1U);
+  std::vector<store::BatchAck> const acks{{.token = 16}};
+  std::vector<store::JobResult> const results{
+      {.token = 16, .position = 0, .id = id, .has_value = true, .is_bytes = false, .data = "[1, 2]", .problem = {}}};
+  work.finish(worker, acks, {}, results);
+  waiter.join();
+}
+
 TEST_F(PoolerTest, NothingOfASessionStaysBehindForOthers) {
   EXPECT_TRUE(install(options));
   Client client{{.database = options}};
