@@ -109,6 +109,12 @@ column partition.lower timestamp with time zone
 column partition.name regclass
 column partition.relname text collate "C"
 column partition.upper timestamp with time zone
+column progress.at timestamp with time zone not null
+column progress.fraction real not null
+column progress.job bigint not null
+column progress.text text
+column progress.token bigint not null
+column progress.worker bigint not null
 column queue.paused boolean not null default false
 column queue.priority integer not null default 0
 column queue.queue text collate "C" not null
@@ -141,6 +147,7 @@ constraint lane_pkey on lane PRIMARY KEY (lane)
 constraint leader_pkey on leader PRIMARY KEY (id)
 constraint meta_pkey on meta PRIMARY KEY (key)
 constraint migration_pkey on migration PRIMARY KEY (version)
+constraint progress_pkey on progress PRIMARY KEY (job)
 constraint queue_pkey on queue PRIMARY KEY (queue)
 constraint result_check on result CHECK (num_nonnulls(value, value_bytes) <= 1 AND num_nonnulls(value, value_bytes, problem) >= 1)
 constraint result_pkey on result PRIMARY KEY (job)
@@ -193,12 +200,13 @@ function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volati
 function meet_lane(bigint,text,text,integer) (p_lane bigint, p_queue text, p_kind text, p_priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function need_read_committed(text) (p_what text) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function open_lane(text,text,integer) (kind text, queue text DEFAULT 'default'::text, priority integer DEFAULT 0) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function outcome(bigint[]) (VARIADIC ids bigint[]) returns TABLE(id bigint, state text, result jsonb, result_bytes bytea, result_problem text, error text) language sql stable security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function outcome(bigint[]) (VARIADIC ids bigint[]) returns TABLE(id bigint, state text, result jsonb, result_bytes bytea, result_problem text, error text, progress real, progress_text text, progress_at timestamp with time zone) language sql stable security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function pause_queue(text) (queue text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function promote(timestamp with time zone,integer) (p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reap(timestamp with time zone) (p_leader_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function register_worker(text,text,bigint,text,text[],text[],bigint,integer,integer[]) (name text, host text, pid bigint, version text, queues text[], kinds text[], lease_ms bigint, slots integer, max_attempts integer[] DEFAULT NULL::integer[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function report_progress(bigint,jsonb) (p_worker bigint, p_reports jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function reserve_ids(integer) (n integer) returns bigint[] language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_queue(text) (queue text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function retry(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -232,6 +240,7 @@ index lane_seen_lane CREATE INDEX lane_seen_lane ON lane_seen USING btree (lane)
 index leader_pkey CREATE UNIQUE INDEX leader_pkey ON leader USING btree (id)
 index meta_pkey CREATE UNIQUE INDEX meta_pkey ON meta USING btree (key)
 index migration_pkey CREATE UNIQUE INDEX migration_pkey ON migration USING btree (version)
+index progress_pkey CREATE UNIQUE INDEX progress_pkey ON progress USING btree (job)
 index queue_pkey CREATE UNIQUE INDEX queue_pkey ON queue USING btree (queue)
 index result_at CREATE INDEX result_at ON result USING btree (at)
 index result_pkey CREATE UNIQUE INDEX result_pkey ON result USING btree (job)
@@ -252,6 +261,7 @@ table lane_seen
 table leader
 table meta
 table migration
+table progress with (fillfactor=50)
 table queue
 table result
 table worker

@@ -77,6 +77,8 @@ struct JobOutcome {
   Payload result{};     ///< what the handler returned; null: nothing, or it is not kept any more
   std::optional<std::string> result_problem{};  ///< why the result is missing or not whole
   std::optional<std::string> error{};           ///< message of the last failed attempt, or the reason of the end
+  std::optional<double> progress{};             ///< of a running job that has reported any: 0 to 1
+  std::string progress_text{};
 
   [[nodiscard]] bool succeeded() const { return state == "succeeded"; }
   /// False: it may still run.

@@ -146,6 +146,9 @@ begin
   get diagnostics v_n = row_count; v_all := v_all + v_n;
   delete from result r where r.ctid = any(array(select q.ctid from result q where q.at < v_results order by q.at limit p_limit));
   get diagnostics v_n = row_count; v_all := v_all + v_n;
+  delete from progress p where p.ctid = any(array(select q.ctid from progress q where q.at < v_now - interval '1 minute'
+    and not exists (select from batch b where b.worker = q.worker and b.token = q.token and b.closed_at is null) limit p_limit));
+  get diagnostics v_n = row_count; v_all := v_all + v_n;
   -- Of each worker the newest heartbeat stays, of each lane the newest batch: without it the lane's jobs would run again.
   delete from heartbeat h where h.ctid = any(array(select q.ctid from heartbeat q where q.at < v_now - interval '1 hour'
     and exists (select from heartbeat n where n.worker = q.worker and n.at > q.at) limit p_limit));

@@ -1,4 +1,4 @@
--- Results: stored with the acks of their jobs, read by id.
+-- Results: stored with the acks of their jobs, read by id. Progress of running jobs.
 
 -- Called by finish before it sets the bits, so that the same fence holds: the batch is open, the member has not ended,
 -- nobody has rescued it. A value that jsonb does not take must not keep its job from ending: it is dropped, with the
@@ -58,7 +58,8 @@ comment on function complete_with(bigint, bigint, int, bigint, jsonb, bytea, tex
 
 -- One snapshot for all of it, so that a job that moves from table to table is in exactly one.
 create or replace function outcome(variadic ids bigint[])
-returns table (id bigint, state text, result jsonb, result_bytes bytea, result_problem text, error text)
+returns table (id bigint, state text, result jsonb, result_bytes bytea, result_problem text, error text, progress real, progress_text text,
+  progress_at timestamptz)
 language sql stable security definer set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
   select u.id,
@@ -69,7 +70,8 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off se
       when not is_claimed(j.txid, j.id, c.lo, c.hi, c.pos_txid, c.pos_id) then 'available'
       when b.open then 'running' else 'succeeded' end,
     r.value, r.value_bytes, r.problem,
-    coalesce(d.reason, (select e.message from attempt_error e where e.job = u.id order by e.attempt desc, e.at desc limit 1))
+    coalesce(d.reason, (select e.message from attempt_error e where e.job = u.id order by e.attempt desc, e.at desc limit 1)),
+    p.fraction, p.text, p.at
   from unnest(ids) with ordinality u(id, ord)
   left join result r on r.job = u.id
   left join dead d on d.id = u.id
@@ -77,10 +79,28 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off se
   left join lateral (select q.id, q.lane, q.txid from job q where q.id = u.id limit 1) j on true
   left join lateral (select q.lo, q.hi, q.pos_txid, q.pos_id from batch q where q.lane = j.lane order by q.seq desc limit 1) c on true
   left join lateral (
-    select q.seq is not null and q.closed_at is null and (q.acked is null or get_bit(q.acked, array_position(q.ids, j.id) - 1) = 0)
+    select q.worker, q.token, q.seq is not null and q.closed_at is null and (q.acked is null or get_bit(q.acked, array_position(q.ids, j.id) - 1) = 0)
       and not exists (select from done o where o.worker = q.worker and o.token = q.token and o.pos = array_position(q.ids, j.id) - 1) as open
     from batch_of(j.lane, j.txid, j.id) q) b on true
+  left join progress p on p.job = u.id and b.open and p.worker = b.worker and p.token = b.token
   order by u.ord
 $$;
 comment on function outcome(bigint[]) is
-'How jobs stand, by id: the states of the view jobs, not_found, or unknown for a moment in which a partition is dropped; the result of one that succeeded, or why it is missing or not whole; the last error. One row an id, in order.';
+'How jobs stand, by id: the states of the view jobs, not_found, or unknown for a moment in which a partition is dropped; the result of one that succeeded, or why it is missing or not whole; the last error; what a running one has reported of its progress (0 to 1). One row an id, in order.';
+
+-- For show, so nothing waits for the disk; fenced as an acknowledgement is.
+create or replace function report_progress(p_worker bigint, p_reports jsonb) returns void
+language plpgsql security definer set search_path from current
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  insert into progress (job, worker, token, at, fraction, text)
+    select m.id, p_worker, m.token, clock_timestamp(), m.fraction, m.text
+    from jsonb_to_recordset(p_reports) m(token bigint, pos int, id bigint, fraction real, text text)
+      join batch b on b.worker = p_worker and b.token = m.token and b.closed_at is null
+    where b.ids[m.pos + 1] = m.id and (b.acked is null or get_bit(b.acked, m.pos) = 0)
+      and exists (select from worker w where w.id = p_worker and w.ended_at is null)
+    order by m.id
+    on conflict (job) do update set worker = excluded.worker, token = excluded.token, at = excluded.at, fraction = excluded.fraction, text = excluded.text;
+end $$;
+comment on function report_progress(bigint, jsonb) is 'Progress of jobs that the worker holds: an array of {"token", "pos", "id", "fraction", "text"}.';

@@ -118,6 +118,10 @@ void show_people(JobInfo const& job, JobOutcome const& outcome, std::vector<Atte
   line("run at", job.run_at.value_or(""));
   line("started at", job.started_at.value_or(""));
   line("finished at", job.finished_at.value_or(""));
+  if (outcome.progress) {
+    line("progress", fmt::format("{:.0f} %{}{}", *outcome.progress * 100, outcome.progress_text.empty() ? "" : ", ",
+                                 outcome.progress_text));
+  }
   line("worker", job.worker ? std::to_string(*job.worker) : "");
   if (!job.headers.empty() && job.headers != "{}") line("headers", job.headers);
   print(fmt::format("{:<13}{}\n", "payload", shown_payload(job.payload)));
@@ -162,6 +166,11 @@ int show(Context const& context, Flags const& flags) {
   auto object = job_json(*job);
   add_payload(object, "result", "result_bytes", outcome.result);
   object.text("result_problem", outcome.result_problem);
+  if (outcome.progress) {
+    object.raw("progress", fmt::format("{}", *outcome.progress)).text("progress_text", outcome.progress_text);
+  } else {
+    object.raw("progress", "null").raw("progress_text", "null");
+  }
   std::string sentences;
   for (auto const& sentence : why) sentences += (sentences.empty() ? "" : " ") + sentence;
   object.text("explanation", sentences).raw("errors", fmt::format("[{}]", fmt::join(history, ", ")));

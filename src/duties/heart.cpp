@@ -17,6 +17,7 @@ using std::chrono::milliseconds;
 constexpr std::int64_t full_round = 5'000;  // as many as one round promotes
 constexpr milliseconds complain_every{60'000};
 constexpr milliseconds after_refusal{1'000};
+constexpr milliseconds progress_every{1'000};
 
 }  // namespace
 
@@ -42,7 +43,9 @@ void Heart::run(std::stop_token const& stop) {
     }
     auto const until = term_of_ != 0 ? std::min(next_beat_, next_round_) : next_beat_;
     std::unique_lock lock(mutex_);
-    stopped_.wait_until(lock, stop, until, [] { return false; });
+    // The first report after a quiet second goes at once, others when their second is over.
+    stopped_.wait_until(lock, stop, until, [this] { return progressed_; });
+    if (progressed_) stopped_.wait_until(lock, stop, std::min(until, next_progress_), [] { return false; });
   }
   upkeep_.stop();
   connection_.reset();
@@ -58,6 +61,7 @@ void Heart::round() {
   }
   auto const now = Clock::now();
   if (now >= next_beat_) beat();
+  if (now >= next_progress_) tell_progress(now);
   if (term_of_ != 0 && now >= next_round_) duties();
 }
 
@@ -83,6 +87,27 @@ void Heart::beat() {
   }
 }
 
+void Heart::progressed() {
+  {
+    std::lock_guard const lock(mutex_);
+    progressed_ = true;
+  }
+  stopped_.notify_all();
+}
+
+void Heart::tell_progress(Clock::time_point now) {
+  {
+    std::lock_guard const lock(mutex_);
+    if (!std::exchange(progressed_, false)) return;
+  }
+  auto const reports = options_.progress();
+  auto const worker = options_.vitals().worker;
+  if (reports.empty() || worker == 0) return;
+  next_progress_ = now + progress_every;
+  options_.statement();
+  store::Work(*connection_).report_progress(worker, reports);
+}
+
 void Heart::duties() {
   store::Work work(*connection_);
   next_round_ = Clock::now() + round_every;  // also when it throws
@@ -105,6 +130,7 @@ void Heart::failed(std::exception const& error) {
     wait = backoff_.next(base::random_unit());
   }
   next_beat_ = now + wait;
+  next_progress_ = next_beat_;
   next_round_ = std::max(next_round_, next_beat_);
   if (now >= next_complaint_) {
     log_.warning("heartbeat failed, trying again", {{"error", error.what()}});

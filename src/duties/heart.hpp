@@ -48,9 +48,10 @@ class Heart {
     bool duties = true;
     bool upkeep = true;  ///< the leader's slow work too
     std::function<Vitals()> vitals{};
-    std::function<void(std::int64_t worker)> dead{};  ///< that incarnation was declared dead
-    std::function<void()> beaten{};                   ///< a heartbeat has been accepted
-    std::function<void()> statement{};                ///< called for each statement sent
+    std::function<void(std::int64_t worker)> dead{};                 ///< that incarnation was declared dead
+    std::function<std::vector<store::ProgressReport>()> progress{};  ///< what jobs have reported since the last call
+    std::function<void()> beaten{};                                  ///< a heartbeat has been accepted
+    std::function<void()> statement{};                               ///< called for each statement sent
   };
 
   Heart(Options options, base::Log const& log);
@@ -58,12 +59,15 @@ class Heart {
 
   void start() { service_.start(); }
   void stop() noexcept { service_.stop(); }
+  /// options.progress() has something. From any thread.
+  void progressed();
 
  private:
   void run(std::stop_token const& stop);
   void round();
   void beat();
   void duties();
+  void tell_progress(Clock::time_point now);
   void failed(std::exception const& error);
 
   Options const options_;
@@ -73,10 +77,12 @@ class Heart {
   Clock::time_point next_beat_{};
   Clock::time_point next_round_{};
   Clock::time_point next_complaint_{};
+  Clock::time_point next_progress_{};
   std::int64_t term_of_ = 0;  // the incarnation that leads
   UpkeepThread upkeep_;
 
-  std::mutex mutex_;  // of stopped_, guards nothing
+  std::mutex mutex_;  // of stopped_; guards progressed_
+  bool progressed_ = false;
   std::condition_variable_any stopped_;
 
   base::Service service_;  // last: its thread uses all of the above

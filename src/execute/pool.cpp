@@ -12,6 +12,7 @@
 #include <variant>
 
 #include "core/headers_json.hpp"
+#include "core/text.hpp"
 
 namespace posthouse::execute {
 
@@ -32,11 +33,24 @@ struct Pool::Slot final : Job::Link {
   explicit Slot(Pool& owner) : pool(owner) {}
 
   void progress(double fraction, std::string_view text) override {
-    auto shown = std::to_string(static_cast<int>(std::clamp(fraction, 0.0, 1.0) * 100)) + " %";
-    if (!text.empty()) shown += " " + std::string(text);
-    pool.log_.debug("progress", {{"job", std::to_string(id_for_log.load())}, {"progress", shown}});
-    std::lock_guard const lock(progress_mutex);
-    last_progress = std::move(shown);
+    constexpr std::size_t most = 1000;
+    double const done = fraction >= 0 ? std::min(fraction, 1.0) : 0;  // not a number counts as 0
+    auto words = core::sanitise(text.substr(0, most), most);
+    bool first = false;
+    {
+      std::lock_guard const lock(progress_mutex);
+      last_progress = {done, std::move(words)};
+      progress_made.store(true, std::memory_order_relaxed);
+      first = !std::exchange(progress_untold, true);
+    }
+    if (first && pool.options_.progressed) pool.options_.progressed();
+  }
+  /// With progress_mutex.
+  [[nodiscard]] std::string shown_progress() const {
+    if (!last_progress) return {};
+    auto shown = std::to_string(static_cast<int>(last_progress->first * 100)) + " %";
+    if (!last_progress->second.empty()) shown += " " + last_progress->second;
+    return shown;
   }
   void heartbeat() override { pool.log_.debug("sign of life", {{"job", std::to_string(id_for_log.load())}}); }
   void complete(Job const& job, Transaction const& transaction, Payload const& result) override {
@@ -49,6 +63,7 @@ struct Pool::Slot final : Job::Link {
   bool busy = false;
   std::int64_t token = 0;
   std::int64_t id = 0;
+  int position = 0;
   Registered const* kind = nullptr;
   Clock::time_point since{};
   std::optional<Clock::time_point> deadline{};
@@ -57,8 +72,10 @@ struct Pool::Slot final : Job::Link {
   bool result_given = false;  // to complete(); the handler's thread alone
 
   std::atomic<std::int64_t> id_for_log{0};
-  std::mutex progress_mutex;  // guards last_progress
-  std::string last_progress{};
+  std::mutex progress_mutex;  // guards the next two
+  std::optional<std::pair<double, std::string>> last_progress{};
+  bool progress_untold = false;
+  std::atomic<bool> progress_made{false};  // either of them is to be cleared before the next job
 
   std::jthread thread;
 };
@@ -194,7 +211,18 @@ std::vector<Running> Pool::running() const {
   for (auto const& slot : slots_) {
     if (!slot->busy) continue;
     std::lock_guard const progress(slot->progress_mutex);
-    all.push_back({slot->token, slot->id, slot->kind->kind, slot->since, slot->last_progress});
+    all.push_back({slot->token, slot->id, slot->kind->kind, slot->since, slot->shown_progress()});
+  }
+  return all;
+}
+
+std::vector<Reported> Pool::take_progress() {
+  std::vector<Reported> all;
+  std::lock_guard const lock(mutex_);
+  for (auto const& slot : slots_) {
+    std::lock_guard const progress(slot->progress_mutex);
+    if (!std::exchange(slot->progress_untold, false) || !slot->busy || !slot->last_progress) continue;
+    all.push_back({slot->token, slot->position, slot->id, slot->last_progress->first, slot->last_progress->second});
   }
   return all;
 }
@@ -217,6 +245,12 @@ void Pool::work(Slot& slot) {
     slot.busy = true;
     slot.token = task.token;
     slot.id = task.id;
+    slot.position = task.position;
+    if (slot.progress_made.exchange(false, std::memory_order_relaxed)) {
+      std::lock_guard const progress(slot.progress_mutex);
+      slot.last_progress.reset();
+      slot.progress_untold = false;
+    }
     slot.kind = task.kind;
     slot.since = Clock::now();
     slot.id_for_log.store(task.id, std::memory_order_relaxed);
@@ -261,10 +295,6 @@ void Pool::work(Slot& slot) {
 
 Run Pool::run_task(Slot& slot, Task const& task, std::optional<Clock::time_point> deadline) {
   try {
-    if (!slot.last_progress.empty()) {
-      std::lock_guard const lock(slot.progress_mutex);
-      slot.last_progress.clear();
-    }
     Job::Facts facts;
     facts.id = task.id;
     facts.kind = task.kind->kind;

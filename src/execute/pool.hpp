@@ -82,6 +82,15 @@ struct Running {
   std::string progress{};
 };
 
+/// What a running job has said of its progress.
+struct Reported {
+  std::int64_t token = 0;
+  int position = 0;
+  std::int64_t id = 0;
+  double fraction = 0;  ///< 0 to 1
+  std::string text{};   ///< sanitised, at most 1,000 bytes
+};
+
 class Pool {
  public:
   struct Options {
@@ -90,7 +99,8 @@ class Pool {
     std::size_t max_result_bytes = 1024 * 1024;
     /// Behind Job::complete; the result may be null.
     std::function<void(Job const&, Transaction const&, Kept const* result)> complete{};
-    std::function<void()> wake{};  ///< see arm(); must not throw
+    std::function<void()> wake{};        ///< see arm(); must not throw
+    std::function<void()> progressed{};  ///< take_progress() has something, for the first time since; must not throw
   };
 
   Pool(Options options, base::Log const& log);
@@ -119,6 +129,8 @@ class Pool {
   /// False: handlers were still running at the deadline.
   bool wait_quiet(Clock::time_point deadline);
   [[nodiscard]] std::vector<Running> running() const;
+  /// The newest progress of each running job that has reported any since the last call.
+  std::vector<Reported> take_progress();
   /// True on one of this pool's threads, inside a handler.
   [[nodiscard]] bool inside() const noexcept;
 

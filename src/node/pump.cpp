@@ -49,6 +49,9 @@ execute::Pool::Options pool_options(WorkerCore& core) {
     }
   };
   options.wake = [&core] { core.wake.signal(); };
+  options.progressed = [&core] {
+    if (core.progressed) core.progressed();
+  };
   return options;
 }
 

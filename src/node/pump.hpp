@@ -45,6 +45,8 @@ class Pump {
   /// then, unless the database was out of reach.
   void run();
 
+  /// From any thread: what running handlers have reported since the last call.
+  [[nodiscard]] std::vector<execute::Reported> take_progress() { return pool_->take_progress(); }
   /// True inside one of this worker's handlers.
   [[nodiscard]] bool inside_handler() const noexcept { return pool_->inside(); }
 

@@ -73,6 +73,7 @@ class Session {
     core_.incarnation = node::register_incarnation(core_, work);
     pump_ = std::make_unique<node::Pump>(core_, std::move(connection));
     heart_ = std::make_unique<duties::Heart>(heart_options(), core_.log);
+    core_.progressed = [this] { heart_->progressed(); };
     heart_->start();
     thread_ = std::jthread([this] { run(); });
     core_.log.info("worker started", {{"worker", std::to_string(core_.incarnation.load())},
@@ -136,6 +137,14 @@ class Session {
             [this](std::int64_t worker) {
               core_.dead_incarnation = worker;
               core_.wake.signal();
+            },
+        .progress =
+            [this] {
+              std::vector<store::ProgressReport> reports;
+              for (auto& one : pump_->take_progress()) {
+                reports.push_back({one.token, one.position, one.id, one.fraction, std::move(one.text)});
+              }
+              return reports;
             },
         .beaten = [this] { core_.beaten = std::chrono::steady_clock::now(); },
         .statement = [this] { core_.statement(); }};

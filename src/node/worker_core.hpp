@@ -9,6 +9,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <posthouse/worker.hpp>
 #include <string>
@@ -58,6 +59,8 @@ struct WorkerCore {
   std::atomic<std::chrono::steady_clock::time_point> beaten{std::chrono::steady_clock::now()};  ///< last heartbeat
   std::atomic<int> free{0};
   std::atomic<int> running{0};
+
+  std::function<void()> progressed{};  ///< fixed before the pump runs; wakes who reports progress
 
   void request(Stop how) {
     auto before = stop.load();

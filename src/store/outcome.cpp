@@ -4,10 +4,12 @@
 namespace posthouse::store {
 
 std::vector<JobOutcome> outcomes(pg::Connection& connection, std::span<std::int64_t const> ids) {
-  enum Column { id, state, value, value_bytes, problem, error };
-  auto const rows = connection.prepared("select id, state, result, result_bytes, result_problem, error from " +
-                                            connection.quoted_schema() + ".outcome(variadic $1)",
-                                        pg::Params().int8_array(ids), pg::Format::binary);
+  enum Column { id, state, value, value_bytes, problem, error, progress, progress_text };
+  auto const rows = connection.prepared(
+      "select id, state, result, result_bytes, result_problem, error, (progress * 1e6)::int4, "
+      "progress_text from " +
+          connection.quoted_schema() + ".outcome(variadic $1)",
+      pg::Params().int8_array(ids), pg::Format::binary);
   std::vector<JobOutcome> list;
   list.reserve(static_cast<std::size_t>(rows.rows()));
   for (int row = 0; row < rows.rows(); ++row) {
@@ -21,6 +23,8 @@ std::vector<JobOutcome> outcomes(pg::Connection& connection, std::span<std::int6
     }
     outcome.result_problem = rows.maybe(row, problem);
     outcome.error = rows.maybe(row, error);
+    if (!rows.is_null(row, progress)) outcome.progress = rows.binary_int4(row, progress) / 1e6;
+    outcome.progress_text = rows.text(row, progress_text);
     list.push_back(std::move(outcome));
   }
   return list;

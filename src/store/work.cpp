@@ -247,6 +247,19 @@ Claim Work::finish_and_claim(std::int64_t worker, std::span<BatchAck const> acks
       params, pg::Format::binary));
 }
 
+void Work::report_progress(std::int64_t worker, std::span<ProgressReport const> reports) {
+  std::string json = "[";
+  for (ProgressReport const& report : reports) {
+    json += json.size() > 1 ? ",{" : "{";
+    json += "\"token\":" + std::to_string(report.token) + ",\"pos\":" + std::to_string(report.position) +
+            ",\"id\":" + std::to_string(report.id) + ",\"fraction\":" + std::to_string(report.fraction);
+    if (!report.text.empty()) append_json_string(json += ",\"text\":", report.text);
+    json += '}';
+  }
+  connection_.prepared("select " + call(connection_, "report_progress($1, $2)"),
+                       pg::Params().int8(worker).text(json += ']'));
+}
+
 void Work::give_back(std::int64_t worker, std::span<std::int64_t const> tokens) {
   connection_.query("select " + call(connection_, "give_back($1, $2)"), pg::Params().int8(worker).int8_array(tokens));
 }

@@ -67,6 +67,15 @@ struct JobResult {
   std::string problem{};  ///< why it is missing or not whole; sanitised
 };
 
+/// How far a running job says that it is.
+struct ProgressReport {
+  std::int64_t token = 0;
+  int position = 0;
+  std::int64_t id = 0;
+  double fraction = 0;  ///< 0 to 1
+  std::string text{};   ///< sanitised
+};
+
 /// What to say of one open batch.
 struct BatchAck {
   std::int64_t token = 0;
@@ -124,6 +133,8 @@ class Work {
                                    std::span<JobResult const> results = {});
   Claim finish_and_claim(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
                          ClaimRequest const& request, std::span<JobResult const> results = {});
+  /// Those of jobs that the worker does not hold (any more) are passed over.
+  void report_progress(std::int64_t worker, std::span<ProgressReport const> reports);
   void give_back(std::int64_t worker, std::span<std::int64_t const> tokens);
   void leave(std::int64_t worker);
   /// Wakes one other worker that has said that it has free slots.

@@ -277,6 +277,58 @@ TEST_F(EngineResult, OutlivesItsJobWhenItIsKeptLonger) {
   EXPECT_EQ(outcome_state(id), "not_found");
 }
 
+class EngineProgress : public EngineResult {
+ protected:
+  void report(Hand const& worker, Claimed const& job, double fraction, std::string const& text) {
+    sql.rows(
+        "select report_progress($1, jsonb_build_array(jsonb_build_object('token', $2::bigint, 'pos', $3::int, "
+        "'id', $4::bigint, 'fraction', $5::real, 'text', $6::text)))",
+        worker.id(), job.token, job.position, job.id, fraction, text);
+  }
+  std::string progress(std::int64_t id) {
+    return sql.one("select coalesce(progress || ' ' || progress_text, 'none') from outcome($1)", id);
+  }
+};
+
+TEST_F(EngineProgress, TheNewestCountsWhileTheJobRuns) {
+  auto const id = enqueue();
+  Hand worker(sql);
+  auto const job = worker.claim(1).at(0);
+  EXPECT_EQ(progress(id), "none");
+  report(worker, job, 0.25, "a");
+  report(worker, job, 0.5, "b");
+  EXPECT_EQ(progress(id), "0.5 b");
+  worker.finish(job.token);
+  EXPECT_EQ(progress(id), "none");
+  report(worker, job, 0.75, "late");
+  EXPECT_EQ(sql.one("select text from progress"), "b");
+  sql.rows("select prune()");
+  EXPECT_EQ(sql.number("select count(*) from progress"), 1) << "a minute old at least";
+  sql.exec("update progress set at = at - interval '2 minutes'");
+  sql.rows("select prune()");
+  EXPECT_EQ(sql.number("select count(*) from progress"), 0);
+}
+
+TEST_F(EngineProgress, IsThatOfTheAttemptThatRuns) {
+  auto const id = enqueue();
+  Hand stale(sql);
+  auto const old = stale.claim(1).at(0);
+  report(stale, old, 0.9, "old");
+  expire(sql, stale.id());
+  EXPECT_EQ(sql.number("select reap()"), 1);
+  Hand other(sql);
+  auto const job = other.claim(1).at(0);
+  ASSERT_EQ(job.id, id);
+  EXPECT_EQ(progress(id), "none");
+  report(other, job, 0.1, "new");
+  report(stale, old, 0.95, "older still");
+  EXPECT_EQ(progress(id), "0.1 new");
+  // However long it runs without a word, what a running job has said stays.
+  sql.exec("update progress set at = at - interval '1 day'");
+  sql.rows("select prune()");
+  EXPECT_EQ(progress(id), "0.1 new");
+}
+
 // Tables that were never analysed, and many rows: by index, in every table.
 TEST_F(EngineResult, OutcomeReadsByIndexAlone) {
   sql.exec(

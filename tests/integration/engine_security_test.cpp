@@ -89,6 +89,8 @@ TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
                                       "select complete_with(1, 1, 0, 1, '1', null, null)",
                                       "select keep_results(1, '{1}', '[]')",
                                       "select outcome(1)",
+                                      "select report_progress(1, '[]')",
+                                      "select * from progress",
                                       "select * from result",
                                       "select cancel(1)",
                                       "select retry(1)",
@@ -119,7 +121,7 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
                 "'P0999'; end $$");
   for (std::string const table :
        {"job", "lane", "lane_seen", "batch", "meta", "worker", "heartbeat", "deferred", "dead", "done", "queue",
-        "leader", "attempt_error", "result", "unfinished", "pg_class", "pg_database", "pg_inherits"}) {
+        "leader", "attempt_error", "result", "progress", "unfinished", "pg_class", "pg_database", "pg_inherits"}) {
     session_.exec("create temp table " + table + " (x int default " + trap + ".boom())");
   }
   for (std::string const function :
@@ -160,6 +162,7 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
         "complete_with(" + w + ", 17, 1, 1, '1', null, null)",
         "finish(" + w + R"(, '{18}', '{null}', '{1}', null, '[{"token": 18, "pos": 0, "id": 1, "value": "1"}]'))",
         "outcome(" + std::to_string(job) + ")",
+        "report_progress(" + w + R"(, '[{"token": 18, "pos": 0, "id": 1, "fraction": 1}]'))",
         "give_back(" + w + ", '{17}')",
         "cancel(" + std::to_string(job) + ")",
         "retry(" + std::to_string(before) + ")",

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Results through workers and clients: what a handler returns is what a waiter gets.
+#include <cmath>
+#include <semaphore>
 #include <thread>
 
 #include "integration/worker_fixture.hpp"
@@ -142,6 +144,52 @@ TEST_F(WorkerResult, AWaitThatTakesTooLongSaysHowTheJobStands) {
   EXPECT_THROW(client().wait(id, -1ms), InvalidArgument);
   Client nobody({.database_url = "host=/nonexistent dbname=x"});
   EXPECT_THROW(nobody.wait(id, 1h), Unavailable);
+}
+
+TEST_F(WorkerResult, ProgressIsSeenWhileTheJobRuns) {
+  auto const id = enqueue();
+  std::latch half(1);
+  std::latch go(1);
+  auto options = quick();
+  options.heartbeat_interval = 10s;  // the reports do not wait for it
+  Worker worker(std::move(options));
+  worker.on("k", [&](Job const& job) {
+    job.progress(0.25, "first");
+    half.wait();
+    for (int i = 0; i < 10'000; ++i) job.progress(0.25 + i / 40'000.0, "more");
+    job.progress(0.5, std::string("half \0\xff", 7));
+    go.wait();
+  });
+  worker.start();
+  auto waiter = client();
+  EXPECT_TRUE(eventually([&] { return waiter.wait(id, 0ms).progress_text == "first"; }));
+  EXPECT_EQ(waiter.wait(id, 0ms).progress, 0.25);
+  half.count_down();
+  EXPECT_TRUE(eventually([&] { return waiter.wait(id, 0ms).progress == 0.5; }));
+  EXPECT_EQ(waiter.wait(id, 0ms).progress_text, "half \xEF\xBF\xBD");
+  EXPECT_LE(worker.stats().statements, 100) << "not one a call";
+  go.count_down();
+  EXPECT_TRUE(waiter.wait(id, 30s).succeeded());
+  EXPECT_FALSE(waiter.wait(id, 0ms).progress);
+}
+
+TEST_F(WorkerResult, ProgressThatMakesNoSenseIsBounded) {
+  auto const id = enqueue();
+  std::counting_semaphore<> next(0);
+  Worker worker(quick());
+  worker.on("k", [&](Job const& job) {
+    for (double const fraction : {-1.0, 7.0, std::nan("")}) {
+      job.progress(fraction, std::string(5000, 'x') + std::to_string(fraction));
+      next.acquire();
+    }
+  });
+  worker.start();
+  auto waiter = client();
+  for (double const expected : {0.0, 1.0, 0.0}) {
+    EXPECT_TRUE(eventually([&] { return waiter.wait(id, 0ms).progress == expected; })) << expected;
+    EXPECT_EQ(waiter.wait(id, 0ms).progress_text.size(), 1000U);
+    next.release();
+  }
 }
 
 // More than one statement carries: every result arrives, and every job ends.
