@@ -97,7 +97,7 @@ std::string manual(CLI::App const& app) {
   out +=
       ".SH EXIT STATUS\n0 done; 1 failed; 2 wrong usage or configuration; 3 verification found a difference; 4 "
       "database "
-      "out of reach.\n"
+      "out of reach; 5 `jobs wait`: the time was over first.\n"
       ".SH ENVIRONMENT\nEvery key of the configuration is also a variable: POSTHOUSE_ and the path in capitals, "
       "levels\n"
       "joined by two underscores, as POSTHOUSE_LOGGING__LEVEL. Flags go before variables, variables before the file. "

@@ -111,6 +111,24 @@ TEST_F(EngineResult, AStaleWorkerStoresNothing) {
   EXPECT_EQ(result(id), "\"right\"");
 }
 
+// The reaper leaves a job alone whose completion is still open; its dead worker may not say more of it.
+TEST_F(EngineResult, ADeadWorkerStoresNothingInABatchThatStaysOpen) {
+  auto const id = enqueue();
+  Hand stale(sql);
+  auto const old = stale.claim(1).at(0);
+  auto own = open();
+  own.exec("begin");
+  EXPECT_TRUE(stale.complete(own, old));
+  expire(sql, stale.id());
+  EXPECT_EQ(sql.number("select reap()"), 0);
+  EXPECT_EQ(sql.number("select count(*) from batch where worker = $1 and closed_at is null", stale.id()), 1);
+  EXPECT_THAT(finish(sql, stale, old.token, "null", value_of(old, "1")), ElementsAre(old.token));
+  EXPECT_EQ(sql.number("select count(*) from result"), 0);
+  own.exec("rollback");
+  EXPECT_EQ(sql.number("select reap()"), 1);
+  EXPECT_EQ(outcome_state(id), "available");
+}
+
 TEST_F(EngineResult, OnlyForMembersThatTheAckIsOf) {
   auto const ids = enqueue_some(2);
   Hand worker(sql);
