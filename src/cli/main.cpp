@@ -21,7 +21,7 @@ constexpr char const* kFooter =
     "  posthouse stats                           what is there\n"
     "\n"
     "Exit status: 0 done; 1 failed; 2 wrong usage or configuration; 3 verify found a difference; 4 database out of "
-    "reach.\n"
+    "reach; 5 the time of `jobs wait` was over.\n"
     "Configuration: flags, then POSTHOUSE_... variables, then the file, then defaults; see `posthouse config example`.";
 
 }  // namespace
