@@ -29,7 +29,9 @@ declare
   v_now timestamptz := clock_timestamp();
   v_promoted bigint;
   v_rescued bigint;
+  v_fired bigint := 0;
   v_next timestamptz;
+  v_fire timestamptz;
 begin
   select * into l from leader q order by q.id desc limit 1;
   if not found or l.worker <> p_worker or l.at < v_now - interval '10 s' then return null; end if;
@@ -38,12 +40,19 @@ begin
   v_from := case when l.id % 10 = 0 then '-infinity' else l.promoted_to end;
   v_promoted := promote(v_from, 5000);
   v_rescued := reap(l.since);
+  v_fire := next_fire(v_from);
+  if v_fire <= v_now then
+    v_fired := fire_schedules(clock_timestamp(), v_from);
+    -- What is due still is being edited at this moment, or waits for trouble to pass: until the next ordinary round.
+    v_fire := next_fire(case when v_fired >= 5000 then v_from else v_now end);
+  end if;
   if l.at < v_now - interval '3 s' then
     insert into leader (term, worker, since, promoted_to)
       values (l.term, p_worker, l.since, case when v_promoted >= 5000 then v_from else v_now - interval '10 s' end);
   end if;
   select d.due_at into v_next from deferred d where d.due_at >= v_from order by d.due_at limit 1;
-  return jsonb_build_object('promoted', v_promoted, 'rescued', v_rescued,
+  v_next := least(v_next, v_fire);
+  return jsonb_build_object('promoted', v_promoted, 'rescued', v_rescued, 'fired', v_fired,
     'next_due_ms', case when v_next is null then -1 else greatest(0, ceil(extract(epoch from v_next - clock_timestamp()) * 1000)::bigint) end);
 end $$;
 

@@ -143,6 +143,8 @@ begin
   get diagnostics v_n = row_count; v_all := v_all + v_n;
   delete from attempt_error e where e.ctid = any(array(select q.ctid from attempt_error q where q.at < v_dead order by q.at limit p_limit));
   get diagnostics v_n = row_count; v_all := v_all + v_n;
+  delete from schedule_fire f where f.ctid = any(array(select q.ctid from schedule_fire q where q.at < v_dead order by q.at limit p_limit));
+  get diagnostics v_n = row_count; v_all := v_all + v_n;
   -- Of each worker the newest heartbeat stays, of each lane the newest batch: without it the lane's jobs would run again.
   delete from heartbeat h where h.ctid = any(array(select q.ctid from heartbeat q where q.at < v_now - interval '1 hour'
     and exists (select from heartbeat n where n.worker = q.worker and n.at > q.at) limit p_limit));
