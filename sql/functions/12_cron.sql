@@ -51,9 +51,10 @@ end $$;
 create or replace function cron_masks(cron text) returns bigint[]
 language plpgsql immutable set search_path from current as $$
 declare
-  v_text text := case lower(trim(cron_masks.cron))
+  v_trimmed text := regexp_replace(cron_masks.cron, '^\s+|\s+$', '', 'g');
+  v_text text := case lower(v_trimmed)
     when '@yearly' then '0 0 1 1 *' when '@annually' then '0 0 1 1 *' when '@monthly' then '0 0 1 * *' when '@weekly' then '0 0 * * 0'
-    when '@daily' then '0 0 * * *' when '@midnight' then '0 0 * * *' when '@hourly' then '0 * * * *' else trim(cron_masks.cron) end;
+    when '@daily' then '0 0 * * *' when '@midnight' then '0 0 * * *' when '@hourly' then '0 * * * *' else v_trimmed end;
   f text[] := regexp_split_to_array(v_text, '\s+');
   m bigint[];
 begin

@@ -33,7 +33,7 @@ begin
   s.name := p_name;
   s.kind := d ->> 'kind';
   s.queue := coalesce(d ->> 'queue', 'default');
-  s.cron := trim(d ->> 'cron');
+  s.cron := d ->> 'cron';
   s.time_zone := coalesce(d ->> 'time_zone', 'UTC');
   s.payload := d -> 'payload';
   s.headers := nullif(d -> 'headers', 'null');
@@ -202,6 +202,21 @@ begin
   return 'changed';
 end $$;
 
+create or replace function add_schedule_json(name text, definition jsonb) returns void
+language plpgsql security definer set search_path from current as $$
+begin
+  if definition is null or jsonb_typeof(definition) <> 'object' then
+    perform schedule_refuse(name, 'the definition', definition::text, 'The definition is a JSON object with argument names of add_schedule.');
+  end if;
+  perform lock_schedules();
+  if exists (select from schedule s where s.name = add_schedule_json.name) then
+    raise exception 'posthouse: schedule % exists already', quote_literal(add_schedule_json.name)
+      using errcode = '22023', hint = 'Change it with set_schedule, or choose another name.';
+  end if;
+  perform write_schedule(add_schedule_json.name, definition, null);
+end $$;
+comment on function add_schedule_json(text, jsonb) is 'As add_schedule, with its arguments but the name in one JSON object.';
+
 create or replace function add_schedule(name text, kind text, cron text default null, every interval default null, at timestamptz default null,
   time_zone text default 'UTC', payload jsonb default null, queue text default 'default', priority int default 0, headers jsonb default null,
   max_attempts int default null, jitter interval default '0', misfire text default 'latest', misfire_limit int default 100,
@@ -216,12 +231,7 @@ declare
     || case when payload is null then '{}' else jsonb_build_object('payload', payload) end
     || case when headers is null then '{}' else jsonb_build_object('headers', headers) end;
 begin
-  perform lock_schedules();
-  if exists (select from schedule s where s.name = add_schedule.name) then
-    raise exception 'posthouse: schedule % exists already', quote_literal(add_schedule.name)
-      using errcode = '42710', hint = 'Change it with set_schedule, or choose another name.';
-  end if;
-  perform write_schedule(add_schedule.name, v_definition, null);
+  perform add_schedule_json(name, v_definition);
 end $$;
 comment on function add_schedule(text, text, text, interval, timestamptz, text, jsonb, text, int, jsonb, int, interval, text, int, text, boolean, bytea) is
 'Adds a schedule that enqueues a job of this kind at each tick. Give one of cron (see cron_masks), every (1 second to 366 days, counted from now) and at (once; in the past means now). time_zone: IANA name for cron, default UTC. payload, queue, priority, headers, max_attempts as for enqueue. jitter: 0 to 1 day, spreads the fires over that long after their ticks. misfire: what becomes of ticks that come late: skip (not fired when more than a minute late), latest (default: the newest), all (the newest misfire_limit, 1 to 1000, default 100). overlap, when an earlier job of it is not finished: allow (default), skip, replace (cancels it unless it runs). Name the arguments: later versions append more.';
@@ -230,7 +240,7 @@ create or replace function missing_schedule(p_name text) returns void
 language plpgsql set search_path from current as $$
 begin
   raise exception 'posthouse: there is no schedule %', coalesce(quote_literal(left(p_name, 100)), 'null')
-    using errcode = '42704', hint = 'select name from schedules lists them.';
+    using errcode = '22023', hint = 'select name from schedules lists them.';
 end $$;
 
 create or replace function set_schedule(name text, changes jsonb) returns text
@@ -316,7 +326,7 @@ begin
     if e.taken is not null and e.taken_by is distinct from sync_schedules.owner then
       raise exception 'posthouse: sync_schedules: element %: schedule % %', e.i - 1, quote_literal(e.name),
           case when e.taken_by is null then 'was made by hand' else 'belongs to ' || quote_literal(e.taken_by) end
-        using errcode = '42710', hint = 'Choose another name, or remove that schedule first.';
+        using errcode = '22023', hint = 'Choose another name, or remove that schedule first.';
     end if;
     begin
       v_result := write_schedule(e.name, e.definition, sync_schedules.owner);
