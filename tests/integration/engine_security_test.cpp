@@ -93,6 +93,9 @@ TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
                                       "select promote()",
                                       "select reap()",
                                       "select prune()",
+                                      "select add_schedule('s', 'k', cron => '@daily')",
+                                      "select fire_schedules()",
+                                      "select * from schedules",
                                       "select enqueue_bytes('k', 'x')"}) {
     EXPECT_EQ(session_.sqlstate_of(statement), "42501") << statement;
   }
@@ -113,8 +116,9 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
                 ".boom() returns int language plpgsql as $$ begin raise exception 'trapped' using errcode = "
                 "'P0999'; end $$");
   for (std::string const table :
-       {"job", "lane", "lane_seen", "batch", "meta", "worker", "heartbeat", "deferred", "dead", "done", "queue",
-        "leader", "attempt_error", "unfinished", "pg_class", "pg_database", "pg_inherits"}) {
+       {"job",           "lane",      "lane_seen",  "batch",    "meta",        "worker",        "heartbeat",
+        "deferred",      "dead",      "done",       "queue",    "leader",      "attempt_error", "schedule",
+        "schedule_fire", "schedules", "unfinished", "pg_class", "pg_database", "pg_inherits"}) {
     session_.exec("create temp table " + table + " (x int default " + trap + ".boom())");
   }
   for (std::string const function :
@@ -166,6 +170,15 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
                                   std::string("detached()"),
                                   std::string("unfrozen()"),
                                   std::string("has_unfinished('job')"),
+                                  "add_schedule('s', 'new', at => '2020-01-01')",
+                                  "sync_schedules('app', '[{\"name\": \"a\", \"kind\": \"k\", \"cron\": \"@daily\"}]')",
+                                  "set_schedule('a', '{\"overlap\": \"replace\", \"time_zone\": \"Europe/Berlin\"}')",
+                                  "pause_schedule('a')",
+                                  "resume_schedule('a')",
+                                  "preview_schedule('a')",
+                                  "preview_cron('@daily', 'Asia/Tokyo')",
+                                  "fire_schedules()",
+                                  "remove_schedule('a')",
                                   "leave(" + w + ")",
                                   std::string("pause_queue('q')"),
                                   std::string("resume_queue('q')"),

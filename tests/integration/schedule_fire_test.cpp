@@ -244,7 +244,8 @@ TEST_F(ScheduleFire, ABadRowBlocksNoOther) {
   sql.exec(
       "update schedule set kind = 'not a name' where name = 'bad_kind'; update schedule set time_zone = 'No/Where' "
       "where name = 'zone'; "
-      "update schedule set payload = (select to_jsonb(string_agg(md5(i::text), '')) from generate_series(1, 100000) i) where name = 'large'; insert into "
+      "update schedule set payload = (select to_jsonb(string_agg(md5(i::text), '')) from generate_series(1, 100000) i) "
+      "where name = 'large'; insert into "
       "meta values ('max_payload_bytes', '1000000')");
   EXPECT_EQ(fire("2030-01-01 00:01:00+00"), 1);
   EXPECT_THAT(history(), ElementsAre("fired 00:01:00"));
