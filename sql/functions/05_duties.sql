@@ -11,7 +11,8 @@ begin
     return 0;
   end if;
   select * into l from leader q order by q.id desc limit 1;
-  if found and l.at > clock_timestamp() - interval '10 s' then
+  -- A renewal that lies ahead was made before the clock was set back: whoever stands for election leads.
+  if found and l.at between clock_timestamp() - interval '10 s' and clock_timestamp() + interval '10 s' then
     if l.worker = p_worker then return l.term; end if;
     if exists (select from worker w where w.id = l.worker and w.ended_at is null) then return 0; end if;
   end if;
@@ -36,8 +37,8 @@ begin
   select * into l from leader q order by q.id desc limit 1;
   if not found or l.worker <> p_worker or l.at < v_now - interval '10 s' then return null; end if;
   -- Deleted rows stay in the index while some snapshot is old, so the scan starts where the last renewal left off; every
-  -- tenth renewal starts from the beginning, for rows that were committed late.
-  v_from := case when l.id % 10 = 0 then '-infinity' else l.promoted_to end;
+  -- tenth renewal starts from the beginning, for rows that were committed late. A clock that was set back has promoted_to ahead.
+  v_from := case when l.id % 10 = 0 then '-infinity' else least(l.promoted_to, v_now - interval '10 s') end;
   v_promoted := promote(v_from, 5000);
   v_rescued := reap(l.since);
   v_fire := next_fire(v_from);
@@ -46,7 +47,7 @@ begin
     -- What is due still is being edited at this moment, or waits for trouble to pass: until the next ordinary round.
     v_fire := next_fire(case when v_fired >= 5000 then v_from else v_now end);
   end if;
-  if l.at < v_now - interval '3 s' then
+  if l.at not between v_now - interval '3 s' and v_now then
     insert into leader (term, worker, since, promoted_to)
       values (l.term, p_worker, l.since, case when v_promoted >= 5000 then v_from else v_now - interval '10 s' end);
   end if;

@@ -148,5 +148,45 @@ TEST_F(CliSchedules, AWorkerFiresAndRuns) {
   EXPECT_EQ(sql.number("select count(*) - count(distinct tick) from public.seen"), 0);
 }
 
+TEST_F(CliSchedules, WorkOnceFiresWhatIsDue) {
+  sql.exec("create table public.seen (tick text)");
+  ASSERT_EQ(command({"add", "s", "mark", "--at", "2020-01-01T00:00:00Z"}).status, 0);
+  auto const config = folder.write("work.yaml", "kinds: {mark: {sql: \"insert into public.seen values ('x')\"}}\n");
+  EXPECT_EQ(run({"work", "--once", "--config", config}).status, 0);
+  EXPECT_EQ(sql.number("select count(*) from public.seen"), 1);
+}
+
+// Leaders are killed in the middle of their work; another takes over. No tick is lost or doubled.
+TEST_F(CliSchedules, KilledLeadersLoseAndDoubleNoTick) {
+  ASSERT_EQ(
+      command({"add", "s", "mark", "--cron", "* * * * * *", "--misfire", "all", "--misfire-limit", "1000"}).status, 0);
+  auto const config = folder.write(
+      "work.yaml", "kinds: {mark: {sql: \"select 1\"}}\nclaim_lease_ms: 2000\nheartbeat_interval_ms: 300\n");
+  auto const fired = [&] { return sql.number("select count(*) from posthouse.schedule_fire"); };
+  std::vector<ChildProcess> workers;
+  workers.push_back(start({"work", "--config", config}));
+  for (int round = 0; round < 2; ++round) {
+    auto const before = fired();
+    EXPECT_TRUE(eventually([&] { return fired() >= before + 3; }, std::chrono::seconds(60))) << workers.back().errors();
+    workers.push_back(start({"work", "--config", config}));
+    auto& leader = workers[workers.size() - 2];
+    // At the moment of a commit, as near as can be seen from here.
+    auto const seen = fired();
+    EXPECT_TRUE(eventually([&] { return fired() > seen; }, std::chrono::seconds(60)));
+    leader.kill();
+    leader.wait();
+  }
+  auto const before = fired();
+  EXPECT_TRUE(eventually([&] { return fired() >= before + 3; }, std::chrono::seconds(60))) << workers.back().errors();
+  workers.back().terminate();
+  EXPECT_EQ(workers.back().wait(std::chrono::seconds(60)), 0);
+  EXPECT_TRUE(sql.truth("select count(*) = 1 + extract(epoch from max(tick) - min(tick)) from posthouse.schedule_fire"))
+      << "every second from the first to the last";
+  EXPECT_EQ(sql.number("select count(*) from posthouse.schedule_fire where outcome <> 'fired'"), 0);
+  EXPECT_TRUE(
+      sql.truth("select count(*) = count(distinct headers ->> 'posthouse.tick') and count(*) = (select count(*) "
+                "from posthouse.schedule_fire) from posthouse.jobs"));
+}
+
 }  // namespace
 }  // namespace posthouse::test

@@ -318,6 +318,22 @@ TEST_F(ScheduleFire, ALeaderThatComesLaterFiresWhatTheDeadOneLeft) {
   EXPECT_EQ(jobs(), 1);
 }
 
+TEST_F(ScheduleFire, AClockThatIsSetBackKeepsNobodyFromLeadingOrFiring) {
+  Hand first(sql);
+  Hand second(sql);
+  ASSERT_EQ(sql.number("select lead($1::bigint)", first.id()), 1);
+  // As if the last renewal had been made an hour from now.
+  sql.exec(
+      "update leader set at = at + interval '1 hour', since = since + interval '1 hour', promoted_to = now() + "
+      "interval '1 hour'");
+  sql.exec("select add_schedule('s', 'k', at => clock_timestamp())");
+  EXPECT_EQ(sql.number("select (duties($1) ->> 'fired')::bigint", first.id()), 1);
+  EXPECT_TRUE(sql.truth("select at <= clock_timestamp() from leader order by id desc limit 1"))
+      << "renewed by today's clock";
+  sql.exec("update leader set at = at + interval '1 hour'");
+  EXPECT_EQ(sql.number("select lead($1::bigint)", second.id()), 2) << "the first may be dead, nobody can tell";
+}
+
 TEST_F(ScheduleFire, TheProbeOfARoundUsesTheIndex) {
   sql.exec(
       "insert into schedule (name, kind, every, anchor, next_at, due_at) select 's' || i, 'k', '1 hour', now(), now() "
