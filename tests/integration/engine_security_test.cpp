@@ -187,7 +187,7 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
     EXPECT_EQ(session_.sqlstate_of("select posthouse." + call), "") << call;
   }
   EXPECT_EQ(session_.sqlstate_of("select * from posthouse.jobs"), "");
-  EXPECT_EQ(sql.number("select count(*) from jobs"), 5);
+  EXPECT_EQ(sql.number("select count(*) from jobs"), 6);
   sql.exec("drop schema " + trap + " cascade");
 }
 
