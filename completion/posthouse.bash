@@ -14,10 +14,11 @@ _posthouse() {
     next=${path:+$path }$word
     case $next in
       'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs wait'|'jobs cancel'|'jobs retry'|'jobs delete'|'stats'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
+      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs cancel'|'jobs retry'|'jobs delete'|'schedules'|'schedules list'|'schedules add'|'schedules set'|'schedules remove'|'schedules pause'|'schedules resume'|'schedules run'|'schedules next'|'schedules history'|'stats'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
     esac
   done
   case $path in
-    '') words='install upgrade verify uninstall adopt enqueue work jobs stats config dev bench demo' ;;
+    '') words='install upgrade verify uninstall adopt enqueue work jobs schedules stats config dev bench demo' ;;
     'install') words='--print-sql' ;;
     'upgrade') words='--print-sql' ;;
     'verify') words='--json' ;;
@@ -32,6 +33,16 @@ _posthouse() {
     'jobs cancel') words='' ;;
     'jobs retry') words='' ;;
     'jobs delete') words='' ;;
+    'schedules') words='list add set remove pause resume run next history' ;;
+    'schedules list') words='--json' ;;
+    'schedules add') words='--cron --every --at --time-zone --queue --priority --header --max-attempts --jitter --misfire --misfire-limit --overlap --raw --disabled --json' ;;
+    'schedules set') words='--kind --payload --cron --every --at --time-zone --queue --priority --header --max-attempts --jitter --misfire --misfire-limit --overlap --raw --enabled --disabled --json' ;;
+    'schedules remove') words='--json' ;;
+    'schedules pause') words='--json' ;;
+    'schedules resume') words='--json' ;;
+    'schedules run') words='--json' ;;
+    'schedules next') words='--cron --time-zone --from --json' ;;
+    'schedules history') words='--json' ;;
     'stats') words='--json' ;;
     'config') words='check show example' ;;
     'config check') words='--connect' ;;

@@ -123,6 +123,66 @@ column result.job bigint not null
 column result.problem text
 column result.value jsonb
 column result.value_bytes bytea
+column schedule.anchor timestamp with time zone
+column schedule.at timestamp with time zone
+column schedule.cron text
+column schedule.due_at timestamp with time zone
+column schedule.edited_at timestamp with time zone not null default clock_timestamp()
+column schedule.enabled boolean not null default true
+column schedule.every interval
+column schedule.headers jsonb
+column schedule.jitter interval not null default '00:00:00'::interval
+column schedule.kind text collate "C" not null
+column schedule.last_error text
+column schedule.last_fired_at timestamp with time zone
+column schedule.last_job bigint
+column schedule.last_tick timestamp with time zone
+column schedule.masks bigint[]
+column schedule.max_attempts integer
+column schedule.misfire text collate "C" not null default 'latest'::text
+column schedule.misfire_limit integer not null default 100
+column schedule.name text collate "C" not null
+column schedule.next_at timestamp with time zone
+column schedule.open_jobs bigint[] not null default '{}'::bigint[]
+column schedule.overlap text collate "C" not null default 'allow'::text
+column schedule.owner text collate "C"
+column schedule.paused boolean not null default false
+column schedule.payload jsonb
+column schedule.payload_bytes bytea
+column schedule.priority integer not null default 0
+column schedule.queue text collate "C" not null default 'default'::text
+column schedule.time_zone text not null default 'UTC'::text
+column schedule_fire.at timestamp with time zone not null default clock_timestamp()
+column schedule_fire.job bigint
+column schedule_fire.note text
+column schedule_fire.outcome text collate "C" not null
+column schedule_fire.schedule text collate "C" not null
+column schedule_fire.tick timestamp with time zone not null
+column schedules.at timestamp with time zone
+column schedules.cron text
+column schedules.due_at timestamp with time zone
+column schedules.enabled boolean
+column schedules.every interval
+column schedules.headers jsonb
+column schedules.jitter interval
+column schedules.kind text collate "C"
+column schedules.last_error text
+column schedules.last_fired_at timestamp with time zone
+column schedules.last_job bigint
+column schedules.last_tick timestamp with time zone
+column schedules.max_attempts integer
+column schedules.misfire text collate "C"
+column schedules.misfire_limit integer
+column schedules.name text collate "C"
+column schedules.next_at timestamp with time zone
+column schedules.overlap text collate "C"
+column schedules.owner text collate "C"
+column schedules.paused boolean
+column schedules.payload jsonb
+column schedules.payload_bytes bytea
+column schedules.priority integer
+column schedules.queue text collate "C"
+column schedules.time_zone text
 column worker.end_reason text
 column worker.ended_at timestamp with time zone
 column worker.host text not null
@@ -151,7 +211,15 @@ constraint progress_pkey on progress PRIMARY KEY (job)
 constraint queue_pkey on queue PRIMARY KEY (queue)
 constraint result_check on result CHECK (num_nonnulls(value, value_bytes) <= 1 AND num_nonnulls(value, value_bytes, problem) >= 1)
 constraint result_pkey on result PRIMARY KEY (job)
+constraint schedule_check on schedule CHECK (num_nonnulls(cron, every, at) = 1)
+constraint schedule_fire_outcome_check on schedule_fire CHECK (outcome = ANY (ARRAY['fired'::text, 'manual'::text, 'skipped'::text, 'missed'::text, 'failed'::text]))
+constraint schedule_fire_pkey on schedule_fire PRIMARY KEY (schedule, tick)
+constraint schedule_misfire_check on schedule CHECK (misfire = ANY (ARRAY['skip'::text, 'latest'::text, 'all'::text]))
+constraint schedule_overlap_check on schedule CHECK (overlap = ANY (ARRAY['allow'::text, 'skip'::text, 'replace'::text]))
+constraint schedule_pkey on schedule PRIMARY KEY (name)
 constraint worker_pkey on worker PRIMARY KEY (id)
+function add_schedule(text,text,text,interval,timestamp with time zone,text,jsonb,text,integer,jsonb,integer,interval,text,integer,text,boolean,bytea) (name text, kind text, cron text DEFAULT NULL::text, every interval DEFAULT NULL::interval, at timestamp with time zone DEFAULT NULL::timestamp with time zone, time_zone text DEFAULT 'UTC'::text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, jitter interval DEFAULT '00:00:00'::interval, misfire text DEFAULT 'latest'::text, misfire_limit integer DEFAULT 100, overlap text DEFAULT 'allow'::text, enabled boolean DEFAULT true, payload_bytes bytea DEFAULT NULL::bytea) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function add_schedule_json(text,jsonb) (name text, definition jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function adopt() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function apply_moves(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function batch_of(bigint,xid8,bigint) (p_lane bigint, p_txid xid8, p_id bigint) returns batch language plpgsql stable security definer set search_path=<schema>, pg_temp
@@ -161,10 +229,17 @@ function cancel(bigint) (id bigint) returns text language plpgsql volatile secur
 function channel() () returns text language sql stable security definer set search_path=<schema>, pg_temp
 function check_enqueue(jsonb,bytea,timestamp with time zone,interval,jsonb,integer) (p_payload jsonb, p_payload_bytes bytea, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
 function check_identity() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function check_preview(integer) (p_n integer) returns void language plpgsql immutable set search_path=<schema>, pg_temp
+function check_time_zone(text) (p_zone text) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function claim(bigint,bigint,bigint[],integer,integer) (p_worker bigint, p_token bigint, p_lanes bigint[], p_n integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language sql volatile security definer set search_path=<schema>, pg_temp
 function complete(bigint,bigint,integer,bigint) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function complete_with(bigint,bigint,integer,bigint,jsonb,bytea,text) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint, p_value jsonb, p_bytes bytea, p_problem text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function counts() () returns TABLE(queue text, kind text, state text, jobs bigint) language plpgsql stable security definer set enable_seqscan=on set jit=off set search_path=<schema>, pg_temp
+function cron_bit(bigint,integer) (mask bigint, from_bit integer) returns integer language sql immutable parallel safe
+function cron_field(text,text,text,integer,integer,text[]) (p_cron text, p_field text, p_name text, p_low integer, p_high integer, p_names text[] DEFAULT '{}'::text[]) returns bigint language plpgsql immutable set search_path=<schema>, pg_temp
+function cron_local(bigint[],timestamp without time zone) (m bigint[], p_after timestamp without time zone) returns timestamp without time zone language plpgsql immutable set search_path=<schema>, pg_temp
+function cron_masks(text) (cron text) returns bigint[] language plpgsql immutable set search_path=<schema>, pg_temp
+function cron_next(bigint[],text,timestamp with time zone) (m bigint[], zone text, p_after timestamp with time zone) returns timestamp with time zone language plpgsql stable set search_path=<schema>, pg_temp
 function delete_job(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function detached() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function drop_detached(text) (p_relname text) returns boolean language plpgsql volatile security definer set lock_timeout=50ms set search_path=<schema>, pg_temp
@@ -180,6 +255,10 @@ function fence_passed(xid8) (fence xid8) returns boolean language sql volatile s
 function fenced_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns TABLE(job bigint, value text, bytes text, problem text) language sql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function finish(bigint,bigint[],text[],integer[],jsonb,jsonb) (p_worker bigint, p_tokens bigint[], p_acked text[], p_started integer[], p_moves jsonb, p_results jsonb DEFAULT NULL::jsonb) returns bigint[] language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function finish_and_claim(bigint,bigint[],text[],integer[],jsonb,bigint,bigint[],integer,integer,jsonb) (p_worker bigint, p_tokens bigint[], p_acked text[], p_started integer[], p_moves jsonb, p_token bigint, p_lanes bigint[], p_n integer, p_start integer, p_results jsonb DEFAULT NULL::jsonb) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function finish(bigint,bigint[],text[],integer[],jsonb) (p_worker bigint, p_tokens bigint[], p_acked text[], p_started integer[], p_moves jsonb) returns bigint[] language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function finish_and_claim(bigint,bigint[],text[],integer[],jsonb,bigint,bigint[],integer,integer) (p_worker bigint, p_tokens bigint[], p_acked text[], p_started integer[], p_moves jsonb, p_token bigint, p_lanes bigint[], p_n integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function fire_schedule(schedule,timestamp with time zone) (s schedule, p_now timestamp with time zone) returns integer language plpgsql volatile security definer set TimeZone=UTC set search_path=<schema>, pg_temp
+function fire_schedules(timestamp with time zone,timestamp with time zone,integer) (p_now timestamp with time zone DEFAULT clock_timestamp(), p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 1000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function fold_lanes() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function give_back(bigint,bigint[]) (p_worker bigint, p_tokens bigint[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function has_sleeper(bigint) (lane bigint) returns boolean language sql volatile
@@ -188,6 +267,7 @@ function held() () returns TABLE(id bigint, lane bigint, worker bigint, claimed_
 function identity_now() () returns text language sql stable security definer set search_path=<schema>, pg_temp
 function in_limbo() () returns boolean language sql stable security definer set search_path=<schema>, pg_temp
 function is_claimed(xid8,bigint,pg_snapshot,pg_snapshot,xid8,bigint) (txid xid8, id bigint, lo pg_snapshot, hi pg_snapshot, pos_txid xid8, pos_id bigint) returns boolean language sql immutable parallel safe
+function is_unfinished(bigint) (p_job bigint) returns boolean language sql stable security definer set search_path=<schema>, pg_temp
 function keep(text) (profile text) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
 function keep_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function key_space() () returns integer language sql immutable parallel safe
@@ -195,32 +275,55 @@ function lane_of(text,text,integer,boolean) (queue text, kind text, priority int
 function lanes_of_worker(bigint) (p_worker bigint) returns TABLE(lane bigint, queue_priority integer, priority integer, express boolean) language sql stable security definer set search_path=<schema>, pg_temp
 function lead(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function leave(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function lock_schedules() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function lock_worker(bigint) (worker bigint) returns text language sql volatile
 function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set enable_sort=on set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function meet_lane(bigint,text,text,integer) (p_lane bigint, p_queue text, p_kind text, p_priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function missing_schedule(text) (p_name text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function need_read_committed(text) (p_what text) returns void language plpgsql stable set search_path=<schema>, pg_temp
+function next_fire(timestamp with time zone) (p_from timestamp with time zone) returns timestamp with time zone language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function open_lane(text,text,integer) (kind text, queue text DEFAULT 'default'::text, priority integer DEFAULT 0) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function outcome(bigint[]) (VARIADIC ids bigint[]) returns TABLE(id bigint, state text, result jsonb, result_bytes bytea, result_problem text, error text, progress real, progress_text text, progress_at timestamp with time zone) language sql stable security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function pause_queue(text) (queue text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
+function pause_schedule(text) (name text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function preview_cron(text,text,integer,timestamp with time zone) (cron text, time_zone text DEFAULT 'UTC'::text, n integer DEFAULT 10, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone) returns TABLE(tick timestamp with time zone, local_time timestamp without time zone) language plpgsql stable security definer set search_path=<schema>, pg_temp
+function preview_schedule(text,integer,timestamp with time zone) (name text, n integer DEFAULT 10, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone) returns TABLE(tick timestamp with time zone, local_time timestamp without time zone) language plpgsql stable security definer set search_path=<schema>, pg_temp
 function promote(timestamp with time zone,integer) (p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reap(timestamp with time zone) (p_leader_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function register_worker(text,text,bigint,text,text[],text[],bigint,integer,integer[]) (name text, host text, pid bigint, version text, queues text[], kinds text[], lease_ms bigint, slots integer, max_attempts integer[] DEFAULT NULL::integer[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function report_progress(bigint,jsonb) (p_worker bigint, p_reports jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function remove_schedule(text) (name text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reserve_ids(integer) (n integer) returns bigint[] language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_queue(text) (queue text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function resume_schedule(text) (name text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function retry(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function ring(bigint) (p_lane bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function rotate_ahead() () returns integer language plpgsql volatile security definer set TimeZone=UTC set search_path=<schema>, pg_temp
+function run_schedule(text) (name text) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function schedule_definition(schedule) (s schedule) returns jsonb language plpgsql stable security definer set search_path=<schema>, pg_temp
+function schedule_due(schedule,timestamp with time zone) (s schedule, p_tick timestamp with time zone) returns timestamp with time zone language plpgsql immutable set search_path=<schema>, pg_temp
+function schedule_enqueue(schedule,timestamp with time zone) (s schedule, p_tick timestamp with time zone) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function schedule_last(schedule,timestamp with time zone,timestamp with time zone) (s schedule, p_from timestamp with time zone, p_until timestamp with time zone) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
+function schedule_next(schedule,timestamp with time zone) (s schedule, p_after timestamp with time zone) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
+function schedule_of(text,jsonb) (p_name text, p_definition jsonb) returns schedule language plpgsql stable security definer set search_path=<schema>, pg_temp
+function schedule_refuse(text,text,text,text) (p_name text, p_key text, p_value text, p_allowed text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
+function schedule_start(schedule,timestamp with time zone) (INOUT s schedule, p_now timestamp with time zone) returns schedule language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function schedule_ticks(schedule,timestamp with time zone) (s schedule, p_now timestamp with time zone, OUT ticks timestamp with time zone[], OUT last_tick timestamp with time zone) returns record language plpgsql stable security definer set search_path=<schema>, pg_temp
+function set_schedule(text,jsonb) (name text, changes jsonb) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function settle(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function snapshot_now() () returns pg_snapshot language plpgsql volatile set search_path=<schema>, pg_temp
 function split_partition(text,timestamp with time zone) (p_relname text, p_at timestamp with time zone) returns void language plpgsql volatile security definer set TimeZone=UTC set lock_timeout=50ms set search_path=<schema>, pg_temp
+function sync_schedules(text,jsonb) (owner text, schedules jsonb) returns jsonb language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function take_back(bigint,bigint[],boolean) (p_worker bigint, p_tokens bigint[], p_crashed boolean) returns bigint language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function unbell(bigint[]) (lanes bigint[]) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function unfrozen() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function wait_for_lane(bigint) (p_lane bigint) returns boolean language plpgsql volatile security definer set lock_timeout=1s set search_path=<schema>, pg_temp
 function wake(text) (p_message text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function wake_one(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function write_schedule(text,jsonb,text,timestamp with time zone) (p_name text, p_definition jsonb, p_owner text, p_now timestamp with time zone DEFAULT clock_timestamp()) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function zone_change(timestamp with time zone,timestamp with time zone,text) (p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) returns timestamp with time zone language plpgsql stable set search_path=<schema>, pg_temp
+function zone_offset(timestamp with time zone,text) (t timestamp with time zone, zone text) returns interval language sql stable parallel safe
 index attempt_error_at CREATE INDEX attempt_error_at ON attempt_error USING btree (at)
 index attempt_error_job CREATE INDEX attempt_error_job ON attempt_error USING btree (job, attempt)
 index batch_claimed_at CREATE INDEX batch_claimed_at ON batch USING brin (claimed_at) WITH (pages_per_range='16')
@@ -244,6 +347,10 @@ index progress_pkey CREATE UNIQUE INDEX progress_pkey ON progress USING btree (j
 index queue_pkey CREATE UNIQUE INDEX queue_pkey ON queue USING btree (queue)
 index result_at CREATE INDEX result_at ON result USING btree (at)
 index result_pkey CREATE UNIQUE INDEX result_pkey ON result USING btree (job)
+index schedule_due CREATE INDEX schedule_due ON schedule USING btree (due_at) WHERE due_at IS NOT NULL
+index schedule_fire_at CREATE INDEX schedule_fire_at ON schedule_fire USING btree (at)
+index schedule_fire_pkey CREATE UNIQUE INDEX schedule_fire_pkey ON schedule_fire USING btree (schedule, tick)
+index schedule_pkey CREATE UNIQUE INDEX schedule_pkey ON schedule USING btree (name)
 index worker_live CREATE INDEX worker_live ON worker USING btree (id) WHERE reaped_at IS NULL
 index worker_pkey CREATE UNIQUE INDEX worker_pkey ON worker USING btree (id)
 sequence job_id as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
@@ -264,6 +371,9 @@ table migration
 table progress with (fillfactor=50)
 table queue
 table result
+table schedule
+table schedule_fire
 table worker
 view jobs
 view partition
+view schedules

@@ -9,6 +9,7 @@
 #include <posthouse/options.hpp>
 #include <posthouse/outcome.hpp>
 #include <posthouse/payload.hpp>
+#include <posthouse/schedules.hpp>
 #include <posthouse/schema.hpp>
 #include <posthouse/transaction.hpp>
 #include <posthouse/worker.hpp>

@@ -11,7 +11,8 @@ begin
     return 0;
   end if;
   select * into l from leader q order by q.id desc limit 1;
-  if found and l.at > clock_timestamp() - interval '10 s' then
+  -- A renewal that lies ahead was made before the clock was set back: whoever stands for election leads.
+  if found and l.at between clock_timestamp() - interval '10 s' and clock_timestamp() + interval '10 s' then
     if l.worker = p_worker then return l.term; end if;
     if exists (select from worker w where w.id = l.worker and w.ended_at is null) then return 0; end if;
   end if;
@@ -29,21 +30,30 @@ declare
   v_now timestamptz := clock_timestamp();
   v_promoted bigint;
   v_rescued bigint;
+  v_fired bigint := 0;
   v_next timestamptz;
+  v_fire timestamptz;
 begin
   select * into l from leader q order by q.id desc limit 1;
   if not found or l.worker <> p_worker or l.at < v_now - interval '10 s' then return null; end if;
   -- Deleted rows stay in the index while some snapshot is old, so the scan starts where the last renewal left off; every
-  -- tenth renewal starts from the beginning, for rows that were committed late.
-  v_from := case when l.id % 10 = 0 then '-infinity' else l.promoted_to end;
+  -- tenth renewal starts from the beginning, for rows that were committed late. A clock that was set back has promoted_to ahead.
+  v_from := case when l.id % 10 = 0 then '-infinity' else least(l.promoted_to, v_now - interval '10 s') end;
   v_promoted := promote(v_from, 5000);
   v_rescued := reap(l.since);
-  if l.at < v_now - interval '3 s' then
+  v_fire := next_fire(v_from);
+  if v_fire <= v_now then
+    v_fired := fire_schedules(clock_timestamp(), v_from);
+    -- What is due still is being edited at this moment, or waits for trouble to pass: until the next ordinary round.
+    v_fire := next_fire(case when v_fired >= 5000 then v_from else v_now end);
+  end if;
+  if l.at not between v_now - interval '3 s' and v_now then
     insert into leader (term, worker, since, promoted_to)
       values (l.term, p_worker, l.since, case when v_promoted >= 5000 then v_from else v_now - interval '10 s' end);
   end if;
   select d.due_at into v_next from deferred d where d.due_at >= v_from order by d.due_at limit 1;
-  return jsonb_build_object('promoted', v_promoted, 'rescued', v_rescued,
+  v_next := least(v_next, v_fire);
+  return jsonb_build_object('promoted', v_promoted, 'rescued', v_rescued, 'fired', v_fired,
     'next_due_ms', case when v_next is null then -1 else greatest(0, ceil(extract(epoch from v_next - clock_timestamp()) * 1000)::bigint) end);
 end $$;
 

@@ -37,6 +37,7 @@ int main(int argc, char** argv) {
   add_enqueue_command(app, context);
   add_work_command(app, context);
   add_jobs_commands(app, context);
+  add_schedules_commands(app, context);
   add_stats_command(app, context);
   add_config_commands(app, context);
   add_dev_commands(app, context);

@@ -19,6 +19,9 @@ namespace {
 
 void print_error(std::string_view program, std::string_view message, std::string_view hint) {
   bool const colour = base::wants_colour(STDERR_FILENO);
+  // The SQL functions begin their errors so, for callers of other languages.
+  constexpr std::string_view prefix = "posthouse: ";
+  if (message.starts_with(prefix)) message.remove_prefix(prefix.size());
   auto text = fmt::format("{}: {}\n", base::paint(colour, base::Style::red, program),
                           base::printable(message, base::Lines::many));
   if (!hint.empty()) text += fmt::format("  {}\n", base::printable(hint, base::Lines::many));

@@ -281,9 +281,9 @@ void Pump::hear(std::vector<std::string> const& payloads) {
 
 bool Pump::drained() {
   if (sent_ || book_.batches() > 0 || book_.unreported() || !pacing_.nothing_known()) return false;
-  // Jobs that are due, and those of workers whose lease has lapsed, count as available, whoever leads.
+  // Jobs and schedules that are due, and jobs of workers whose lease has lapsed, count as available, whoever leads.
   core_.statement();
-  auto const available = work().promote_and_reap();
+  auto const available = work().promote_reap_and_fire();
   core_.statement();
   auto const lanes = work().look(core_.incarnation);
   pacing_.looked(lanes, Clock::now());

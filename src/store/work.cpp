@@ -315,8 +315,11 @@ DutiesReport Work::duties(std::int64_t worker) {
   return report;
 }
 
-std::int64_t Work::promote_and_reap() {
-  return connection_.query("select " + call(connection_, "promote() + ") + call(connection_, "reap()")).int8(0, 0);
+std::int64_t Work::promote_reap_and_fire() {
+  return connection_
+      .query("select " + call(connection_, "promote() + ") + call(connection_, "reap() + ") +
+             call(connection_, "fire_schedules()"))
+      .int8(0, 0);
 }
 
 }  // namespace posthouse::store

@@ -152,7 +152,7 @@ class Work {
   std::int64_t lead(std::int64_t worker);  ///< term, 0 when another leads
   DutiesReport duties(std::int64_t worker);
   /// The same work once, whoever leads. Returns how many jobs became available.
-  std::int64_t promote_and_reap();
+  std::int64_t promote_reap_and_fire();
 
  private:
   pg::Connection& connection_;

@@ -100,6 +100,9 @@ TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
                                       "select promote()",
                                       "select reap()",
                                       "select prune()",
+                                      "select add_schedule('s', 'k', cron => '@daily')",
+                                      "select fire_schedules()",
+                                      "select * from schedules",
                                       "select enqueue_bytes('k', 'x')"}) {
     EXPECT_EQ(session_.sqlstate_of(statement), "42501") << statement;
   }
@@ -122,6 +125,9 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
   for (std::string const table :
        {"job", "lane", "lane_seen", "batch", "meta", "worker", "heartbeat", "deferred", "dead", "done", "queue",
         "leader", "attempt_error", "result", "progress", "unfinished", "pg_class", "pg_database", "pg_inherits"}) {
+       {"job",           "lane",      "lane_seen",  "batch",    "meta",        "worker",        "heartbeat",
+        "deferred",      "dead",      "done",       "queue",    "leader",      "attempt_error", "schedule",
+        "schedule_fire", "schedules", "unfinished", "pg_class", "pg_database", "pg_inherits"}) {
     session_.exec("create temp table " + table + " (x int default " + trap + ".boom())");
   }
   for (std::string const function :
@@ -178,6 +184,15 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
         std::string("detached()"),
         std::string("unfrozen()"),
         std::string("has_unfinished('job')"),
+        std::string("add_schedule('s', 'new', at => '2020-01-01')"),
+        std::string("sync_schedules('app', '[{\"name\": \"a\", \"kind\": \"k\", \"cron\": \"@daily\"}]')"),
+        std::string("set_schedule('a', '{\"overlap\": \"replace\", \"time_zone\": \"Europe/Berlin\"}')"),
+        std::string("pause_schedule('a')"),
+        std::string("resume_schedule('a')"),
+        std::string("preview_schedule('a')"),
+        std::string("preview_cron('@daily', 'Asia/Tokyo')"),
+        std::string("fire_schedules()"),
+        std::string("remove_schedule('a')"),
         "leave(" + w + ")",
         std::string("pause_queue('q')"),
         std::string("resume_queue('q')"),
@@ -185,7 +200,7 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
     EXPECT_EQ(session_.sqlstate_of("select posthouse." + call), "") << call;
   }
   EXPECT_EQ(session_.sqlstate_of("select * from posthouse.jobs"), "");
-  EXPECT_EQ(sql.number("select count(*) from jobs"), 5);
+  EXPECT_EQ(sql.number("select count(*) from jobs"), 6);
   sql.exec("drop schema " + trap + " cascade");
 }
 
