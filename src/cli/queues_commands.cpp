@@ -89,7 +89,7 @@ int list_queues(Context const& context, Flags const& flags) {
   auto const connection = context.connect();
   store::Admin admin(*connection);
   Lines lines;
-  for (auto const& lane : admin.lanes()) lines.try_emplace(lane.queue);
+  for (auto const& [queue, kind] : admin.names()) lines.try_emplace(queue);
   for (auto const& stat : admin.backlog()) add(lines[stat.queue], stat);
   for (auto const& queue : admin.queues()) {
     auto& line = lines[queue.queue];
@@ -112,7 +112,7 @@ int list_kinds(Context const& context, Flags const& flags) {
   auto const connection = context.connect();
   store::Admin admin(*connection);
   Lines lines;
-  for (auto const& lane : admin.lanes()) lines.try_emplace(lane.kind);
+  for (auto const& [queue, kind] : admin.names()) lines.try_emplace(kind);
   for (auto const& stat : admin.backlog()) add(lines[stat.kind], stat);
   for (auto const& kind : admin.kinds()) lines[kind.kind].paused = kind.paused;
   for (auto const& worker : admin.workers()) {

@@ -132,6 +132,8 @@ class Admin {
   std::vector<LaneInfo> lanes();
   std::vector<QueueInfo> queues();  ///< those with settings
   std::vector<KindInfo> kinds();    ///< those with settings
+  /// Every queue and kind that jobs were enqueued to, in pairs.
+  std::vector<std::pair<std::string, std::string>> names();
   /// Every count with age and rates; available and running ones alone are cheaper.
   std::vector<Stat> stats();
   std::vector<Stat> backlog();

@@ -129,6 +129,14 @@ std::vector<KindInfo> Admin::kinds() {
   return kinds;
 }
 
+std::vector<std::pair<std::string, std::string>> Admin::names() {
+  pg::Result const rows = connection_.query("select queue, kind from " + schema() +
+                                            "lane union select queue, kind from " + schema() + "lane_seen");
+  std::vector<std::pair<std::string, std::string>> names;
+  for (int row = 0; row < rows.rows(); ++row) names.emplace_back(rows.text(row, 0), rows.text(row, 1));
+  return names;
+}
+
 void Admin::pause_queue(std::string const& queue) {
   connection_.query("select " + schema() + "pause_queue($1)", pg::Params().text(queue));
 }

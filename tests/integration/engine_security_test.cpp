@@ -93,6 +93,15 @@ TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
                                       "select promote()",
                                       "select reap()",
                                       "select prune()",
+                                      "select pause_queue('q')",
+                                      "select resume_queue('q')",
+                                      "select set_queue_priority('q', 1)",
+                                      "select pause_kind('k')",
+                                      "select resume_kind('k')",
+                                      "select retry_dead()",
+                                      "select purge_dead()",
+                                      "select * from status()",
+                                      "insert into kind values ('k', true)",
                                       "select enqueue_bytes('k', 'x')"}) {
     EXPECT_EQ(session_.sqlstate_of(statement), "42501") << statement;
   }
@@ -113,7 +122,7 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
                 ".boom() returns int language plpgsql as $$ begin raise exception 'trapped' using errcode = "
                 "'P0999'; end $$");
   for (std::string const table :
-       {"job", "lane", "lane_seen", "batch", "meta", "worker", "heartbeat", "deferred", "dead", "done", "queue",
+       {"job", "lane", "lane_seen", "batch", "meta", "worker", "heartbeat", "deferred", "dead", "done", "queue", "kind",
         "leader", "attempt_error", "unfinished", "pg_class", "pg_database", "pg_inherits"}) {
     session_.exec("create temp table " + table + " (x int default " + trap + ".boom())");
   }
@@ -169,6 +178,16 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
                                   "leave(" + w + ")",
                                   std::string("pause_queue('q')"),
                                   std::string("resume_queue('q')"),
+                                  std::string("set_queue_priority('q', 1)"),
+                                  std::string("pause_kind('q')"),
+                                  std::string("resume_kind('q')"),
+                                  std::string("backlog()"),
+                                  std::string("stats()"),
+                                  std::string("status()"),
+                                  std::string("xmin_holders('0')"),
+                                  std::string("ahead(1)"),
+                                  std::string("retry_dead(most => 1)"),
+                                  std::string("purge_dead(kind => 'none')"),
                                   std::string("adopt()")}) {
     EXPECT_EQ(session_.sqlstate_of("select posthouse." + call), "") << call;
   }
@@ -184,6 +203,9 @@ TEST_F(EngineSecurity, NamesWithSqlInThemAreText) {
     EXPECT_THROW(session_.rows("select enqueue($1)", name), SqlError);
     session_.rows("select has_unfinished('job'), drop_detached($1), pause_queue($1), keep($1)", name);
     EXPECT_THROW(session_.rows("select has_unfinished($1)", name), SqlError);
+    EXPECT_THROW(session_.rows("select pause_kind($1)", name), SqlError);
+    EXPECT_THROW(session_.rows("select set_queue_priority($1, 1)", name), SqlError);
+    session_.rows("select retry_dead(kind => $1), purge_dead(queue => $1)", name);
   }
   EXPECT_EQ(sql.number("select count(*) from job"), 0);
 }
