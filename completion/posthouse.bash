@@ -19,6 +19,11 @@ _posthouse() {
   done
   case $path in
     '') words='install upgrade verify uninstall adopt enqueue work jobs schedules stats config dev bench demo' ;;
+      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs cancel'|'jobs retry'|'jobs delete'|'dead'|'dead list'|'dead retry'|'dead purge'|'queues'|'queues list'|'queues pause'|'queues resume'|'queues set'|'kinds'|'kinds list'|'kinds pause'|'kinds resume'|'workers'|'workers list'|'workers ping'|'status'|'stats'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
+    esac
+  done
+  case $path in
+    '') words='install upgrade verify uninstall adopt enqueue work jobs dead queues kinds workers status stats config dev bench demo' ;;
     'install') words='--print-sql' ;;
     'upgrade') words='--print-sql' ;;
     'verify') words='--json' ;;
@@ -43,6 +48,23 @@ _posthouse() {
     'schedules run') words='--json' ;;
     'schedules next') words='--cron --time-zone --from --json' ;;
     'schedules history') words='--json' ;;
+    'dead') words='list retry purge' ;;
+    'dead list') words='--state --kind --queue --before --limit --json' ;;
+    'dead retry') words='--all --state --kind --queue --limit --json' ;;
+    'dead purge') words='--state --kind --queue --older-than --yes --json' ;;
+    'queues') words='list pause resume set' ;;
+    'queues list') words='--json' ;;
+    'queues pause') words='' ;;
+    'queues resume') words='' ;;
+    'queues set') words='--priority' ;;
+    'kinds') words='list pause resume' ;;
+    'kinds list') words='--json' ;;
+    'kinds pause') words='' ;;
+    'kinds resume') words='' ;;
+    'workers') words='list ping' ;;
+    'workers list') words='--all --json' ;;
+    'workers ping') words='--timeout --json' ;;
+    'status') words='--json' ;;
     'stats') words='--json' ;;
     'config') words='check show example' ;;
     'config check') words='--connect' ;;
@@ -56,7 +78,7 @@ _posthouse() {
     'bench') words='--jobs --repetitions --seconds --json --quiet' ;;
     'demo') words='--jobs --print-config' ;;
   esac
-  if [[ $current == -* || -z $path || $path == jobs || $path == config || $path == dev ]]; then
+  if [[ $current == -* || -z $path || $path == jobs || $path == dead || $path == queues || $path == kinds || $path == workers || $path == config || $path == dev ]]; then
     mapfile -t COMPREPLY < <(compgen -W "$words --help --version --database-url --schema --config --log-level --log-format" -- "$current")
   fi
 }

@@ -155,6 +155,12 @@ class Client {
   CancelOutcome cancel(std::int64_t id);
   /// Makes a failed, cancelled, expired, scheduled or retryable job available now. False: no such job in such a state.
   bool retry(std::int64_t id);
+  /// Nothing more is claimed from a paused queue, or of a paused kind in any queue; jobs that workers hold run to their
+  /// end. Effective at the next claim of each worker. The database role needs the right to call these functions.
+  void pause_queue(std::string_view queue);
+  void resume_queue(std::string_view queue);
+  void pause_kind(std::string_view kind);
+  void resume_kind(std::string_view kind);
 
  private:
   struct Impl;

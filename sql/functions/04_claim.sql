@@ -50,7 +50,8 @@ language sql stable security definer set search_path from current as $$
   from worker w
   join lane l on l.kind = any(w.kinds) and (cardinality(w.queues) = 0 or l.queue = any(w.queues))
   left join queue q on q.queue = l.queue
-  where w.id = p_worker and w.ended_at is null and q.paused is not true
+  left join kind k on k.kind = l.kind
+  where w.id = p_worker and w.ended_at is null and q.paused is not true and k.paused is not true
 $$;
 
 -- The worker's lanes that have work, best first and then served longest ago. Exact in what it says of each lane, one index probe a lane and partition:
@@ -170,8 +171,9 @@ begin
       select q.seq, q.lo, q.hi, q.pos_txid, q.pos_id, l.express into v_seq, v_lo, v_hi, v_pos_txid, v_pos_id, v_twin
         from worker w join lane l on l.lane = v_lane and l.kind = any(w.kinds) and (cardinality(w.queues) = 0 or l.queue = any(w.queues))
         left join queue u on u.queue = l.queue
+        left join kind k on k.kind = l.kind
         left join lateral (select b.seq, b.lo, b.hi, b.pos_txid, b.pos_id from batch b where b.lane = v_lane order by b.seq desc limit 1) q on true
-        where w.id = p_worker and w.ended_at is null and u.paused is not true;
+        where w.id = p_worker and w.ended_at is null and u.paused is not true and k.paused is not true;
       if not found then
         exit passes when v_pass = 3;
         continue;

@@ -38,12 +38,14 @@ begin
 end $$;
 comment on function batch_of(bigint, xid8, bigint) is 'The batch that claimed a job of the log; null when it is not claimed or the batch is pruned.';
 
+-- max_attempts of a job that has none of its own: what the worker said that registered its kind last.
 create or replace view jobs as
   select j.id, coalesce(l.kind, s.kind) as kind, coalesce(l.queue, s.queue) as queue, coalesce(l.priority, s.priority) as priority,
     case when not is_claimed(j.txid, j.id, c.lo, c.hi, c.pos_txid, c.pos_id) then 'available'
       when o.id is not null then 'running' else 'succeeded' end as state,
     j.attempt + is_claimed(j.txid, j.id, c.lo, c.hi, c.pos_txid, c.pos_id)::int as attempt,
-    coalesce((j.options ->> 'max_attempts')::int, 25) as max_attempts,
+    coalesce((j.options ->> 'max_attempts')::int, (
+      select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25) as max_attempts,
     null::text as key, null::text as dedupe_key,
     coalesce((j.options ->> 'enqueued_at')::timestamptz, j.queued_at) as enqueued_at,
     j.queued_at as run_at,
@@ -61,14 +63,16 @@ create or replace view jobs as
   left join held() o on o.id = j.id and o.lane = j.lane
   union all
   select d.id, coalesce(l.kind, s.kind), coalesce(l.queue, s.queue), coalesce(l.priority, s.priority), d.state, d.attempt,
-    coalesce((d.options ->> 'max_attempts')::int, 25), null, null, d.queued_at, d.due_at, null, null, null, null,
+    coalesce((d.options ->> 'max_attempts')::int, (
+      select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), null, null, d.queued_at, d.due_at, null, null, null, null,
     d.payload, d.payload_bytes, d.headers,
     (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1)
   from deferred d left join lane l on l.lane = d.lane
   left join lateral (select * from lane_seen s where s.lane = d.lane and l.lane is null limit 1) s on true
   union all
   select d.id, coalesce(l.kind, s.kind), coalesce(l.queue, s.queue), coalesce(l.priority, s.priority), d.state, d.attempt,
-    coalesce((d.options ->> 'max_attempts')::int, 25), null, null, d.queued_at, null, null, d.ended_at, null,
+    coalesce((d.options ->> 'max_attempts')::int, (
+      select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), null, null, d.queued_at, null, null, d.ended_at, null,
     (select e.worker from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1),
     d.payload, d.payload_bytes, d.headers, coalesce(d.reason,
     (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1))

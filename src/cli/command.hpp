@@ -46,6 +46,10 @@ void add_work_command(CLI::App& app, Context& context);
 void add_jobs_commands(CLI::App& app, Context& context);
 void add_jobs_wait_command(CLI::App& jobs, Context& context);  // below `jobs`
 void add_schedules_commands(CLI::App& app, Context& context);
+void add_dead_commands(CLI::App& app, Context& context);
+void add_queues_commands(CLI::App& app, Context& context);
+void add_workers_commands(CLI::App& app, Context& context);
+void add_status_command(CLI::App& app, Context& context);
 void add_stats_command(CLI::App& app, Context& context);
 void add_config_commands(CLI::App& app, Context& context);
 void add_dev_commands(CLI::App& app, Context& context);

@@ -13,38 +13,38 @@
 namespace posthouse::cli {
 namespace {
 
-bool lists(std::string_view names, std::string_view name) {
-  while (!names.empty()) {
-    auto const comma = names.find(',');
-    auto part = names.substr(0, comma);
-    while (part.starts_with(' ')) part.remove_prefix(1);
-    if (part == name) return true;
-    names = comma == std::string_view::npos ? std::string_view{} : names.substr(comma + 1);
-  }
-  return false;
-}
-
 std::string until(std::string const& time) {
   auto const left = std::chrono::floor<std::chrono::milliseconds>(core::parse_time("run_at", time) -
                                                                   std::chrono::system_clock::now());
   if (left.count() <= 0) return "now due";
-  auto const shown = left > std::chrono::seconds(10) ? std::chrono::floor<std::chrono::seconds>(left) : left;
-  return "in " + core::format_duration(shown);
+  return "in " + length_of(left.count());
+}
+
+/// Time since then, by this machine's clock; never negative.
+std::string since(std::string const& time) {
+  auto const passed =
+      std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now() - core::parse_time("time", time));
+  return length_of(std::max<std::int64_t>(0, passed.count()));
 }
 
 /// What stops an available job: nobody who would take it, or others before it.
-void explain_available(JobInfo const& job, std::vector<store::WorkerInfo> const& workers,
-                       std::vector<store::QueueInfo> const& queues, std::vector<std::string>& said) {
-  auto const queue = std::find_if(queues.begin(), queues.end(), [&](auto const& q) { return q.queue == job.queue; });
-  if (queue != queues.end() && queue->paused) {
+void explain_available(JobInfo const& job, Around const& around, std::vector<std::string>& said) {
+  auto const queue = std::find_if(around.queues.begin(), around.queues.end(),
+                                  [&](auto const& q) { return q.queue == job.queue && q.paused; });
+  if (queue != around.queues.end()) {
     said.push_back(
-        fmt::format("The queue {} is paused; `select posthouse.resume_queue('{}')` resumes it.", job.queue, job.queue));
+        fmt::format("The queue {} is paused; `posthouse queues resume {}` resumes it.", job.queue, job.queue));
+  }
+  auto const kind = std::find_if(around.kinds.begin(), around.kinds.end(),
+                                 [&](auto const& k) { return k.kind == job.kind && k.paused; });
+  if (kind != around.kinds.end()) {
+    said.push_back(fmt::format("The kind {} is paused; `posthouse kinds resume {}` resumes it.", job.kind, job.kind));
   }
   int live = 0;
   int for_kind = 0;
   int for_both = 0;
   int free = 0;
-  for (auto const& worker : workers) {
+  for (auto const& worker : around.workers) {
     if (!is_alive(worker)) continue;
     ++live;
     if (!lists(worker.kinds, job.kind)) continue;
@@ -65,6 +65,14 @@ void explain_available(JobInfo const& job, std::vector<store::WorkerInfo> const&
                        ? fmt::format("All slots of the {} workers that would take it are busy.", for_both)
                        : std::string("It waits for its turn: jobs of higher priority or enqueued before go first."));
   }
+  auto const waiting = "It has been waiting for " + since(job.run_at.value_or(job.enqueued_at));
+  if (around.ahead == 0) {
+    said.push_back(waiting + "; it is the next one of its queue, kind and priority.");
+  } else {
+    said.push_back(fmt::format("{}; {}{} of its queue, kind and priority {} before it.", waiting,
+                               around.ahead >= most_ahead ? "at least " : "", count_of(around.ahead, "job"),
+                               around.ahead == 1 ? "goes" : "go"));
+  }
 }
 
 std::string name_of(std::int64_t id, std::vector<store::WorkerInfo> const& workers) {
@@ -80,18 +88,49 @@ bool is_alive(store::WorkerInfo const& worker) {
   return !worker.ended_at && (worker.lease_ms == 0 || worker.silent_ms <= worker.lease_ms);
 }
 
-std::vector<std::string> explain(JobInfo const& job, std::vector<store::WorkerInfo> const& workers,
-                                 std::vector<store::QueueInfo> const& queues) {
+std::string worker_state(store::WorkerInfo const& worker) {
+  if (worker.ended_at) return worker.end_reason == "lease lapsed" ? "lost" : "ended";
+  if (!is_alive(worker)) return "lost";
+  return worker.lease_ms > 0 && worker.silent_ms > worker.lease_ms / 2 ? "late" : "alive";
+}
+
+std::vector<std::string> names_in(std::string_view names) {
+  std::vector<std::string> list;
+  while (!names.empty()) {
+    auto const comma = names.find(',');
+    list.emplace_back(names.substr(0, comma));
+    names = comma == std::string_view::npos ? std::string_view{} : names.substr(comma + 1);
+  }
+  return list;
+}
+
+bool lists(std::string_view names, std::string_view name) {
+  auto const list = names_in(names);
+  return std::find(list.begin(), list.end(), name) != list.end();
+}
+
+std::string length_of(std::int64_t ms) {
+  return core::format_duration(std::chrono::milliseconds(ms > 10'000 ? ms / 1000 * 1000 : ms));
+}
+
+std::string ago(std::optional<std::int64_t> ms) {
+  return ms ? length_of(std::max<std::int64_t>(0, *ms)) + " ago" : std::string();
+}
+
+std::vector<std::string> explain(JobInfo const& job, Around const& around) {
   std::vector<std::string> said;
   if (job.state == "available") {
-    explain_available(job, workers, queues, said);
+    explain_available(job, around, said);
   } else if (job.state == "scheduled") {
-    said.push_back("It is to run at a time that is " + until(job.run_at.value_or(job.enqueued_at)) + ".");
+    said.push_back("It is not due yet: it is to run at a time that is " + until(job.run_at.value_or(job.enqueued_at)) +
+                   ".");
   } else if (job.state == "retryable") {
-    said.push_back(fmt::format("Attempt {} failed; the next one is {}.", job.attempt,
+    said.push_back(fmt::format("Attempt {} of {} failed; the next one is {}.", job.attempt, job.max_attempts,
                                until(job.run_at.value_or(job.enqueued_at))));
+    if (job.last_error) said.push_back("The last error: " + *job.last_error);
   } else if (job.state == "running") {
-    said.push_back("It is held by " + (job.worker ? name_of(*job.worker, workers) : std::string("a worker")) + ".");
+    said.push_back("It is held by " + (job.worker ? name_of(*job.worker, around.workers) : std::string("a worker")) +
+                   (job.started_at ? " since " + since(*job.started_at) + "." : "."));
   } else if (job.state == "failed") {
     said.push_back(fmt::format("It failed for good after {}; `posthouse jobs retry {}` tries again.",
                                count_of(job.attempt, "attempt"), job.id));

@@ -5,6 +5,8 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,8 +22,28 @@ inline constexpr std::array<std::string_view, 9> job_states{"scheduled", "blocke
 /// False when it has ended, or has been silent for longer than its lease and nobody has said so yet.
 bool is_alive(store::WorkerInfo const& worker);
 
-/// Sentences, the most important first. `workers` includes those that have ended.
-std::vector<std::string> explain(JobInfo const& job, std::vector<store::WorkerInfo> const& workers,
-                                 std::vector<store::QueueInfo> const& queues);
+/// alive, late (silent for half its lease), lost (for all of it, or ended by others) or ended.
+std::string worker_state(store::WorkerInfo const& worker);
+
+/// The names of a comma-separated list.
+std::vector<std::string> names_in(std::string_view names);
+bool lists(std::string_view names, std::string_view name);
+
+/// "3s ago"; empty for none.
+std::string ago(std::optional<std::int64_t> ms);
+/// A length of time in words, to the second when it is longer than ten.
+std::string length_of(std::int64_t ms);
+
+/// What of the database bears on one job.
+struct Around {
+  std::vector<store::WorkerInfo> workers{};  ///< those that have ended, too
+  std::vector<store::QueueInfo> queues{};
+  std::vector<store::KindInfo> kinds{};
+  std::int64_t ahead = 0;  ///< available jobs of its lane that go first, up to most_ahead
+};
+inline constexpr int most_ahead = 1'000;
+
+/// Sentences, the most important first.
+std::vector<std::string> explain(JobInfo const& job, Around const& around);
 
 }  // namespace posthouse::cli

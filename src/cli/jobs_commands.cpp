@@ -13,6 +13,7 @@
 #include "cli/command.hpp"
 #include "cli/explain.hpp"
 #include "cli/job_text.hpp"
+#include "cli/jobs_output.hpp"
 #include "cli/print.hpp"
 #include "core/names.hpp"
 #include "core/refuse.hpp"
@@ -79,26 +80,7 @@ std::string attempts(JobInfo const& job, std::string_view of) {
 int list(Context const& context, Flags const& flags) {
   auto const filter = filter_of(flags);
   auto const connection = context.connect();
-  auto const jobs = store::Admin(*connection).list(filter);
-  if (flags.json) {
-    std::vector<std::string> objects;
-    for (auto const& job : jobs) objects.push_back(job_json(job).str());
-    print(json_array(objects));
-    return node::ExitStatus::done;
-  }
-  if (jobs.empty()) {
-    print("No such jobs.\n");
-    return node::ExitStatus::done;
-  }
-  Table table({">ID", "STATE", "KIND", "QUEUE", ">PRIORITY", ">ATTEMPT", "ENQUEUED", "LAST ERROR"});
-  for (auto const& job : jobs) {
-    table.add({std::to_string(job.id), job.state, job.kind, job.queue, std::to_string(job.priority), attempts(job, "/"),
-               job.enqueued_at, job.last_error.value_or("")});
-  }
-  print(table.text(base::wants_colour(STDOUT_FILENO)));
-  if (std::cmp_equal(jobs.size(), flags.limit)) {
-    tell(fmt::format("There may be more: add --before {} or --limit.\n", jobs.back().id));
-  }
+  print_jobs(store::Admin(*connection).list(filter), filter.limit, flags.json);
   return node::ExitStatus::done;
 }
 
@@ -147,7 +129,9 @@ int show(Context const& context, Flags const& flags) {
   if (!job) no_such_job(id);
   auto const errors = admin.errors(id);
   auto const outcome = store::outcomes(*connection, std::span(&id, 1)).at(0);
-  auto const why = explain(*job, admin.workers(true), admin.queues());
+  Around around{.workers = admin.workers(true), .queues = admin.queues(), .kinds = admin.kinds()};
+  if (job->state == "available") around.ahead = admin.ahead(id, most_ahead);
+  auto const why = explain(*job, around);
   if (!flags.json) {
     show_people(*job, outcome, errors, why);
     return node::ExitStatus::done;
@@ -223,6 +207,30 @@ Said remove(store::Admin& admin, std::int64_t id) {
 }
 
 }  // namespace
+
+std::int64_t job_id(std::string const& argument, std::string const& text) { return id_of(argument, text); }
+
+void print_jobs(std::vector<JobInfo> const& jobs, int limit, bool json) {
+  if (json) {
+    std::vector<std::string> objects;
+    for (auto const& job : jobs) objects.push_back(job_json(job).str());
+    print(json_array(objects));
+    return;
+  }
+  if (jobs.empty()) {
+    print("No such jobs.\n");
+    return;
+  }
+  Table table({">ID", "STATE", "KIND", "QUEUE", ">PRIORITY", ">ATTEMPT", "ENQUEUED", "LAST ERROR"});
+  for (auto const& job : jobs) {
+    table.add({std::to_string(job.id), job.state, job.kind, job.queue, std::to_string(job.priority), attempts(job, "/"),
+               job.enqueued_at, job.last_error.value_or("")});
+  }
+  print(table.text(base::wants_colour(STDOUT_FILENO)));
+  if (std::cmp_equal(jobs.size(), limit)) {
+    tell(fmt::format("There may be more: add --before {} or --limit.\n", jobs.back().id));
+  }
+}
 
 void add_jobs_commands(CLI::App& app, Context& context) {
   auto& jobs = add_command(app, "jobs", "List, show and wait for jobs; cancel, retry and delete them");

@@ -18,6 +18,7 @@ constexpr char const* kFooter =
     "  posthouse install                         create the tables\n"
     "  posthouse enqueue send_mail '{\"to\": 42}'  put a job in\n"
     "  posthouse work --config posthouse.yaml    run jobs with the handlers of a file\n"
+    "  posthouse status                          who works, what waits, what is wrong\n"
     "  posthouse stats                           what is there\n"
     "\n"
     "Exit status: 0 done; 1 failed; 2 wrong usage or configuration; 3 verify found a difference; 4 database out of "
@@ -38,6 +39,10 @@ int main(int argc, char** argv) {
   add_work_command(app, context);
   add_jobs_commands(app, context);
   add_schedules_commands(app, context);
+  add_dead_commands(app, context);
+  add_queues_commands(app, context);
+  add_workers_commands(app, context);
+  add_status_command(app, context);
   add_stats_command(app, context);
   add_config_commands(app, context);
   add_dev_commands(app, context);

@@ -162,7 +162,8 @@ std::string completion(CLI::App const& app) {
   write_completion(out, app, "");
   out +=
       "  esac\n"
-      "  if [[ $current == -* || -z $path || $path == jobs || $path == config || $path == dev ]]; then\n";
+      "  if [[ $current == -* || -z $path || $path == jobs || $path == dead || $path == queues || $path == "
+      "kinds || $path == workers || $path == config || $path == dev ]]; then\n";
   out += fmt::format("    mapfile -t COMPREPLY < <(compgen -W \"$words{}\" -- \"$current\")\n", global);
   out +=
       "  fi\n"

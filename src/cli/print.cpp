@@ -137,6 +137,17 @@ JsonObject& JsonObject::raw(std::string_view name, std::string_view json) {
   return *this;
 }
 
+std::string json_strings(std::vector<std::string> const& list) {
+  std::string out = "[";
+  for (auto const& text : list) {
+    if (out.size() > 1) out += ", ";
+    store::append_json_string(out, core::sanitise(text, text.size() * 3 + 1));
+  }
+  return out + "]";
+}
+
+std::string json_number(std::optional<std::int64_t> value) { return value ? std::to_string(*value) : "null"; }
+
 std::string json_array(std::vector<std::string> const& objects) {
   std::string out = "[";
   for (std::size_t i = 0; i < objects.size(); ++i) {

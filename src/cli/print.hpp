@@ -57,6 +57,11 @@ class JsonObject {
   std::string text_ = "{";
 };
 
+/// A JSON array of strings.
+std::string json_strings(std::vector<std::string> const& list);
+/// A number, or null.
+std::string json_number(std::optional<std::int64_t> value);
+
 /// An array of objects, one a line.
 std::string json_array(std::vector<std::string> const& objects);
 

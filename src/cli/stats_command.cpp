@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// stats: how many jobs there are, by state, and who works on them.
+// stats: how many jobs there are, by state, how old and how fast, and who works on them.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -17,7 +17,18 @@
 namespace posthouse::cli {
 namespace {
 
-void print_people(std::vector<store::Count> const& counts, std::vector<store::WorkerInfo> workers) {
+/// The oldest of what waits or runs, and how many came to each end lately.
+void print_ages(std::vector<store::Stat> const& stats, bool colour) {
+  Table table({"QUEUE", "KIND", "STATE", "OLDEST", ">LAST MINUTE", ">LAST HOUR"});
+  for (auto const& stat : stats) {
+    auto const number = [](std::optional<std::int64_t> value) { return value ? with_commas(*value) : std::string(); };
+    table.add(
+        {stat.queue, stat.kind, stat.state, ago(stat.oldest_ms), number(stat.last_minute), number(stat.last_hour)});
+  }
+  print(table.text(colour));
+}
+
+void print_people(std::vector<store::Stat> const& counts, std::vector<store::WorkerInfo> workers) {
   bool const colour = base::wants_colour(STDOUT_FILENO);
   std::map<std::pair<std::string, std::string>, std::map<std::string, std::int64_t>> by_kind;
   std::map<std::string, std::int64_t> total;
@@ -46,6 +57,8 @@ void print_people(std::vector<store::Count> const& counts, std::vector<store::Wo
     for (auto const& [names, row] : by_kind) table.add(cells(row, {names.first, names.second}));
     if (by_kind.size() > 1) table.add(cells(total, {"all", ""}));
     print(table.text(colour));
+    print("\n");
+    print_ages(counts, colour);
   }
   print("\n");
   std::erase_if(workers, [](store::WorkerInfo const& worker) { return !is_alive(worker); });
@@ -66,13 +79,14 @@ void print_people(std::vector<store::Count> const& counts, std::vector<store::Wo
 
 void add_stats_command(CLI::App& app, Context& context) {
   auto const json = std::make_shared<bool>(false);
-  auto& command = add_command(app, "stats", "Count the jobs by queue, kind and state; list the live workers",
-                              {"posthouse stats", "posthouse stats --json | jq 'map(.jobs) | add'"});
+  auto& command =
+      add_command(app, "stats", "Count the jobs by queue, kind and state, with ages and rates; list the live workers",
+                  {"posthouse stats", "posthouse stats --json | jq 'map(.jobs) | add'"});
   command.add_flag("--json", *json, "print an array of objects, one a queue, kind and state");
   on_run(command, context, [&context, json] {
     auto const connection = context.connect();
     store::Admin admin(*connection);
-    auto const counts = admin.counts();
+    auto const counts = admin.stats();
     if (*json) {
       std::vector<std::string> objects;
       for (auto const& count : counts) {
@@ -81,6 +95,10 @@ void add_stats_command(CLI::App& app, Context& context) {
                               .text("kind", count.kind)
                               .text("state", count.state)
                               .number("jobs", count.jobs)
+                              .text("oldest_at", count.oldest_at)
+                              .raw("oldest_ms", json_number(count.oldest_ms))
+                              .raw("last_minute", json_number(count.last_minute))
+                              .raw("last_hour", json_number(count.last_hour))
                               .str());
       }
       print(json_array(objects));

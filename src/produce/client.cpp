@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/random.hpp"
+#include "core/names.hpp"
 #include "core/payload_check.hpp"
 #include "core/sqlstate.hpp"
 #include "pg/error.hpp"
@@ -198,6 +199,26 @@ CancelOutcome Client::cancel(std::int64_t id) {
 
 bool Client::retry(std::int64_t id) {
   return impl_->run([&](pg::Connection& connection) { return store::Admin(connection).retry(id); });
+}
+
+void Client::pause_queue(std::string_view queue) {
+  core::check_queue(queue);
+  impl_->run([&](pg::Connection& connection) { store::Admin(connection).pause_queue(std::string(queue)); });
+}
+
+void Client::resume_queue(std::string_view queue) {
+  core::check_queue(queue);
+  impl_->run([&](pg::Connection& connection) { store::Admin(connection).resume_queue(std::string(queue)); });
+}
+
+void Client::pause_kind(std::string_view kind) {
+  core::check_kind(kind);
+  impl_->run([&](pg::Connection& connection) { store::Admin(connection).pause_kind(std::string(kind)); });
+}
+
+void Client::resume_kind(std::string_view kind) {
+  core::check_kind(kind);
+  impl_->run([&](pg::Connection& connection) { store::Admin(connection).resume_kind(std::string(kind)); });
 }
 
 }  // namespace posthouse

@@ -83,6 +83,7 @@ std::vector<JobInfo> Admin::list(JobFilter const& filter) {
   // Candidates come cheaply, by id; the view, which costs more a row, then tells their states. Only where the
   // candidates are wider than what is asked for does a page come back short, and the next one is asked for.
   std::vector<JobInfo> jobs;
+  auto const state = filter.state == "dead" ? std::nullopt : filter.state;
   std::optional<std::int64_t> before = filter.before;
   for (;;) {
     pg::Params params;
@@ -100,7 +101,7 @@ std::vector<JobInfo> Admin::list(JobFilter const& filter) {
     pg::Result const rows = connection_.query("select " + job_columns() + " from " + schema() +
                                                   "jobs j where j.id = any($1) and ($2::text is null or j.state = $2) "
                                                   "order by j.id desc",
-                                              pg::Params().int8_array(page).text(filter.state));
+                                              pg::Params().int8_array(page).text(state));
     for (int row = 0; row < rows.rows() && jobs.size() < static_cast<std::size_t>(filter.limit); ++row) {
       jobs.push_back(job_info(rows, row));
     }
@@ -176,14 +177,6 @@ bool Admin::retry(std::int64_t id) {
 
 bool Admin::remove(std::int64_t id) {
   return connection_.query("select " + schema() + "delete_job($1)", pg::Params().int8(id)).field(0, 0) == "t";
-}
-
-void Admin::pause_queue(std::string const& queue) {
-  connection_.query("select " + schema() + "pause_queue($1)", pg::Params().text(queue));
-}
-
-void Admin::resume_queue(std::string const& queue) {
-  connection_.query("select " + schema() + "resume_queue($1)", pg::Params().text(queue));
 }
 
 }  // namespace posthouse::store

@@ -42,6 +42,7 @@ std::string candidates_sql(std::string const& schema, std::string_view state) {
   if (state == "failed" || state == "cancelled" || state == "expired") {
     return with_lanes(schema, from_table(schema + "dead t", "t.state = '" + std::string(state) + "'"));
   }
+  if (state == "dead") return with_lanes(schema, from_table(schema + "dead t", {}));
   if (state == "running") return with_lanes(schema, from_table(schema + "held() t", {}));
   if (state == "succeeded") {
     // Backwards through the log, asking each row's lane for its cursor; the limit keeps the join from being turned

@@ -103,6 +103,15 @@ TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
                                       "select add_schedule('s', 'k', cron => '@daily')",
                                       "select fire_schedules()",
                                       "select * from schedules",
+                                      "select pause_queue('q')",
+                                      "select resume_queue('q')",
+                                      "select set_queue_priority('q', 1)",
+                                      "select pause_kind('k')",
+                                      "select resume_kind('k')",
+                                      "select retry_dead()",
+                                      "select purge_dead()",
+                                      "select * from status()",
+                                      "insert into kind values ('k', true)",
                                       "select enqueue_bytes('k', 'x')"}) {
     EXPECT_EQ(session_.sqlstate_of(statement), "42501") << statement;
   }
@@ -128,6 +137,8 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
        {"job",           "lane",      "lane_seen",  "batch",    "meta",        "worker",        "heartbeat",
         "deferred",      "dead",      "done",       "queue",    "leader",      "attempt_error", "schedule",
         "schedule_fire", "schedules", "unfinished", "pg_class", "pg_database", "pg_inherits"}) {
+       {"job", "lane", "lane_seen", "batch", "meta", "worker", "heartbeat", "deferred", "dead", "done", "queue", "kind",
+        "leader", "attempt_error", "unfinished", "pg_class", "pg_database", "pg_inherits"}) {
     session_.exec("create temp table " + table + " (x int default " + trap + ".boom())");
   }
   for (std::string const function :
@@ -197,6 +208,43 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
         std::string("pause_queue('q')"),
         std::string("resume_queue('q')"),
         std::string("adopt()")}) {
+  for (std::string const& call : {"beat(" + w + ", 0, 1, 1)",
+                                  "look(" + w + ")",
+                                  "lead(" + w + "::bigint)",
+                                  "duties(" + w + ")",
+                                  std::string("promote()"),
+                                  std::string("reap()"),
+                                  "finish(" + w + ", '{16}', '{null}', '{1}', null)",
+                                  "complete(" + w + ", 17, 0, 1)",
+                                  "give_back(" + w + ", '{17}')",
+                                  "cancel(" + std::to_string(job) + ")",
+                                  "retry(" + std::to_string(before) + ")",
+                                  "delete_job(" + std::to_string(before) + ")",
+                                  std::string("counts()"),
+                                  std::string("bell('{1}')"),
+                                  std::string("unbell('{1}')"),
+                                  std::string("keep('p')"),
+                                  std::string("fence()"),
+                                  std::string("prune()"),
+                                  std::string("rotate_ahead()"),
+                                  std::string("droppable()"),
+                                  std::string("detached()"),
+                                  std::string("unfrozen()"),
+                                  std::string("has_unfinished('job')"),
+                                  "leave(" + w + ")",
+                                  std::string("pause_queue('q')"),
+                                  std::string("resume_queue('q')"),
+                                  std::string("set_queue_priority('q', 1)"),
+                                  std::string("pause_kind('q')"),
+                                  std::string("resume_kind('q')"),
+                                  std::string("backlog()"),
+                                  std::string("stats()"),
+                                  std::string("status()"),
+                                  std::string("xmin_holders('0')"),
+                                  std::string("ahead(1)"),
+                                  std::string("retry_dead(most => 1)"),
+                                  std::string("purge_dead(kind => 'none')"),
+                                  std::string("adopt()")}) {
     EXPECT_EQ(session_.sqlstate_of("select posthouse." + call), "") << call;
   }
   EXPECT_EQ(session_.sqlstate_of("select * from posthouse.jobs"), "");
@@ -211,6 +259,9 @@ TEST_F(EngineSecurity, NamesWithSqlInThemAreText) {
     EXPECT_THROW(session_.rows("select enqueue($1)", name), SqlError);
     session_.rows("select has_unfinished('job'), drop_detached($1), pause_queue($1), keep($1)", name);
     EXPECT_THROW(session_.rows("select has_unfinished($1)", name), SqlError);
+    EXPECT_THROW(session_.rows("select pause_kind($1)", name), SqlError);
+    EXPECT_THROW(session_.rows("select set_queue_priority($1, 1)", name), SqlError);
+    session_.rows("select retry_dead(kind => $1), purge_dead(queue => $1)", name);
   }
   EXPECT_EQ(sql.number("select count(*) from job"), 0);
 }

@@ -89,34 +89,75 @@ store::WorkerInfo worker(std::string queues, std::string kinds, int free) {
 }
 
 TEST(ExplainTest, AvailableJobs) {
-  EXPECT_THAT(explain(job("available"), {}, {}), ElementsAre(HasSubstr("No worker is alive")));
+  auto const said = [](std::vector<store::WorkerInfo> workers) {
+    auto const sentences = explain(job("available"), {.workers = std::move(workers)});
+    EXPECT_EQ(sentences.size(), 2U);
+    return sentences.at(0);
+  };
+  EXPECT_THAT(said({}), HasSubstr("No worker is alive"));
   auto ended = worker("", "mail", 1);
   ended.ended_at = "2020-01-01T00:00:00Z";
-  EXPECT_THAT(explain(job("available"), {ended}, {}), ElementsAre(HasSubstr("No worker is alive")));
+  EXPECT_THAT(said({ended}), HasSubstr("No worker is alive"));
   auto silent = worker("", "mail", 1);
   silent.lease_ms = 1000;
   silent.silent_ms = 2000;
-  EXPECT_THAT(explain(job("available"), {silent}, {}), ElementsAre(HasSubstr("No worker is alive")));
-  EXPECT_THAT(explain(job("available"), {worker("", "mails,other", 1)}, {}), ElementsAre(HasSubstr("has a handler")));
-  EXPECT_THAT(explain(job("available"), {worker("in,outer", "mail", 1)}, {}), ElementsAre(HasSubstr("the queue out")));
-  EXPECT_THAT(explain(job("available"), {worker("in,out", "a,mail", 0)}, {}), ElementsAre(HasSubstr("busy")));
-  EXPECT_THAT(explain(job("available"), {worker("", "mail", 1)}, {}), ElementsAre(HasSubstr("waits for its turn")));
-  EXPECT_THAT(explain(job("available"), {worker("", "mail", 1)}, {{.queue = "out", .paused = true}}),
-              ElementsAre(HasSubstr("is paused")));
+  EXPECT_THAT(said({silent}), HasSubstr("No worker is alive"));
+  EXPECT_THAT(said({worker("", "mails,other", 1)}), HasSubstr("has a handler"));
+  EXPECT_THAT(said({worker("in,outer", "mail", 1)}), HasSubstr("the queue out"));
+  EXPECT_THAT(said({worker("in,out", "a,mail", 0)}), HasSubstr("busy"));
+  EXPECT_THAT(said({worker("", "mail", 1)}), HasSubstr("waits for its turn"));
+}
+
+TEST(ExplainTest, PausedAndBehindOthers) {
+  Around around{.workers = {worker("", "mail", 1)}, .queues = {{.queue = "out", .paused = true}}, .ahead = 1};
+  EXPECT_THAT(explain(job("available"), around), ElementsAre(HasSubstr("The queue out is paused"),
+                                                             HasSubstr("1 job of its queue, kind and priority goes")));
+  around.queues = {{.queue = "in", .paused = true}};
+  around.kinds = {{.kind = "mail", .paused = true}};
+  around.ahead = most_ahead;
+  EXPECT_THAT(explain(job("available"), around),
+              ElementsAre(HasSubstr("The kind mail is paused"), HasSubstr("at least 1,000 jobs")));
+  around.kinds = {{.kind = "mail", .paused = false}};
+  around.ahead = 0;
+  EXPECT_THAT(explain(job("available"), around), ElementsAre(HasSubstr("its turn"), HasSubstr("it is the next one")));
 }
 
 TEST(ExplainTest, OtherStates) {
   auto scheduled = job("scheduled");
   scheduled.run_at = "2200-01-01T00:00:00Z";
-  EXPECT_THAT(explain(scheduled, {}, {}), ElementsAre(HasSubstr("in ")));
+  EXPECT_THAT(explain(scheduled, {}), ElementsAre(HasSubstr("in ")));
   scheduled.run_at = "2020-01-01T00:00:00Z";
-  EXPECT_THAT(explain(scheduled, {}, {}), ElementsAre(HasSubstr("now due")));
+  EXPECT_THAT(explain(scheduled, {}), ElementsAre(HasSubstr("now due")));
+  auto retryable = job("retryable");
+  retryable.attempt = 2;
+  retryable.max_attempts = 5;
+  retryable.run_at = "2200-01-01T00:00:00Z";
+  retryable.last_error = "no route";
+  EXPECT_THAT(explain(retryable, {}), ElementsAre(HasSubstr("Attempt 2 of 5 failed"), HasSubstr("no route")));
   auto running = job("running");
   running.worker = 3;
-  EXPECT_THAT(explain(running, {worker("", "mail", 0)}, {}), ElementsAre(HasSubstr("worker 3 (host:1")));
-  EXPECT_THAT(explain(job("failed"), {}, {}), ElementsAre(HasSubstr("posthouse jobs retry 7")));
-  EXPECT_THAT(explain(job("cancelled"), {}, {}), ElementsAre(HasSubstr("posthouse jobs retry 7")));
-  EXPECT_THAT(explain(job("succeeded"), {}, {}), IsEmpty());
+  running.started_at = "2020-01-01T00:00:00Z";
+  EXPECT_THAT(explain(running, {.workers = {worker("", "mail", 0)}}),
+              ElementsAre(AllOf(HasSubstr("worker 3 (host:1"), HasSubstr("since "))));
+  EXPECT_THAT(explain(job("failed"), {}), ElementsAre(HasSubstr("posthouse jobs retry 7")));
+  EXPECT_THAT(explain(job("cancelled"), {}), ElementsAre(HasSubstr("posthouse jobs retry 7")));
+  EXPECT_THAT(explain(job("succeeded"), {}), IsEmpty());
+}
+
+TEST(ExplainTest, StateOfAWorker) {
+  auto info = worker("", "mail", 1);
+  info.lease_ms = 30'000;
+  info.silent_ms = 15'000;
+  EXPECT_EQ(worker_state(info), "alive");
+  info.silent_ms = 15'001;
+  EXPECT_EQ(worker_state(info), "late");
+  info.silent_ms = 30'001;
+  EXPECT_EQ(worker_state(info), "lost");
+  info.ended_at = "2020-01-01T00:00:00Z";
+  info.end_reason = "lease lapsed";
+  EXPECT_EQ(worker_state(info), "lost");
+  info.end_reason = "stopped";
+  EXPECT_EQ(worker_state(info), "ended");
 }
 
 TEST(DemoTest, ExampleFileIsTheDemosOwn) {
