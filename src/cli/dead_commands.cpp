@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "cli/command.hpp"
+#include "cli/job_text.hpp"
 #include "cli/jobs_output.hpp"
 #include "cli/print.hpp"
 #include "core/duration.hpp"
@@ -52,7 +53,7 @@ int list(Context const& context, Flags const& flags) {
   filter.queue = flags.queue;
   core::check_range("--limit", flags.limit.value_or(50), 1, 10'000);
   filter.limit = static_cast<int>(flags.limit.value_or(50));
-  if (flags.before) filter.before = job_id("--before", *flags.before);
+  if (flags.before) filter.before = id_of("--before", *flags.before);
   auto const connection = context.connect();
   print_jobs(store::Admin(*connection).list(filter), filter.limit, flags.json);
   return node::ExitStatus::done;
@@ -100,7 +101,7 @@ int retry_all(Context const& context, Flags const& flags) {
 
 int retry_some(Context const& context, Flags const& flags) {
   std::vector<std::int64_t> ids;
-  for (auto const& text : flags.ids) ids.push_back(job_id("ID", text));
+  for (auto const& text : flags.ids) ids.push_back(id_of("ID", text));
   auto const connection = context.connect();
   store::Admin admin(*connection);
   std::vector<std::string> objects;

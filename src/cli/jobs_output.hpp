@@ -12,9 +12,6 @@
 
 namespace posthouse::cli {
 
-/// A job's id; throws InvalidArgument naming `argument`.
-std::int64_t job_id(std::string const& argument, std::string const& text);
-
 /// A table, or a JSON array; says how to get the next page.
 void print_jobs(std::vector<JobInfo> const& jobs, int limit, bool json);
 
