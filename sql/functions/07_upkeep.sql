@@ -150,6 +150,7 @@ begin
   get diagnostics v_n = row_count; v_all := v_all + v_n;
   delete from progress p where p.ctid = any(array(select q.ctid from progress q where q.at < v_now - interval '1 minute'
     and not exists (select from batch b where b.worker = q.worker and b.token = q.token and b.closed_at is null) limit p_limit));
+  get diagnostics v_n = row_count; v_all := v_all + v_n;
   delete from schedule_fire f where f.ctid = any(array(select q.ctid from schedule_fire q where q.at < v_dead order by q.at limit p_limit));
   get diagnostics v_n = row_count; v_all := v_all + v_n;
   -- Of each worker the newest heartbeat stays, of each lane the newest batch: without it the lane's jobs would run again.
