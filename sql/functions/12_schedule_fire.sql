@@ -161,3 +161,18 @@ begin
   return v_job;
 end $$;
 comment on function run_schedule(text) is 'Enqueues a job of a schedule now, paused or not, whatever its overlap policy; its ticks stay as they are. Returns the job''s id.';
+
+-- What `work --once` asks before it leaves. What another session is promoting or firing at this moment counts as well:
+-- its jobs are seen once it has committed.
+create or replace function drain_duties() returns bigint
+language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+declare
+  v_available bigint := promote() + reap() + fire_schedules();
+begin
+  if v_available = 0 and (next_fire('-infinity') <= clock_timestamp() or exists (select from deferred d where d.due_at <= clock_timestamp())) then
+    perform pg_sleep(0.05);
+    return 1;
+  end if;
+  return v_available;
+end $$;
+comment on function drain_duties() is 'Promotes, reaps and fires once, whoever leads; returns 0 when that made no job available and nothing that is due is left.';

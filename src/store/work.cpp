@@ -316,10 +316,7 @@ DutiesReport Work::duties(std::int64_t worker) {
 }
 
 std::int64_t Work::promote_reap_and_fire() {
-  return connection_
-      .query("select " + call(connection_, "promote() + ") + call(connection_, "reap() + ") +
-             call(connection_, "fire_schedules()"))
-      .int8(0, 0);
+  return connection_.query("select " + call(connection_, "drain_duties()")).int8(0, 0);
 }
 
 }  // namespace posthouse::store

@@ -151,7 +151,7 @@ class Work {
   // Elected work
   std::int64_t lead(std::int64_t worker);  ///< term, 0 when another leads
   DutiesReport duties(std::int64_t worker);
-  /// The same work once, whoever leads. Returns how many jobs became available.
+  /// The same work once, whoever leads. 0: nothing became available, and nothing that is due is left.
   std::int64_t promote_reap_and_fire();
 
  private:

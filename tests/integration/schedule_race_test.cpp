@@ -161,6 +161,22 @@ TEST_F(ScheduleRace, APauseWhileItFiresEndsIt) {
   EXPECT_EQ(jobs(), 1);
 }
 
+TEST_F(ScheduleRace, DrainingSeesWhatAnotherIsFiringOrPromoting) {
+  EXPECT_EQ(sql.number("select drain_duties()"), 0);
+  sql.exec("update schedule set due_at = clock_timestamp(), next_at = date_trunc('second', clock_timestamp())");
+  other.exec("begin");
+  EXPECT_EQ(other.number("select fire_schedules()"), 1);
+  EXPECT_GT(sql.number("select drain_duties()"), 0) << "not drained yet";
+  other.exec("commit");
+  EXPECT_EQ(sql.number("select drain_duties()"), 0);
+  sql.exec("select enqueue('k', delay => '1 hour'); update deferred set due_at = clock_timestamp()");
+  other.exec("begin");
+  EXPECT_EQ(other.number("select promote()"), 1);
+  EXPECT_GT(sql.number("select drain_duties()"), 0);
+  other.exec("commit");
+  EXPECT_EQ(sql.number("select drain_duties()"), 0);
+}
+
 TEST_F(ScheduleRace, TwoApplicationsDeclareAtOnce) {
   other.exec("begin; select sync_schedules('b', '[{\"name\": \"b1\", \"kind\": \"k\", \"cron\": \"@daily\"}]')");
   auto const pid = sql.backend_pid();
