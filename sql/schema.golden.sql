@@ -82,6 +82,8 @@ column jobs.run_at timestamp with time zone
 column jobs.started_at timestamp with time zone
 column jobs.state text collate "C"
 column jobs.worker bigint
+column kind.kind text collate "C" not null
+column kind.paused boolean not null default false
 column lane.express boolean not null default false
 column lane.kind text collate "C" not null
 column lane.lane bigint not null
@@ -132,6 +134,7 @@ constraint dead_state_check on dead CHECK (state = ANY (ARRAY['failed'::text, 'c
 constraint deferred_pkey on deferred PRIMARY KEY (id)
 constraint deferred_state_check on deferred CHECK (state = ANY (ARRAY['scheduled'::text, 'retryable'::text]))
 constraint done_pkey on done PRIMARY KEY (worker, token, pos)
+constraint kind_pkey on kind PRIMARY KEY (kind)
 constraint lane_pkey on lane PRIMARY KEY (lane)
 constraint leader_pkey on leader PRIMARY KEY (id)
 constraint meta_pkey on meta PRIMARY KEY (key)
@@ -139,17 +142,22 @@ constraint migration_pkey on migration PRIMARY KEY (version)
 constraint queue_pkey on queue PRIMARY KEY (queue)
 constraint worker_pkey on worker PRIMARY KEY (id)
 function adopt() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function ahead(bigint,integer) (id bigint, most integer DEFAULT 1000) returns bigint language sql stable security definer set jit=off set search_path=<schema>, pg_temp
 function apply_moves(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function backlog() () returns TABLE(queue text, kind text, state text, jobs bigint, oldest_at timestamp with time zone) language sql stable security definer set jit=off set search_path=<schema>, pg_temp
 function batch_of(bigint,xid8,bigint) (p_lane bigint, p_txid xid8, p_id bigint) returns batch language plpgsql stable security definer set search_path=<schema>, pg_temp
 function beat(bigint,bigint,integer,integer) (p_worker bigint, p_low_token bigint, p_free integer, p_running integer) returns jsonb language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function bell(bigint[]) (lanes bigint[]) returns bigint[] language sql volatile security definer set search_path=<schema>, pg_temp
 function cancel(bigint) (id bigint) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function channel() () returns text language sql stable security definer set search_path=<schema>, pg_temp
+function check_dead(text,integer) (p_state text, p_limit integer) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_enqueue(jsonb,bytea,timestamp with time zone,interval,jsonb,integer) (p_payload jsonb, p_payload_bytes bytea, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
 function check_identity() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function check_name(text,text) (p_what text, p_name text) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function claim(bigint,bigint,bigint[],integer,integer) (p_worker bigint, p_token bigint, p_lanes bigint[], p_n integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language sql volatile security definer set search_path=<schema>, pg_temp
 function complete(bigint,bigint,integer,bigint) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function counts() () returns TABLE(queue text, kind text, state text, jobs bigint) language plpgsql stable security definer set enable_seqscan=on set jit=off set search_path=<schema>, pg_temp
+function dead_batch(text,text,text,timestamp with time zone,bigint,integer) (p_state text, p_kind text, p_queue text, p_before timestamp with time zone, p_after bigint, p_limit integer) returns bigint[] language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function delete_job(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function detached() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function drop_detached(text) (p_relname text) returns boolean language plpgsql volatile security definer set lock_timeout=50ms set search_path=<schema>, pg_temp
@@ -183,25 +191,33 @@ function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volati
 function meet_lane(bigint,text,text,integer) (p_lane bigint, p_queue text, p_kind text, p_priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function need_read_committed(text) (p_what text) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function open_lane(text,text,integer) (kind text, queue text DEFAULT 'default'::text, priority integer DEFAULT 0) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function pause_kind(text) (kind text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function pause_queue(text) (queue text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function promote(timestamp with time zone,integer) (p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function purge_dead(text,text,text,timestamp with time zone,bigint,integer) (state text DEFAULT NULL::text, kind text DEFAULT NULL::text, queue text DEFAULT NULL::text, before timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint DEFAULT NULL::bigint, most integer DEFAULT 5000, OUT purged bigint, OUT last bigint) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reap(timestamp with time zone) (p_leader_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function register_worker(text,text,bigint,text,text[],text[],bigint,integer,integer[]) (name text, host text, pid bigint, version text, queues text[], kinds text[], lease_ms bigint, slots integer, max_attempts integer[] DEFAULT NULL::integer[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reserve_ids(integer) (n integer) returns bigint[] language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function resume_kind(text) (kind text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_queue(text) (queue text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function retry(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function retry_dead(text,text,text,timestamp with time zone,bigint,integer) (state text DEFAULT 'failed'::text, kind text DEFAULT NULL::text, queue text DEFAULT NULL::text, before timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint DEFAULT NULL::bigint, most integer DEFAULT 500, OUT retried bigint, OUT last bigint) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function ring(bigint) (p_lane bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function rotate_ahead() () returns integer language plpgsql volatile security definer set TimeZone=UTC set search_path=<schema>, pg_temp
+function set_queue_priority(text,integer) (queue text, priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function settle(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function snapshot_now() () returns pg_snapshot language plpgsql volatile set search_path=<schema>, pg_temp
 function split_partition(text,timestamp with time zone) (p_relname text, p_at timestamp with time zone) returns void language plpgsql volatile security definer set TimeZone=UTC set lock_timeout=50ms set search_path=<schema>, pg_temp
+function stats() () returns TABLE(queue text, kind text, state text, jobs bigint, oldest_at timestamp with time zone, last_minute bigint, last_hour bigint) language sql stable security definer set jit=off set search_path=<schema>, pg_temp
+function status() () returns TABLE(schema_version text, program_version text, leader bigint, leader_name text, leader_since timestamp with time zone, leader_seen_at timestamp with time zone, workers bigint, slots bigint, running bigint, available bigint, queues_paused text[], kinds_paused text[], oldest_available_at timestamp with time zone, next_due_at timestamp with time zone, dead_last_hour bigint, at timestamp with time zone) language sql stable security definer set jit=off set search_path=<schema>, pg_temp
 function take_back(bigint,bigint[],boolean) (p_worker bigint, p_tokens bigint[], p_crashed boolean) returns bigint language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function unbell(bigint[]) (lanes bigint[]) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function unfrozen() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function wait_for_lane(bigint) (p_lane bigint) returns boolean language plpgsql volatile security definer set lock_timeout=1s set search_path=<schema>, pg_temp
 function wake(text) (p_message text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function wake_one(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function xmin_holders(interval) (older_than interval DEFAULT '00:01:00'::interval) returns TABLE(what text, name text, pid integer, role text, application text, state text, since timestamp with time zone, xmin_age bigint) language sql stable security definer set search_path=<schema>, pg_temp
 index attempt_error_at CREATE INDEX attempt_error_at ON attempt_error USING btree (at)
 index attempt_error_job CREATE INDEX attempt_error_job ON attempt_error USING btree (job, attempt)
 index batch_claimed_at CREATE INDEX batch_claimed_at ON batch USING brin (claimed_at) WITH (pages_per_range='16')
@@ -215,6 +231,7 @@ index done_pkey CREATE UNIQUE INDEX done_pkey ON done USING btree (worker, token
 index heartbeat_worker CREATE INDEX heartbeat_worker ON heartbeat USING btree (worker, at DESC)
 index job_id_idx CREATE INDEX job_id_idx ON ONLY job USING btree (id)
 index job_lane CREATE INDEX job_lane ON ONLY job USING btree (lane, txid, id)
+index kind_pkey CREATE UNIQUE INDEX kind_pkey ON kind USING btree (kind)
 index lane_names CREATE INDEX lane_names ON lane USING btree (queue, kind, priority, express)
 index lane_pkey CREATE UNIQUE INDEX lane_pkey ON lane USING btree (lane)
 index lane_seen_lane CREATE INDEX lane_seen_lane ON lane_seen USING btree (lane)
@@ -234,6 +251,7 @@ table deferred
 table done
 table heartbeat
 table job partition by RANGE (queued_at)
+table kind
 table lane
 table lane_seen
 table leader
