@@ -86,6 +86,8 @@ column jobs.run_at timestamp with time zone
 column jobs.started_at timestamp with time zone
 column jobs.state text collate "C"
 column jobs.worker bigint
+column kind.kind text collate "C" not null
+column kind.paused boolean not null default false
 column lane.express boolean not null default false
 column lane.kind text collate "C" not null
 column lane.lane bigint not null
@@ -213,6 +215,7 @@ constraint deferred_pkey on deferred PRIMARY KEY (id)
 constraint deferred_state_check on deferred CHECK (state = ANY (ARRAY['scheduled'::text, 'retryable'::text]))
 constraint done_pkey on done PRIMARY KEY (worker, token, pos)
 constraint enqueue_token_pkey on enqueue_token PRIMARY KEY (token)
+constraint kind_pkey on kind PRIMARY KEY (kind)
 constraint lane_pkey on lane PRIMARY KEY (lane)
 constraint leader_pkey on leader PRIMARY KEY (id)
 constraint meta_pkey on meta PRIMARY KEY (key)
@@ -232,19 +235,23 @@ constraint worker_pkey on worker PRIMARY KEY (id)
 function add_schedule(text,text,text,interval,timestamp with time zone,text,jsonb,text,integer,jsonb,integer,interval,text,integer,text,boolean,bytea) (name text, kind text, cron text DEFAULT NULL::text, every interval DEFAULT NULL::interval, at timestamp with time zone DEFAULT NULL::timestamp with time zone, time_zone text DEFAULT 'UTC'::text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, jitter interval DEFAULT '00:00:00'::interval, misfire text DEFAULT 'latest'::text, misfire_limit integer DEFAULT 100, overlap text DEFAULT 'allow'::text, enabled boolean DEFAULT true, payload_bytes bytea DEFAULT NULL::bytea) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function add_schedule_json(text,jsonb) (name text, definition jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function adopt() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function ahead(bigint,integer) (id bigint, most integer DEFAULT 1000) returns bigint language sql stable security definer set jit=off set search_path=<schema>, pg_temp
 function apply_moves(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function backlog() () returns TABLE(queue text, kind text, state text, jobs bigint, oldest_at timestamp with time zone) language sql stable security definer set jit=off set search_path=<schema>, pg_temp
 function batch_of(bigint,xid8,bigint) (p_lane bigint, p_txid xid8, p_id bigint) returns batch language plpgsql stable security definer set search_path=<schema>, pg_temp
 function beat(bigint,bigint,integer,integer) (p_worker bigint, p_low_token bigint, p_free integer, p_running integer) returns jsonb language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function bell(bigint[]) (lanes bigint[]) returns bigint[] language sql volatile security definer set search_path=<schema>, pg_temp
 function bound_wait() () returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function cancel(bigint) (id bigint) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function channel() () returns text language sql stable security definer set search_path=<schema>, pg_temp
+function check_dead(text,integer) (p_state text, p_limit integer) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_enqueue(jsonb,bytea,timestamp with time zone,interval,jsonb,integer) (p_payload jsonb, p_payload_bytes bytea, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
 function check_identity() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function check_preview(integer) (p_n integer) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_time_zone(text) (p_zone text) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function check_many(jsonb) (jobs jsonb) returns boolean language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function check_unique(text,text,text,interval) (p_key text, p_on_duplicate text, p_scope text, p_window interval) returns void language plpgsql immutable security definer set search_path=<schema>, pg_temp
+function check_name(text,text) (p_what text, p_name text) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function claim(bigint,bigint,bigint[],integer,integer) (p_worker bigint, p_token bigint, p_lanes bigint[], p_n integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language sql volatile security definer set search_path=<schema>, pg_temp
 function complete(bigint,bigint,integer,bigint) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function complete_with(bigint,bigint,integer,bigint,jsonb,bytea,text) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint, p_value jsonb, p_bytes bytea, p_problem text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -254,6 +261,7 @@ function cron_field(text,text,text,integer,integer,text[]) (p_cron text, p_field
 function cron_local(bigint[],timestamp without time zone) (m bigint[], p_after timestamp without time zone) returns timestamp without time zone language plpgsql immutable set search_path=<schema>, pg_temp
 function cron_masks(text) (cron text) returns bigint[] language plpgsql immutable set search_path=<schema>, pg_temp
 function cron_next(bigint[],text,timestamp with time zone) (m bigint[], zone text, p_after timestamp with time zone) returns timestamp with time zone language plpgsql stable set search_path=<schema>, pg_temp
+function dead_batch(text,text,text,timestamp with time zone,bigint,integer) (p_state text, p_kind text, p_queue text, p_before timestamp with time zone, p_after bigint, p_limit integer) returns bigint[] language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function delete_job(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function detached() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function drain_duties() () returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
@@ -309,6 +317,7 @@ function need_read_committed(text) (p_what text) returns void language plpgsql s
 function next_fire(timestamp with time zone) (p_from timestamp with time zone) returns timestamp with time zone language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function open_lane(text,text,integer) (kind text, queue text DEFAULT 'default'::text, priority integer DEFAULT 0) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function outcome(bigint[]) (VARIADIC ids bigint[]) returns TABLE(id bigint, state text, result jsonb, result_bytes bytea, result_problem text, error text, progress real, progress_text text, progress_at timestamp with time zone) language sql stable security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function pause_kind(text) (kind text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function pause_queue(text) (queue text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function pause_schedule(text) (name text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function preview_cron(text,text,integer,timestamp with time zone) (cron text, time_zone text DEFAULT 'UTC'::text, n integer DEFAULT 10, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone) returns TABLE(tick timestamp with time zone, local_time timestamp without time zone) language plpgsql stable security definer set search_path=<schema>, pg_temp
@@ -317,15 +326,18 @@ function promote(timestamp with time zone,integer) (p_from timestamp with time z
 function prune(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function prune_keys_of_dead(timestamp with time zone,integer) (p_before timestamp with time zone, p_limit integer) returns void language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune_unique(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function purge_dead(text,text,text,timestamp with time zone,bigint,integer) (state text DEFAULT NULL::text, kind text DEFAULT NULL::text, queue text DEFAULT NULL::text, before timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint DEFAULT NULL::bigint, most integer DEFAULT 5000, OUT purged bigint, OUT last bigint) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reap(timestamp with time zone) (p_leader_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function register_worker(text,text,bigint,text,text[],text[],bigint,integer,integer[]) (name text, host text, pid bigint, version text, queues text[], kinds text[], lease_ms bigint, slots integer, max_attempts integer[] DEFAULT NULL::integer[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function report_progress(bigint,jsonb) (p_worker bigint, p_reports jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function remove_schedule(text) (name text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reserve_ids(integer) (n integer) returns bigint[] language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function resume_kind(text) (kind text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_queue(text) (queue text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_schedule(text) (name text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function retake_key(bigint,bigint,jsonb) (p_job bigint, p_lane bigint, p_options jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function retry(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function retry_dead(text,text,text,timestamp with time zone,bigint,integer) (state text DEFAULT 'failed'::text, kind text DEFAULT NULL::text, queue text DEFAULT NULL::text, before timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint DEFAULT NULL::bigint, most integer DEFAULT 500, OUT retried bigint, OUT last bigint) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function ring(bigint) (p_lane bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function rotate_ahead() () returns integer language plpgsql volatile security definer set TimeZone=UTC set search_path=<schema>, pg_temp
 function run_schedule(text) (name text) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -343,6 +355,12 @@ function settle(bigint) (p_worker bigint) returns bigint language plpgsql volati
 function snapshot_now() () returns pg_snapshot language plpgsql volatile set search_path=<schema>, pg_temp
 function split_partition(text,timestamp with time zone) (p_relname text, p_at timestamp with time zone) returns void language plpgsql volatile security definer set TimeZone=UTC set lock_timeout=50ms set search_path=<schema>, pg_temp
 function sync_schedules(text,jsonb) (owner text, schedules jsonb) returns jsonb language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function set_queue_priority(text,integer) (queue text, priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function settle(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function snapshot_now() () returns pg_snapshot language plpgsql volatile set search_path=<schema>, pg_temp
+function split_partition(text,timestamp with time zone) (p_relname text, p_at timestamp with time zone) returns void language plpgsql volatile security definer set TimeZone=UTC set lock_timeout=50ms set search_path=<schema>, pg_temp
+function stats() () returns TABLE(queue text, kind text, state text, jobs bigint, oldest_at timestamp with time zone, last_minute bigint, last_hour bigint) language sql stable security definer set jit=off set search_path=<schema>, pg_temp
+function status() () returns TABLE(schema_version text, program_version text, leader bigint, leader_name text, leader_since timestamp with time zone, leader_seen_at timestamp with time zone, workers bigint, slots bigint, running bigint, available bigint, queues_paused text[], kinds_paused text[], oldest_available_at timestamp with time zone, next_due_at timestamp with time zone, dead_last_hour bigint, at timestamp with time zone) language sql stable security definer set jit=off set search_path=<schema>, pg_temp
 function take_back(bigint,bigint[],boolean) (p_worker bigint, p_tokens bigint[], p_crashed boolean) returns bigint language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function take_key(text,text,bigint,text,timestamp with time zone) (p_kind text, p_key text, p_job bigint, p_scope text, p_until timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function take_token(uuid,bigint,bytea) (p_token uuid, p_job bigint, p_fingerprint bytea, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
@@ -354,6 +372,7 @@ function wake_one(bigint) (p_worker bigint) returns void language plpgsql volati
 function write_schedule(text,jsonb,text,timestamp with time zone) (p_name text, p_definition jsonb, p_owner text, p_now timestamp with time zone DEFAULT clock_timestamp()) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function zone_change(timestamp with time zone,timestamp with time zone,text) (p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) returns timestamp with time zone language plpgsql stable set search_path=<schema>, pg_temp
 function zone_offset(timestamp with time zone,text) (t timestamp with time zone, zone text) returns interval language sql stable parallel safe
+function xmin_holders(interval) (older_than interval DEFAULT '00:01:00'::interval) returns TABLE(what text, name text, pid integer, role text, application text, state text, since timestamp with time zone, xmin_age bigint) language sql stable security definer set search_path=<schema>, pg_temp
 index attempt_error_at CREATE INDEX attempt_error_at ON attempt_error USING btree (at)
 index attempt_error_job CREATE INDEX attempt_error_job ON attempt_error USING btree (job, attempt)
 index batch_claimed_at CREATE INDEX batch_claimed_at ON batch USING brin (claimed_at) WITH (pages_per_range='16')
@@ -369,6 +388,7 @@ index enqueue_token_pkey CREATE UNIQUE INDEX enqueue_token_pkey ON enqueue_token
 index heartbeat_worker CREATE INDEX heartbeat_worker ON heartbeat USING btree (worker, at DESC)
 index job_id_idx CREATE INDEX job_id_idx ON ONLY job USING btree (id)
 index job_lane CREATE INDEX job_lane ON ONLY job USING btree (lane, txid, id)
+index kind_pkey CREATE UNIQUE INDEX kind_pkey ON kind USING btree (kind)
 index lane_names CREATE INDEX lane_names ON lane USING btree (queue, kind, priority, express)
 index lane_pkey CREATE UNIQUE INDEX lane_pkey ON lane USING btree (lane)
 index lane_seen_lane CREATE INDEX lane_seen_lane ON lane_seen USING btree (lane)
@@ -397,6 +417,7 @@ table done
 table enqueue_token
 table heartbeat
 table job partition by RANGE (queued_at)
+table kind
 table lane
 table lane_seen
 table leader

@@ -312,6 +312,22 @@ TEST_F(ClientTest, LookUpCancelAndRetry) {
   EXPECT_TRUE(client.retry(id));
 }
 
+TEST_F(ClientTest, PausesQueuesAndKinds) {
+  Hand hand(sql, {.kinds = "{k}"});
+  auto const id = client.enqueue("k").id;
+  client.pause_queue("default");
+  EXPECT_TRUE(hand.claim(1).empty());
+  client.resume_queue("default");
+  client.pause_kind("k");
+  EXPECT_TRUE(hand.claim(1).empty());
+  client.resume_kind("k");
+  auto const got = hand.claim(1);
+  ASSERT_EQ(got.size(), 1U);
+  EXPECT_EQ(got[0].id, id);
+  EXPECT_THROW(client.pause_queue("a b"), InvalidArgument);
+  EXPECT_THROW(client.resume_kind(""), InvalidArgument);
+}
+
 TEST_F(ClientTest, ListsByStateKindAndPage) {
   std::vector<std::int64_t> ids;
   for (int i = 0; i < 30; ++i) ids.push_back(client.enqueue(i % 2 == 0 ? "even" : "odd").id);
