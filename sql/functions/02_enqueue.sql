@@ -119,29 +119,29 @@ begin
 end $$;
 
 create or replace function enqueue_one(p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority int,
-  p_run_at timestamptz, p_delay interval, p_headers jsonb, p_max_attempts int) returns bigint
+  p_run_at timestamptz, p_delay interval, p_headers jsonb, p_max_attempts int,
+  p_id bigint default null, p_options jsonb default null) returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
   v_lane bigint := lane_of(p_queue, p_kind, p_priority, false);
   v_due timestamptz;
-  v_options jsonb;
-  v_id bigint;
+  v_options jsonb := p_options;
+  v_id bigint := coalesce(p_id, nextval('job_id'));
 begin
   if p_run_at is not null or p_delay is not null or p_headers is not null or p_max_attempts is not null
      or pg_column_size(p_payload) > 1048576 or octet_length(p_payload_bytes) > 1048576 then
     v_due := check_enqueue(p_payload, p_payload_bytes, p_run_at, p_delay, p_headers, p_max_attempts);
-    if p_max_attempts is not null then v_options := jsonb_build_object('max_attempts', p_max_attempts); end if;
+    if p_max_attempts is not null then v_options := coalesce(v_options, '{}') || jsonb_build_object('max_attempts', p_max_attempts); end if;
   end if;
   if not exists (select from lane l where l.lane = v_lane and l.queue = p_queue and l.kind = p_kind) then
     perform meet_lane(v_lane, p_queue, p_kind, p_priority);
   end if;
   if v_due is not null then
     insert into deferred (id, lane, state, due_at, queued_at, attempt, payload, payload_bytes, headers, options)
-      values (nextval('job_id'), v_lane, 'scheduled', v_due, statement_timestamp(), 0, p_payload, p_payload_bytes, p_headers, v_options)
-      returning id into v_id;
+      values (v_id, v_lane, 'scheduled', v_due, statement_timestamp(), 0, p_payload, p_payload_bytes, p_headers, v_options);
   else
-    insert into job (lane, payload, payload_bytes, headers, options)
-      values (v_lane, p_payload, p_payload_bytes, p_headers, v_options) returning id into v_id;
+    insert into job (id, lane, payload, payload_bytes, headers, options)
+      values (v_id, v_lane, p_payload, p_payload_bytes, p_headers, v_options);
     perform ring(v_lane);
   end if;
   return v_id;
@@ -149,15 +149,17 @@ end $$;
 
 -- A plain job of a lane that claims know already is one statement; anything else is enqueue_one's.
 create or replace function enqueue(kind text, payload jsonb default null, queue text default 'default', priority int default 0,
-  run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null) returns bigint
+  run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null,
+  dedupe_key text default null, on_duplicate text default 'skip', dedupe_scope text default 'unfinished', dedupe_window interval default null,
+  token uuid default null) returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
   v_id bigint;
   v_sleeper boolean;
   v_lane bigint;
 begin
-  if run_at is null and delay is null and headers is null and max_attempts is null
-     and (payload is null or pg_column_size(payload) <= 1048576) then
+  if run_at is null and delay is null and headers is null and max_attempts is null and dedupe_key is null and token is null
+     and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null and (payload is null or pg_column_size(payload) <= 1048576) then
     insert into job (lane, payload)
       select l.lane, enqueue.payload from lane l
       where l.queue = enqueue.queue and l.kind = enqueue.kind and l.priority = enqueue.priority and not l.express
@@ -165,26 +167,40 @@ begin
     if v_sleeper then perform wake(v_lane::text); end if;
     if v_id is not null then return v_id; end if;
   end if;
-  return enqueue_one(kind, payload, null, queue, priority, run_at, delay, headers, max_attempts);
+  if dedupe_key is null and token is null and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null then
+    return enqueue_one(kind, payload, null, queue, priority, run_at, delay, headers, max_attempts);
+  end if;
+  select id_or_mismatch(u.id, u.status, token) into v_id from enqueue_unique(kind, payload, null, queue, priority, run_at, delay,
+    headers, max_attempts, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token) u;
+  return v_id;
 end $$;
-comment on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int) is
-'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). Name the arguments: later versions append more.';
+comment on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid) is
+'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). dedupe_key: 1 to 512 bytes; while a job of the kind holds it, nothing is enqueued and that job''s id comes back (on_duplicate skip, the default) or the call fails with 23505 (error). dedupe_scope: unfinished (the default: until the job has ended) or until_claimed (while it waits for a worker). dedupe_window: held at least that long, up to 10 years. token: the same call again gives the same id, for meta.retention_tokens (1 day). Name the arguments: later versions append more.';
 
 create or replace function enqueue_bytes(kind text, payload bytea, queue text default 'default', priority int default 0,
-  run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null) returns bigint
-language sql security definer set search_path from current as $$
-  select enqueue_one(kind, null, payload, queue, priority, run_at, delay, headers, max_attempts)
-$$;
-comment on function enqueue_bytes(text, bytea, text, int, timestamptz, interval, jsonb, int) is 'As enqueue, for a payload of raw bytes.';
+  run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null,
+  dedupe_key text default null, on_duplicate text default 'skip', dedupe_scope text default 'unfinished', dedupe_window interval default null,
+  token uuid default null) returns bigint
+language plpgsql security definer set search_path from current as $$
+declare
+  v_id bigint;
+begin
+  if dedupe_key is null and token is null and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null then
+    return enqueue_one(kind, null, payload, queue, priority, run_at, delay, headers, max_attempts);
+  end if;
+  select id_or_mismatch(u.id, u.status, token) into v_id from enqueue_unique(kind, null, payload, queue, priority, run_at, delay,
+    headers, max_attempts, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token) u;
+  return v_id;
+end $$;
+comment on function enqueue_bytes(text, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid) is 'As enqueue, for a payload of raw bytes.';
 
-create or replace function enqueue_many(jobs jsonb) returns bigint[]
+-- The checks of enqueue_many; makes the lanes known. True: some element has a key or a token.
+create or replace function check_many(jobs jsonb) returns boolean
 language plpgsql security definer set search_path from current set jit = off as $$
 declare
   v_bad record;
   v_lane record;
   v_hint text;
-  v_ids bigint[];
-  v_now timestamptz := clock_timestamp();
 begin
   if jobs is null or jsonb_typeof(jobs) <> 'array' then
     raise exception 'posthouse: enqueue_many: jobs is a JSON %', coalesce(jsonb_typeof(jobs), 'null')
@@ -201,10 +217,11 @@ begin
       using errcode = '22023', hint = 'Each element is an object with the argument names of enqueue.';
   end if;
   select i - 1 as i, k into v_bad from jsonb_array_elements(jobs) with ordinality a(e, i), jsonb_object_keys(e) k
-    where k not in ('kind', 'payload', 'payload_bytes', 'queue', 'priority', 'run_at', 'delay', 'delay_ms', 'headers', 'max_attempts') limit 1;
+    where k not in ('kind', 'payload', 'payload_bytes', 'queue', 'priority', 'run_at', 'delay', 'delay_ms', 'headers', 'max_attempts',
+      'dedupe_key', 'on_duplicate', 'dedupe_scope', 'dedupe_window', 'token') limit 1;
   if found then
     raise exception 'posthouse: enqueue_many: element % has the unknown key %', v_bad.i, quote_literal(v_bad.k)
-      using errcode = '22023', hint = 'Keys: kind, payload, payload_bytes (base64), queue, priority, run_at, delay, delay_ms, headers, max_attempts.';
+      using errcode = '22023', hint = 'Keys: kind, payload, payload_bytes (base64), queue, priority, run_at, delay, delay_ms, headers, max_attempts, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token.';
   end if;
   select i - 1 as i, e -> 'priority' as priority into v_bad from jsonb_array_elements(jobs) with ordinality a(e, i)
     where case when e ->> 'priority' !~ '^-?[0-9]{1,10}$' then true else abs((e ->> 'priority')::bigint) > 2147483647 end limit 1;
@@ -214,7 +231,8 @@ begin
   end if;
   -- Check each element that has more than a payload; a bad one fails the whole call, named by its index.
   for v_bad in select i - 1 as i, e from jsonb_array_elements(jobs) with ordinality a(e, i)
-    where e ?| array['run_at', 'delay', 'delay_ms', 'headers', 'max_attempts', 'payload_bytes'] or pg_column_size(e) > 1048576 or not e ? 'kind'
+    where e ?| array['run_at', 'delay', 'delay_ms', 'headers', 'max_attempts', 'payload_bytes',
+      'dedupe_key', 'on_duplicate', 'dedupe_scope', 'dedupe_window', 'token'] or pg_column_size(e) > 1048576 or not e ? 'kind'
   loop
     begin
       if v_bad.e ->> 'kind' is null then raise exception 'posthouse: kind is missing' using errcode = '22004'; end if;
@@ -224,6 +242,8 @@ begin
       perform check_enqueue(v_bad.e -> 'payload', decode(v_bad.e ->> 'payload_bytes', 'base64'), (v_bad.e ->> 'run_at')::timestamptz,
         coalesce((v_bad.e ->> 'delay')::interval, ((v_bad.e ->> 'delay_ms')::bigint * interval '1 millisecond')),
         nullif(v_bad.e -> 'headers', 'null'), (v_bad.e ->> 'max_attempts')::int);
+      perform check_unique(v_bad.e ->> 'dedupe_key', coalesce(v_bad.e ->> 'on_duplicate', 'skip'),
+        coalesce(v_bad.e ->> 'dedupe_scope', 'unfinished'), (v_bad.e ->> 'dedupe_window')::interval), (v_bad.e ->> 'token')::uuid;
     exception when others then
       get stacked diagnostics v_hint = pg_exception_hint;
       raise exception 'posthouse: enqueue_many: element %: %', v_bad.i, regexp_replace(sqlerrm, '^posthouse: ', '') using errcode = sqlstate, hint = v_hint;
@@ -242,6 +262,20 @@ begin
       raise exception 'posthouse: enqueue_many: element %: %', v_lane.i, regexp_replace(sqlerrm, '^posthouse: ', '') using errcode = sqlstate, hint = v_hint;
     end;
   end loop;
+  return jobs @? '$[*].dedupe_key' or jobs @? '$[*].token';
+end $$;
+
+create or replace function enqueue_many(jobs jsonb) returns bigint[]
+language plpgsql security definer set search_path from current set jit = off as $$
+declare
+  v_ids bigint[];
+  v_now timestamptz := clock_timestamp();
+begin
+  if check_many(jobs) then
+    return array(select case o.status when 'duplicate' then null
+        else id_or_mismatch(o.id, o.status, (jobs -> (o.i::int - 1) ->> 'token')::uuid) end
+      from enqueue_many_outcome(jobs) with ordinality o(id, status, i) order by o.i);
+  end if;
   with e as materialized (
       select i, nextval('job_id') as id, e,
         lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false) as lane,
@@ -267,4 +301,4 @@ begin
   return coalesce(v_ids, '{}');
 end $$;
 comment on function enqueue_many(jsonb) is
-'Enqueues an array of objects with the argument names of enqueue (payload_bytes: base64), all or none, at most 100000; returns the ids in order. A bad element fails the call and is named by its index.';
+'Enqueues an array of objects with the argument names of enqueue (payload_bytes: base64), all or none, at most 100000; returns the ids in order, null for a duplicate that was left out (of several with one dedupe_key the first wins). A bad element fails the call and is named by its index.';

@@ -44,7 +44,7 @@ create or replace view jobs as
       when o.id is not null then 'running' else 'succeeded' end as state,
     j.attempt + is_claimed(j.txid, j.id, c.lo, c.hi, c.pos_txid, c.pos_id)::int as attempt,
     coalesce((j.options ->> 'max_attempts')::int, 25) as max_attempts,
-    null::text as key, null::text as dedupe_key,
+    null::text as key, j.options ->> 'dedupe_key' as dedupe_key,
     coalesce((j.options ->> 'enqueued_at')::timestamptz, j.queued_at) as enqueued_at,
     j.queued_at as run_at,
     (batch_of(j.lane, j.txid, j.id)).claimed_at as started_at,
@@ -61,14 +61,14 @@ create or replace view jobs as
   left join held() o on o.id = j.id and o.lane = j.lane
   union all
   select d.id, coalesce(l.kind, s.kind), coalesce(l.queue, s.queue), coalesce(l.priority, s.priority), d.state, d.attempt,
-    coalesce((d.options ->> 'max_attempts')::int, 25), null, null, d.queued_at, d.due_at, null, null, null, null,
+    coalesce((d.options ->> 'max_attempts')::int, 25), null, d.options ->> 'dedupe_key', d.queued_at, d.due_at, null, null, null, null,
     d.payload, d.payload_bytes, d.headers,
     (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1)
   from deferred d left join lane l on l.lane = d.lane
   left join lateral (select * from lane_seen s where s.lane = d.lane and l.lane is null limit 1) s on true
   union all
   select d.id, coalesce(l.kind, s.kind), coalesce(l.queue, s.queue), coalesce(l.priority, s.priority), d.state, d.attempt,
-    coalesce((d.options ->> 'max_attempts')::int, 25), null, null, d.queued_at, null, null, d.ended_at, null,
+    coalesce((d.options ->> 'max_attempts')::int, 25), null, d.options ->> 'dedupe_key', d.queued_at, null, null, d.ended_at, null,
     (select e.worker from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1),
     d.payload, d.payload_bytes, d.headers, coalesce(d.reason,
     (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1))
@@ -124,6 +124,7 @@ declare
 begin
   update deferred d set due_at = clock_timestamp() where d.id = retry.id;
   if not found then
+    perform retake_key(d.id, d.lane, d.options) from (select q.* from dead q where q.id = retry.id for update) d where d.options ? 'dedupe_key';
     with gone as (delete from dead d where d.id = retry.id returning d.*)
     insert into deferred (id, lane, state, due_at, queued_at, attempt, payload, payload_bytes, headers, options)
       select g.id, g.lane, 'retryable', clock_timestamp(), g.queued_at, g.attempt, g.payload, g.payload_bytes, g.headers,
@@ -139,14 +140,18 @@ begin
   perform ring(v_twin);
   return true;
 end $$;
-comment on function retry(bigint) is 'Makes a scheduled, retryable, failed, cancelled or expired job available now, with one more attempt when its attempts are used up. False: no such job in such a state.';
+comment on function retry(bigint) is 'Makes a scheduled, retryable, failed, cancelled or expired job available now, with one more attempt when its attempts are used up; fails with 23505 when another job has its dedupe_key by now. False: no such job in such a state.';
 
 create or replace function delete_job(id bigint) returns boolean
 language plpgsql security definer set search_path from current as $$
+declare
+  d dead;
 begin
   if cancel(delete_job.id) in ('running', 'not_found') then return false; end if;
-  delete from dead d where d.id = delete_job.id;
-  return found;
+  delete from dead q where q.id = delete_job.id returning q.* into d;
+  if not found then return false; end if;
+  if d.options ? 'dedupe_key' then perform drop_key(d.id, d.lane, d.options); end if;
+  return true;
 end $$;
 comment on function delete_job(bigint) is 'Removes a job that is not running and not in the log as succeeded; false otherwise.';
 

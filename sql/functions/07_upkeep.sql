@@ -139,6 +139,8 @@ declare
   v_n bigint;
   v_all bigint := 0;
 begin
+  v_all := v_all + prune_unique(p_limit);
+  perform prune_keys_of_dead(v_dead, p_limit);
   delete from dead d where d.id in (select q.id from dead q where q.ended_at < v_dead order by q.ended_at, q.id limit p_limit);
   get diagnostics v_n = row_count; v_all := v_all + v_n;
   delete from attempt_error e where e.ctid = any(array(select q.ctid from attempt_error q where q.at < v_dead order by q.at limit p_limit));
