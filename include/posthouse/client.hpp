@@ -36,6 +36,10 @@ struct ClientOptions {
   int pool_size = 5;                              ///< connections kept, 1 to 1,000
   std::chrono::milliseconds pool_timeout{30000};  ///< wait for a free connection, then Timeout
   std::size_t max_payload_bytes = 1024 * 1024;    ///< 1 byte to 64 MiB; larger is InvalidArgument
+  /// true: when the reply to an enqueue is lost, the client finds out what became of it and sends it again if it must,
+  /// so that there is one job. Costs a row for each single job (a token); many at once cost a round trip.
+  bool safe_resend = false;
+  std::chrono::milliseconds resend_timeout{10000};  ///< 100 ms to 10 min; then the enqueue is reported as in doubt
 };
 
 /// One job of a mixed batch.
@@ -45,7 +49,12 @@ struct Request {
   EnqueueOptions options{};
 };
 
-enum class EnqueueStatus { created, duplicate, mismatch };
+enum class EnqueueStatus {
+  created,    ///< the job is new; or the token had made it before: the same again
+  duplicate,  ///< nothing was enqueued: `id` holds the dedupe_key
+  mismatch  ///< nothing was enqueued: the token has made `id`, which differs in kind, queue, priority, payload, headers
+            ///< or dedupe_key
+};
 struct EnqueueOutcome {
   std::int64_t id = 0;
   EnqueueStatus status = EnqueueStatus::created;
@@ -67,6 +76,7 @@ struct JobInfo {
   std::optional<std::int64_t> worker{};
   Payload payload{};
   std::string headers = "{}";  ///< JSON object
+  std::optional<std::string> dedupe_key{};
   std::optional<std::string> last_error{};
 };
 
@@ -91,7 +101,8 @@ class Client {
   Client& operator=(Client&&) noexcept;
 
   // -- one job, in a transaction of its own ---------------------------------------------------------------------
-  /// Throws InvalidArgument (nothing sent), SchemaMissing, Unavailable (in_doubt says whether it may have happened).
+  /// Throws InvalidArgument (nothing sent), SchemaMissing, Unavailable (in_doubt says whether it may have happened; with
+  /// a token or safe_resend only after resend_timeout).
   EnqueueOutcome enqueue(std::string_view kind, Payload const& payload = {}, EnqueueOptions const& options = {});
 
   template <class T>
@@ -111,9 +122,11 @@ class Client {
 
   // -- many -----------------------------------------------------------------------------------------------------
   /// All or none, ids in order. Up to 5,000 in one round trip through the function; more of one (kind, queue,
-  /// priority) without delay by COPY. A bad element throws InvalidArgument naming its index; nothing is enqueued.
+  /// priority) without delay by COPY. A bad element throws InvalidArgument naming its index; nothing is enqueued. Of
+  /// several with one dedupe_key the first wins.
   std::vector<EnqueueOutcome> enqueue_many(std::span<Request const> requests);
   std::vector<EnqueueOutcome> enqueue_many(Transaction const& transaction, std::span<Request const> requests);
+  /// dedupe_key and token are refused here: each names one job, so they go into Requests.
   std::vector<std::int64_t> enqueue_many(std::string_view kind, std::span<Payload const> payloads,
                                          EnqueueOptions const& options = {});
 

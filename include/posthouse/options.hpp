@@ -41,6 +41,18 @@ struct DatabaseOptions {
   int tcp_keepalives_count = 3;
 };
 
+/// What becomes of an enqueue whose dedupe_key another job holds.
+enum class OnDuplicate {
+  skip,  ///< nothing is enqueued; the outcome is `duplicate` with that job's id
+  error  ///< InvalidArgument with SQLSTATE 23505
+};
+
+/// How long a job holds its dedupe_key.
+enum class DedupeScope {
+  unfinished,    ///< until it has ended, whatever way
+  until_claimed  ///< while it waits for a worker, so that what changes while it runs enqueues it again
+};
+
 /// What can be said of one job when it is enqueued.
 struct EnqueueOptions {
   std::string queue = "default";  ///< [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}
@@ -49,6 +61,12 @@ struct EnqueueOptions {
   std::optional<std::chrono::system_clock::time_point> run_at{};  ///< in the past means now
   std::map<std::string, std::string> headers{};                   ///< free metadata, at most 16 KiB together
   std::optional<int> max_attempts{};                              ///< 1 to 32,767; default 25
+  std::string dedupe_key{};  ///< 1 to 512 bytes, of its kind: one job at a time holds it; empty: none
+  OnDuplicate on_duplicate = OnDuplicate::skip;        ///< only with dedupe_key
+  DedupeScope dedupe_scope = DedupeScope::unfinished;  ///< of this job; only with dedupe_key
+  std::optional<std::chrono::milliseconds>
+      dedupe_window{};  ///< held at least so long, 1 ms to 10 years; only with dedupe_key
+  std::string token{};  ///< a UUID that names this enqueue: sent again within a day it gives the same id; empty: none
 };
 
 }  // namespace posthouse

@@ -4,9 +4,14 @@
 // Thread safety: any thread.
 #pragma once
 
+#include <string>
+
 namespace posthouse::base {
 
 /// Evenly spread over [0, 1).
 double random_unit();
+
+/// A random UUID (version 4) in its usual form.
+std::string random_uuid();
 
 }  // namespace posthouse::base

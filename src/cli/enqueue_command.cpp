@@ -16,6 +16,7 @@
 #include "cli/command.hpp"
 #include "cli/print.hpp"
 #include "core/duration.hpp"
+#include "core/names.hpp"
 #include "core/payload_check.hpp"
 #include "core/refuse.hpp"
 #include "core/time_format.hpp"
@@ -37,6 +38,11 @@ struct Flags {
   std::optional<std::string> run_at{};
   std::vector<std::string> headers{};
   std::optional<int> max_attempts{};
+  std::optional<std::string> dedupe_key{};
+  std::optional<std::string> on_duplicate{};
+  std::optional<std::string> dedupe_scope{};
+  std::optional<std::string> dedupe_window{};
+  std::optional<std::string> token{};
   bool raw = false;
   bool lines = false;
   bool json = false;
@@ -104,6 +110,27 @@ EnqueueOptions options_of(Flags const& flags) {
   options.max_attempts = flags.max_attempts;
   if (flags.delay) options.delay = core::parse_duration("--delay", *flags.delay, std::chrono::seconds(1));
   if (flags.run_at) options.run_at = core::parse_time("--run-at", *flags.run_at);
+  if (flags.dedupe_key) {
+    core::check_dedupe_key(*flags.dedupe_key);
+    options.dedupe_key = *flags.dedupe_key;
+  }
+  if (flags.on_duplicate == "error") {
+    options.on_duplicate = OnDuplicate::error;
+  } else if (flags.on_duplicate && flags.on_duplicate != "skip") {
+    core::refuse("--on-duplicate", *flags.on_duplicate, "skip, error", "");
+  }
+  if (flags.dedupe_scope == "until_claimed") {
+    options.dedupe_scope = DedupeScope::until_claimed;
+  } else if (flags.dedupe_scope && flags.dedupe_scope != "unfinished") {
+    core::refuse("--dedupe-scope", *flags.dedupe_scope, "unfinished, until_claimed", "");
+  }
+  if (flags.dedupe_window) {
+    options.dedupe_window = core::parse_duration("--dedupe-window", *flags.dedupe_window, std::chrono::seconds(1));
+  }
+  if (flags.token) {
+    core::check_token(*flags.token);
+    options.token = *flags.token;
+  }
   for (auto const& header : flags.headers) {
     auto const equals = header.find('=');
     if (equals == std::string::npos || equals == 0) core::refuse("--header", header, "NAME=VALUE", "");
@@ -139,7 +166,19 @@ int enqueue_one(Context const& context, Flags const& flags) {
   }
   client_options.database = context.config().database;
   auto const outcome = Client(std::move(client_options)).enqueue(flags.kind, payload, options);
-  print(flags.json ? json_array({JsonObject().id("id", outcome.id).str()}) : fmt::format("{}\n", outcome.id));
+  if (outcome.status == EnqueueStatus::mismatch) {
+    throw InvalidArgument(fmt::format("--token {} has enqueued another job: {}", options.token, outcome.id),
+                          {.hint = "A token names one job; make a new one for a new job."});
+  }
+  bool const duplicate = outcome.status == EnqueueStatus::duplicate;
+  if (duplicate && !flags.json) {
+    tell(fmt::format("posthouse: nothing was enqueued: job {} has the dedupe key\n", outcome.id));
+  }
+  print(flags.json ? json_array({JsonObject()
+                                     .id("id", outcome.id)
+                                     .text("status", std::string(duplicate ? "duplicate" : "created"))
+                                     .str()})
+                   : fmt::format("{}\n", outcome.id));
   return node::ExitStatus::done;
 }
 
@@ -187,6 +226,10 @@ int enqueue_lines(Context const& context, Flags const& flags) {
   if (flags.payload && flags.payload != "-") {
     core::refuse("PAYLOAD", *flags.payload, "nothing, or -, with --lines", "The payloads come from standard input.");
   }
+  if (flags.dedupe_key || flags.token) {
+    core::refuse_because(flags.token ? "--token" : "--dedupe-key", "given with --lines", "one job for each",
+                         "Leave it out; in SQL enqueue_many takes one for each job.");
+  }
   auto const longest = ClientOptions{}.max_payload_bytes;
   std::string headers;
   auto const options = options_of(flags);
@@ -206,7 +249,7 @@ int enqueue_lines(Context const& context, Flags const& flags) {
                                    job.payload = &chunk[i];
                                    return job;
                                  }});
-    for (auto const id : added) ids.add(id);
+    for (auto const& outcome : added) ids.add(outcome.id);
     chunk.clear();
     chunk_bytes = 0;
     progress.show([&] {
@@ -249,6 +292,7 @@ void add_enqueue_command(CLI::App& app, Context& context) {
   auto& command = add_command(
       app, "enqueue", "Put one job in, or one a line of standard input; prints ids",
       {"posthouse enqueue send_mail '{\"to\": 42}' --delay 30s", "posthouse enqueue resize --raw - < image.png",
+       "posthouse enqueue sync '{\"account\": 7}' --dedupe-key account:7",
        "posthouse enqueue index --lines --queue bulk < payloads.jsonl > ids.txt"});
   command.add_option("KIND", flags->kind, "name of the handler")->required();
   node::add_text(command, "PAYLOAD", flags->payload, "JSON, or - to read it from standard input", "");
@@ -261,6 +305,13 @@ void add_enqueue_command(CLI::App& app, Context& context) {
       ->take_all()
       ->allow_extra_args(false);
   command.add_option("--max-attempts", flags->max_attempts, "1 to 32767 (default: the kind's own)")->type_name("N");
+  node::add_text(command, "--dedupe-key", flags->dedupe_key,
+                 "of its kind: while a job holds it, nothing is enqueued and that job's id is printed", "KEY");
+  node::add_text(command, "--on-duplicate", flags->on_duplicate, "skip (default) or error", "WHAT");
+  node::add_text(command, "--dedupe-scope", flags->dedupe_scope,
+                 "the key is held while the job is unfinished (default), or until_claimed", "SCOPE");
+  node::add_text(command, "--dedupe-window", flags->dedupe_window, "the key is held at least that long", "TIME");
+  node::add_text(command, "--token", flags->token, "a UUID; the same command again enqueues nothing new", "UUID");
   command.add_flag("--raw", flags->raw, "the payload is bytes, not JSON");
   command.add_flag("--lines", flags->lines, "one payload a line of standard input, all or none");
   command.add_flag("--json", flags->json, "print an array of objects");

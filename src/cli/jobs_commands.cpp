@@ -69,7 +69,7 @@ JsonObject job_json(JobInfo const& job) {
       .number("attempt", job.attempt)
       .number("max_attempts", job.max_attempts)
       .raw("key", "null")  // of later versions, as in the view
-      .raw("dedupe_key", "null")
+      .text("dedupe_key", job.dedupe_key)
       .text("enqueued_at", job.enqueued_at)
       .text("run_at", job.run_at)
       .text("started_at", job.started_at)
@@ -139,6 +139,7 @@ void show_people(JobInfo const& job, std::vector<AttemptError> const& errors, st
   line("priority", std::to_string(job.priority));
   line("attempt", attempts(job, " of "));
   line("enqueued at", job.enqueued_at);
+  line("dedupe key", job.dedupe_key.value_or(""));
   line("run at", job.run_at.value_or(""));
   line("started at", job.started_at.value_or(""));
   line("finished at", job.finished_at.value_or(""));

@@ -33,6 +33,23 @@ void check_kind(std::string_view kind) { check_name("kind", kind); }
 
 void check_queue(std::string_view queue) { check_name("queue", queue); }
 
+void check_dedupe_key(std::string_view key) {
+  constexpr std::size_t most = 512;
+  if (!key.empty() && key.size() <= most && key.find('\0') == std::string_view::npos && is_valid_utf8(key)) return;
+  refuse("dedupe_key", key, "1 to 512 bytes of UTF-8 without NUL", "Put a hash of longer keys into it.");
+}
+
+void check_token(std::string_view token) {
+  auto const is_right = [&](std::size_t i) {
+    if (i == 8 || i == 13 || i == 18 || i == 23) return token[i] == '-';
+    char const c = token[i];
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+  };
+  bool right = token.size() == 36;
+  for (std::size_t i = 0; right && i < token.size(); ++i) right = is_right(i);
+  if (!right) refuse("token", token, "a UUID as 0190b3a4-5c6d-4e7f-8a9b-0c1d2e3f4a5b", "Make one for each job.");
+}
+
 void check_schema(std::string_view schema) {
   // 48 leaves room in PostgreSQL's 63 bytes for names that are made from the schema's.
   constexpr std::size_t most = 48;

@@ -37,6 +37,24 @@ store::NewJob checked(std::string_view kind, EnqueueOptions const& options, std:
     }
     job.run_at = options.run_at;
   }
+  if (!options.dedupe_key.empty()) {
+    core::check_dedupe_key(options.dedupe_key);
+    job.dedupe_key = options.dedupe_key;
+    job.on_duplicate = options.on_duplicate;
+    job.dedupe_scope = options.dedupe_scope;
+    if (options.dedupe_window) {
+      core::check_range("dedupe_window", options.dedupe_window->count(), 1, core::max_delay_ms, "ms");
+      job.dedupe_window = options.dedupe_window;
+    }
+  } else if (options.on_duplicate != OnDuplicate::skip || options.dedupe_scope != DedupeScope::unfinished ||
+             options.dedupe_window) {
+    core::refuse_because("dedupe_key", "empty, and on_duplicate, dedupe_scope or dedupe_window is given",
+                         "a key of 1 to 512 bytes beside them", "give the key, or leave them out");
+  }
+  if (!options.token.empty()) {
+    core::check_token(options.token);
+    job.token = options.token;
+  }
   if (!options.headers.empty()) {
     headers_json = core::headers_to_json(options.headers);
     job.headers = headers_json;
@@ -49,6 +67,7 @@ void check(ClientOptions const& options) {
   core::check_range("pool_timeout", options.pool_timeout.count(), 1, std::int64_t{24} * 3600 * 1000, "ms");
   core::check_range("max_payload_bytes", static_cast<std::int64_t>(options.max_payload_bytes), 1, 64 * 1024 * 1024,
                     "bytes");
+  core::check_range("resend_timeout", options.resend_timeout.count(), 100, 600'000, "ms");
   core::check_schema(options.database.schema);
 }
 

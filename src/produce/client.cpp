@@ -4,15 +4,19 @@
 
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <thread>
 
 #include "base/random.hpp"
 #include "core/payload_check.hpp"
+#include "core/refuse.hpp"
 #include "core/sqlstate.hpp"
 #include "pg/error.hpp"
 #include "pg/pool.hpp"
 #include "produce/check.hpp"
+#include "produce/resend.hpp"
 #include "store/admin.hpp"
+#include "store/commit.hpp"
 #include "store/migrate.hpp"
 #include "store/produce.hpp"
 
@@ -22,10 +26,10 @@ namespace {
 /// From here on COPY is faster than arrays, although it takes three round trips more.
 constexpr std::size_t copy_from = 5001;
 
-std::vector<EnqueueOutcome> outcomes(std::vector<std::int64_t> const& ids) {
-  std::vector<EnqueueOutcome> list;
-  list.reserve(ids.size());
-  for (std::int64_t const id : ids) list.push_back({id, EnqueueStatus::created});
+std::vector<std::int64_t> ids_of(std::vector<EnqueueOutcome> const& outcomes) {
+  std::vector<std::int64_t> list;
+  list.reserve(outcomes.size());
+  for (auto const& outcome : outcomes) list.push_back(outcome.id);
   return list;
 }
 
@@ -72,6 +76,59 @@ struct Client::Impl {
     }
   }
 
+  /// One job with a token: when the reply is lost it is sent again, which the token makes safe.
+  EnqueueOutcome run_with_token(store::NewJob const& job) {
+    std::exception_ptr first;
+    try {
+      return run([&](pg::Connection& connection) { return store::enqueue(connection, job); });
+    } catch (Error const& error) {
+      if (!error.in_doubt()) throw;
+      first = std::current_exception();
+    }
+    EnqueueOutcome outcome;
+    bool const resolved = produce::until_resolved(options.resend_timeout, [&](std::chrono::milliseconds remaining) {
+      auto connection = pool.acquire();
+      connection->set_deadline(remaining);
+      outcome = store::enqueue(*connection, job);
+      return true;
+    });
+    if (!resolved) std::rethrow_exception(first);
+    return outcome;
+  }
+
+  /// Many jobs. With safe_resend in a transaction whose id is known before its COMMIT, so that the server can be asked
+  /// what became of it when the reply is lost.
+  template <class Call>
+  std::vector<EnqueueOutcome> run_many(Call call) {
+    if (!options.safe_resend) return run(call);
+    auto const until = std::chrono::steady_clock::now() + options.resend_timeout;
+    for (;;) {
+      std::string transaction;
+      std::vector<EnqueueOutcome> outcomes;
+      std::exception_ptr first;
+      try {
+        run([&](pg::Connection& connection) {
+          store::in_known_transaction(connection, transaction, [&] { outcomes = call(connection); });
+          return 0;
+        });
+        return outcomes;
+      } catch (Error const& error) {
+        if (!error.in_doubt() || transaction.empty()) throw;
+        first = std::current_exception();
+      }
+      auto const left = std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
+      auto fate = store::Fate::unknown;
+      bool const resolved = produce::until_resolved(left, [&](std::chrono::milliseconds remaining) {
+        auto connection = pool.acquire();
+        connection->set_deadline(remaining);
+        fate = store::fate_of(*connection, transaction);
+        return fate != store::Fate::in_progress;
+      });
+      if (resolved && fate == store::Fate::committed) return outcomes;
+      if (!resolved || fate != store::Fate::aborted) std::rethrow_exception(first);
+    }
+  }
+
   /// Once a client: a schema that this program does not understand must not get its jobs.
   void check_schema(pg::Connection& connection) {
     if (checked.load(std::memory_order_relaxed)) return;
@@ -114,8 +171,10 @@ EnqueueOutcome Client::enqueue(std::string_view kind, Payload const& payload, En
   store::NewJob job = produce::checked(kind, options, headers);
   core::check_payload(payload, impl_->options.max_payload_bytes);
   job.payload = &payload;
-  return {impl_->run([&](pg::Connection& connection) { return store::enqueue(connection, job); }),
-          EnqueueStatus::created};
+  std::string const token = impl_->options.safe_resend && job.token.empty() ? base::random_uuid() : std::string();
+  if (!token.empty()) job.token = token;
+  if (!job.token.empty()) return impl_->run_with_token(job);
+  return impl_->run([&](pg::Connection& connection) { return store::enqueue(connection, job); });
 }
 
 EnqueueOutcome Client::enqueue(Transaction const& transaction, std::string_view kind, Payload const& payload,
@@ -124,32 +183,35 @@ EnqueueOutcome Client::enqueue(Transaction const& transaction, std::string_view 
   store::NewJob job = produce::checked(kind, options, headers);
   core::check_payload(payload, impl_->options.max_payload_bytes);
   job.payload = &payload;
-  return {impl_->run(transaction,
-                     [&](Transaction const& t, std::string const& schema) { return store::enqueue(t, schema, job); }),
-          EnqueueStatus::created};
+  return impl_->run(transaction,
+                    [&](Transaction const& t, std::string const& schema) { return store::enqueue(t, schema, job); });
 }
 
 std::vector<EnqueueOutcome> Client::enqueue_many(std::span<Request const> requests) {
   Batch const batch(requests, impl_->options.max_payload_bytes);
   if (requests.empty()) return {};
-  return outcomes(impl_->run([&](pg::Connection& connection) {
+  return impl_->run_many([&](pg::Connection& connection) {
     return requests.size() < copy_from ? store::enqueue_many(connection, batch.list())
                                        : store::copy_many(connection, batch.list());
-  }));
+  });
 }
 
 std::vector<EnqueueOutcome> Client::enqueue_many(Transaction const& transaction, std::span<Request const> requests) {
   Batch const batch(requests, impl_->options.max_payload_bytes);
   if (requests.empty()) return {};
-  return outcomes(impl_->run(transaction, [&](Transaction const& t, std::string const& schema) {
+  return impl_->run(transaction, [&](Transaction const& t, std::string const& schema) {
     return store::enqueue_many(t, schema, batch.list());
-  }));
+  });
 }
 
 std::vector<std::int64_t> Client::enqueue_many(std::string_view kind, std::span<Payload const> payloads,
                                                EnqueueOptions const& options) {
   std::string headers;
   store::NewJob const common = produce::checked(kind, options, headers);
+  if (common.keyed()) {
+    core::refuse_because(common.token.empty() ? "dedupe_key" : "token", "given for a list of payloads",
+                         "one job for each", "call enqueue_many with Requests, each with its own");
+  }
   for (std::size_t i = 0; i < payloads.size(); ++i) {
     produce::for_element(i, [&] { core::check_payload(payloads[i], impl_->options.max_payload_bytes); });
   }
@@ -159,10 +221,10 @@ std::vector<std::int64_t> Client::enqueue_many(std::string_view kind, std::span<
                               job.payload = &payloads[i];
                               return job;
                             }};
-  return impl_->run([&](pg::Connection& connection) {
+  return ids_of(impl_->run_many([&](pg::Connection& connection) {
     bool const copy = payloads.size() >= copy_from && !common.deferred();
     return copy ? store::copy_many(connection, jobs) : store::enqueue_many(connection, jobs);
-  });
+  }));
 }
 
 std::optional<JobInfo> Client::find(std::int64_t id) {

@@ -17,7 +17,7 @@ namespace posthouse::store {
 class Bulk {
  public:
   explicit Bulk(pg::Connection& connection);
-  std::vector<std::int64_t> add(JobList const& jobs) { return copy_many(connection_, jobs); }
+  std::vector<EnqueueOutcome> add(JobList const& jobs) { return copy_many(connection_, jobs); }
   void commit() { block_.commit(); }
 
  private:

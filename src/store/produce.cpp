@@ -29,15 +29,45 @@ std::string plain_sql(std::string const& quoted_schema) {
          ".enqueue(kind => $1, payload => $2::pg_catalog.jsonb, queue => $3, priority => $4::pg_catalog.int4)";
 }
 
+/// $1 kind, $2 payload, $3 payload_bytes, $4 queue, $5 priority, $6 run_at, $7 delay, $8 headers, $9 max_attempts,
+/// $10 dedupe_key, $11 on_duplicate, $12 dedupe_scope, $13 dedupe_window, $14 token
+std::string outcome_sql(std::string const& quoted_schema) {
+  return "select id, status from " + quoted_schema +
+         ".enqueue_outcome(kind => $1, payload => $2::pg_catalog.jsonb, payload_bytes => $3::pg_catalog.bytea, "
+         "queue => $4, priority => $5::pg_catalog.int4, run_at => $6::pg_catalog.timestamptz, "
+         "delay => $7::pg_catalog.interval, headers => $8::pg_catalog.jsonb, max_attempts => $9::pg_catalog.int4, "
+         "dedupe_key => $10, on_duplicate => $11, dedupe_scope => $12, dedupe_window => $13::pg_catalog.interval, "
+         "token => $14::pg_catalog.uuid)";
+}
+
+std::string_view name_of(OnDuplicate value) { return value == OnDuplicate::error ? "error" : "skip"; }
+
+std::string_view name_of(DedupeScope value) {
+  return value == DedupeScope::until_claimed ? "until_claimed" : "unfinished";
+}
+
+EnqueueStatus status_of(std::string_view name) {
+  if (name == "duplicate") return EnqueueStatus::duplicate;
+  if (name == "mismatch") return EnqueueStatus::mismatch;
+  return EnqueueStatus::created;  // "replayed" is the same answer once more
+}
+
+std::optional<std::string> interval_text(std::optional<std::chrono::milliseconds> const& time) {
+  if (!time) return std::nullopt;
+  return std::to_string(time->count()) + " milliseconds";
+}
+
+std::optional<std::string> unless_empty(std::string_view text) {
+  if (text.empty()) return std::nullopt;
+  return std::string(text);
+}
+
 std::optional<std::string> run_at_text(NewJob const& job) {
   if (!job.run_at) return std::nullopt;
   return core::format_time(*job.run_at);
 }
 
-std::optional<std::string> delay_text(NewJob const& job) {
-  if (!job.delay) return std::nullopt;
-  return std::to_string(job.delay->count()) + " milliseconds";
-}
+std::optional<std::string> delay_text(NewJob const& job) { return interval_text(job.delay); }
 
 std::string hex(std::string_view bytes) {
   static constexpr char digits[] = "0123456789abcdef";
@@ -73,6 +103,20 @@ void append_element(std::string& json, NewJob const& job) {
     json += job.headers;
   }
   if (job.max_attempts) json += ",\"max_attempts\":" + std::to_string(*job.max_attempts);
+  if (!job.dedupe_key.empty()) {
+    json += ",\"dedupe_key\":";
+    append_json_string(json, job.dedupe_key);
+    json += ",\"on_duplicate\":\"";
+    json += name_of(job.on_duplicate);
+    json += "\",\"dedupe_scope\":\"";
+    json += name_of(job.dedupe_scope);
+    json += '"';
+    if (job.dedupe_window) json += ",\"dedupe_window\":\"" + interval_text(job.dedupe_window).value() + '"';
+  }
+  if (!job.token.empty()) {
+    json += ",\"token\":";
+    append_json_string(json, job.token);
+  }
   json += '}';
 }
 
@@ -98,10 +142,51 @@ std::string many_sql(std::string const& quoted_schema) {
   return "select pg_catalog.unnest(" + quoted_schema + ".enqueue_many($1::pg_catalog.jsonb))";
 }
 
+std::string many_outcome_sql(std::string const& quoted_schema) {
+  return "select id, status from " + quoted_schema + ".enqueue_many_outcome($1::pg_catalog.jsonb)";
+}
+
+bool any_keyed(JobList const& jobs) {
+  for (std::size_t i = 0; i < jobs.size; ++i) {
+    if (jobs.at(i).keyed()) return true;
+  }
+  return false;
+}
+
+/// Parameters of outcome_sql as text.
+std::vector<std::optional<std::string>> outcome_values(NewJob const& job) {
+  bool const is_bytes = job.payload != nullptr && job.payload->is_bytes();
+  bool const is_json = job.payload != nullptr && job.payload->is_json();
+  return {std::string(job.kind),
+          is_json ? std::optional(std::string(job.payload->data())) : std::nullopt,
+          is_bytes ? std::optional(hex(job.payload->data())) : std::nullopt,
+          std::string(job.queue),
+          std::to_string(job.priority),
+          run_at_text(job),
+          delay_text(job),
+          unless_empty(job.headers),
+          job.max_attempts ? std::optional(std::to_string(*job.max_attempts)) : std::nullopt,
+          unless_empty(job.dedupe_key),
+          std::string(name_of(job.on_duplicate)),
+          std::string(name_of(job.dedupe_scope)),
+          interval_text(job.dedupe_window),
+          unless_empty(job.token)};
+}
+
+EnqueueOutcome parse_outcome(Executor::Row const& row) {
+  if (row.size() != 2 || !row[1]) return {parse_id({}), EnqueueStatus::created};
+  return {parse_id({row}), status_of(*row[1])};
+}
+
 }  // namespace
 
-std::int64_t enqueue(pg::Connection& connection, NewJob const& job) {
+EnqueueOutcome enqueue(pg::Connection& connection, NewJob const& job) {
   pg::Params params;
+  if (job.keyed()) {
+    for (auto const& value : outcome_values(job)) params.text(value);
+    pg::Result const rows = connection.prepared(outcome_sql(connection.quoted_schema()), params);
+    return {rows.int8(0, 0), status_of(rows.field(0, 1))};
+  }
   params.text(job.kind);
   bool const is_bytes = job.payload != nullptr && job.payload->is_bytes();
   if (job.payload == nullptr || job.payload->is_null()) {
@@ -114,7 +199,7 @@ std::int64_t enqueue(pg::Connection& connection, NewJob const& job) {
   params.text(job.queue).int8(job.priority);
   std::string const schema = connection.quoted_schema();
   if (!is_bytes && !job.deferred() && job.headers.empty() && !job.max_attempts) {
-    return connection.prepared(plain_sql(schema), params).int8(0, 0);
+    return {connection.prepared(plain_sql(schema), params).int8(0, 0), EnqueueStatus::created};
   }
   params.text(run_at_text(job)).text(delay_text(job));
   if (job.headers.empty()) {
@@ -127,10 +212,14 @@ std::int64_t enqueue(pg::Connection& connection, NewJob const& job) {
   } else {
     params.null();
   }
-  return connection.prepared(enqueue_sql(schema, is_bytes), params).int8(0, 0);
+  return {connection.prepared(enqueue_sql(schema, is_bytes), params).int8(0, 0), EnqueueStatus::created};
 }
 
-std::int64_t enqueue(Transaction const& transaction, std::string const& schema, NewJob const& job) {
+EnqueueOutcome enqueue(Transaction const& transaction, std::string const& schema, NewJob const& job) {
+  if (job.keyed()) {
+    auto const rows = transaction.executor().query(outcome_sql(pg::quote_identifier(schema)), outcome_values(job));
+    return parse_outcome(rows.empty() ? Executor::Row{} : rows.front());
+  }
   bool const is_bytes = job.payload != nullptr && job.payload->is_bytes();
   std::optional<std::string> payload;
   if (is_bytes) {
@@ -145,17 +234,20 @@ std::int64_t enqueue(Transaction const& transaction, std::string const& schema, 
   values.push_back(job.headers.empty() ? std::nullopt : std::optional<std::string>(job.headers));
   values.push_back(job.max_attempts ? std::optional<std::string>(std::to_string(*job.max_attempts)) : std::nullopt);
   auto const rows = transaction.executor().query(enqueue_sql(pg::quote_identifier(schema), is_bytes), values);
-  return parse_id(rows);
+  return {parse_id(rows), EnqueueStatus::created};
 }
 
-std::vector<std::int64_t> enqueue_many(pg::Connection& connection, JobList const& jobs) {
-  std::vector<std::int64_t> ids;
-  ids.reserve(jobs.size);
-  std::string const sql = many_sql(connection.quoted_schema());
+std::vector<EnqueueOutcome> enqueue_many(pg::Connection& connection, JobList const& jobs) {
+  std::vector<EnqueueOutcome> outcomes;
+  outcomes.reserve(jobs.size);
+  bool const keyed = any_keyed(jobs);
+  std::string const sql = keyed ? many_outcome_sql(connection.quoted_schema()) : many_sql(connection.quoted_schema());
   std::optional<Block> block;
   auto const send = [&](std::string const& json) {
     pg::Result const rows = connection.query(sql, pg::Params().text(json), pg::Format::binary);
-    for (int row = 0; row < rows.rows(); ++row) ids.push_back(rows.binary_int8(row, 0));
+    for (int row = 0; row < rows.rows(); ++row) {
+      outcomes.push_back({rows.binary_int8(row, 0), keyed ? status_of(rows.field(row, 1)) : EnqueueStatus::created});
+    }
   };
   // One statement is a transaction of its own; the block opens when a second one turns out to be needed.
   std::size_t bytes = 0;
@@ -167,17 +259,22 @@ std::vector<std::int64_t> enqueue_many(pg::Connection& connection, JobList const
   if (several && !connection.in_transaction()) block.emplace(connection);
   in_chunks(jobs, chunk_jobs, send);
   if (block) block->commit();
-  return ids;
+  return outcomes;
 }
 
-std::vector<std::int64_t> enqueue_many(Transaction const& transaction, std::string const& schema, JobList const& jobs) {
-  std::vector<std::int64_t> ids;
-  ids.reserve(jobs.size);
-  std::string const sql = many_sql(pg::quote_identifier(schema));
+std::vector<EnqueueOutcome> enqueue_many(Transaction const& transaction, std::string const& schema,
+                                         JobList const& jobs) {
+  std::vector<EnqueueOutcome> outcomes;
+  outcomes.reserve(jobs.size);
+  bool const keyed = any_keyed(jobs);
+  std::string const quoted = pg::quote_identifier(schema);
+  std::string const sql = keyed ? many_outcome_sql(quoted) : many_sql(quoted);
   in_chunks(jobs, chunk_jobs, [&](std::string const& json) {
-    for (auto const& row : transaction.executor().query(sql, {json})) ids.push_back(parse_id({row}));
+    for (auto const& row : transaction.executor().query(sql, {json})) {
+      outcomes.push_back(keyed ? parse_outcome(row) : EnqueueOutcome{parse_id({row}), EnqueueStatus::created});
+    }
   });
-  return ids;
+  return outcomes;
 }
 
 }  // namespace posthouse::store

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include <posthouse/client.hpp>
 #include <posthouse/payload.hpp>
 #include <posthouse/transaction.hpp>
 
@@ -31,8 +32,14 @@ struct NewJob {
   std::optional<int> max_attempts{};
   std::optional<std::chrono::milliseconds> delay{};
   std::optional<std::chrono::system_clock::time_point> run_at{};
+  std::string_view dedupe_key{};  ///< empty: none
+  OnDuplicate on_duplicate = OnDuplicate::skip;
+  DedupeScope dedupe_scope = DedupeScope::unfinished;
+  std::optional<std::chrono::milliseconds> dedupe_window{};
+  std::string_view token{};  ///< empty: none
 
   [[nodiscard]] bool deferred() const noexcept { return delay.has_value() || run_at.has_value(); }
+  [[nodiscard]] bool keyed() const noexcept { return !dedupe_key.empty() || !token.empty(); }
 };
 
 /// Jobs made when they are asked for, so that a million of them need no second list.
@@ -41,15 +48,16 @@ struct JobList {
   std::function<NewJob(std::size_t)> at{};
 };
 
-std::int64_t enqueue(pg::Connection& connection, NewJob const& job);
-std::int64_t enqueue(Transaction const& transaction, std::string const& schema, NewJob const& job);
+EnqueueOutcome enqueue(pg::Connection& connection, NewJob const& job);
+EnqueueOutcome enqueue(Transaction const& transaction, std::string const& schema, NewJob const& job);
 
 /// All or none, ids in order: through the function, in as few statements as their size allows.
-std::vector<std::int64_t> enqueue_many(pg::Connection& connection, JobList const& jobs);
-std::vector<std::int64_t> enqueue_many(Transaction const& transaction, std::string const& schema, JobList const& jobs);
+std::vector<EnqueueOutcome> enqueue_many(pg::Connection& connection, JobList const& jobs);
+std::vector<EnqueueOutcome> enqueue_many(Transaction const& transaction, std::string const& schema,
+                                         JobList const& jobs);
 
-/// The same by COPY under ids reserved beforehand; deferred jobs go through the function in the same transaction. Joins
-/// an open transaction of the connection.
-std::vector<std::int64_t> copy_many(pg::Connection& connection, JobList const& jobs);
+/// The same by COPY under ids reserved beforehand; deferred jobs and those with a key or a token go through the function
+/// in the same transaction. Joins an open transaction of the connection.
+std::vector<EnqueueOutcome> copy_many(pg::Connection& connection, JobList const& jobs);
 
 }  // namespace posthouse::store

@@ -116,7 +116,7 @@ void reserve_ids(pg::Connection& connection, std::vector<std::size_t> const& ord
 
 }  // namespace
 
-std::vector<std::int64_t> copy_many(pg::Connection& connection, JobList const& jobs) {
+std::vector<EnqueueOutcome> copy_many(pg::Connection& connection, JobList const& jobs) {
   std::string const schema = connection.quoted_schema();
   std::vector<std::int64_t> ids(jobs.size);
   std::optional<Block> block;
@@ -134,7 +134,7 @@ std::vector<std::int64_t> copy_many(pg::Connection& connection, JobList const& j
   std::int64_t last_lane = 0;
   for (std::size_t i = 0; i < jobs.size; ++i) {
     NewJob const job = jobs.at(i);
-    if (job.deferred()) {
+    if (job.deferred() || job.keyed()) {
       later.push_back(i);
       continue;
     }
@@ -163,13 +163,15 @@ std::vector<std::int64_t> copy_many(pg::Connection& connection, JobList const& j
     connection.query("select " + schema + ".ring(l) from pg_catalog.unnest($1::pg_catalog.int8[]) l",
                      pg::Params().int8_array(rung));
   }
+  std::vector<EnqueueOutcome> outcomes(jobs.size);
+  for (std::size_t i = 0; i < jobs.size; ++i) outcomes[i].id = ids[i];
   if (!later.empty()) {
     JobList const rest{later.size(), [&](std::size_t i) { return jobs.at(later[i]); }};
-    std::vector<std::int64_t> const more = enqueue_many(connection, rest);
-    for (std::size_t i = 0; i < later.size(); ++i) ids[later[i]] = more[i];
+    std::vector<EnqueueOutcome> const more = enqueue_many(connection, rest);
+    for (std::size_t i = 0; i < later.size(); ++i) outcomes[later[i]] = more[i];
   }
   if (block) block->commit();
-  return ids;
+  return outcomes;
 }
 
 }  // namespace posthouse::store

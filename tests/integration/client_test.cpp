@@ -374,9 +374,11 @@ TEST_F(ClientTest, ASchemaThatNeedsANewerProgramGetsNoJobs) {
 TEST_F(ClientTest, AProducerNeedsNoMoreRightsThanItsFunctionsAndTheColumnsOfACopy) {
   std::string const role = "producer_" + sql.one("select current_database()");
   sql.exec("create role " + role + " login; grant usage on schema posthouse to " + role +
-           "; grant execute on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int), "
+           "; grant execute on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, "
+           "text, interval, uuid), "
            "enqueue_bytes(text, "
-           "bytea, text, int, timestamptz, interval, jsonb, int), enqueue_many(jsonb), open_lane(text, text, int), "
+           "bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid), "
+           "enqueue_many(jsonb), open_lane(text, text, int), "
            "reserve_ids(int), ring(bigint) to " +
            role + "; grant insert (id, lane, payload, payload_bytes, headers, options) on job to " + role);
   Client producer{{.database_url = url() + (url().find('?') == std::string::npos ? "?user=" : "&user=") + role}};
