@@ -49,6 +49,10 @@ column done.pos integer not null
 column done.rescued boolean not null default false
 column done.token bigint not null
 column done.worker bigint not null
+column enqueue_token.at timestamp with time zone not null default clock_timestamp()
+column enqueue_token.fingerprint bytea not null
+column enqueue_token.job bigint not null
+column enqueue_token.token uuid not null
 column heartbeat.at timestamp with time zone not null default clock_timestamp()
 column heartbeat.free integer not null
 column heartbeat.low_token bigint not null
@@ -112,6 +116,11 @@ column partition.upper timestamp with time zone
 column queue.paused boolean not null default false
 column queue.priority integer not null default 0
 column queue.queue text collate "C" not null
+column unique_key.job bigint not null
+column unique_key.key text collate "C" not null
+column unique_key.kind text collate "C" not null
+column unique_key.scope text collate "C" not null
+column unique_key.until timestamp with time zone
 column worker.end_reason text
 column worker.ended_at timestamp with time zone
 column worker.host text not null
@@ -132,36 +141,46 @@ constraint dead_state_check on dead CHECK (state = ANY (ARRAY['failed'::text, 'c
 constraint deferred_pkey on deferred PRIMARY KEY (id)
 constraint deferred_state_check on deferred CHECK (state = ANY (ARRAY['scheduled'::text, 'retryable'::text]))
 constraint done_pkey on done PRIMARY KEY (worker, token, pos)
+constraint enqueue_token_pkey on enqueue_token PRIMARY KEY (token)
 constraint lane_pkey on lane PRIMARY KEY (lane)
 constraint leader_pkey on leader PRIMARY KEY (id)
 constraint meta_pkey on meta PRIMARY KEY (key)
 constraint migration_pkey on migration PRIMARY KEY (version)
 constraint queue_pkey on queue PRIMARY KEY (queue)
+constraint unique_key_pkey on unique_key PRIMARY KEY (kind, key)
 constraint worker_pkey on worker PRIMARY KEY (id)
 function adopt() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function apply_moves(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function batch_of(bigint,xid8,bigint) (p_lane bigint, p_txid xid8, p_id bigint) returns batch language plpgsql stable security definer set search_path=<schema>, pg_temp
 function beat(bigint,bigint,integer,integer) (p_worker bigint, p_low_token bigint, p_free integer, p_running integer) returns jsonb language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function bell(bigint[]) (lanes bigint[]) returns bigint[] language sql volatile security definer set search_path=<schema>, pg_temp
+function bound_wait() () returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function cancel(bigint) (id bigint) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function channel() () returns text language sql stable security definer set search_path=<schema>, pg_temp
 function check_enqueue(jsonb,bytea,timestamp with time zone,interval,jsonb,integer) (p_payload jsonb, p_payload_bytes bytea, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
 function check_identity() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function check_many(jsonb) (jobs jsonb) returns boolean language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
+function check_unique(text,text,text,interval) (p_key text, p_on_duplicate text, p_scope text, p_window interval) returns void language plpgsql immutable security definer set search_path=<schema>, pg_temp
 function claim(bigint,bigint,bigint[],integer,integer) (p_worker bigint, p_token bigint, p_lanes bigint[], p_n integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language sql volatile security definer set search_path=<schema>, pg_temp
 function complete(bigint,bigint,integer,bigint) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function counts() () returns TABLE(queue text, kind text, state text, jobs bigint) language plpgsql stable security definer set enable_seqscan=on set jit=off set search_path=<schema>, pg_temp
 function delete_job(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function detached() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function drop_detached(text) (p_relname text) returns boolean language plpgsql volatile security definer set lock_timeout=50ms set search_path=<schema>, pg_temp
+function drop_key(bigint,bigint,jsonb) (p_job bigint, p_lane bigint, p_options jsonb) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function droppable() () returns SETOF text language plpgsql stable security definer set search_path=<schema>, pg_temp
 function duties(bigint) (p_worker bigint) returns jsonb language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function enqueue(text,jsonb,text,integer,timestamp with time zone,interval,jsonb,integer) (kind text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function enqueue_bytes(text,bytea,text,integer,timestamp with time zone,interval,jsonb,integer) (kind text, payload bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer) returns bigint language sql volatile security definer set search_path=<schema>, pg_temp
+function enqueue(text,jsonb,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid) (kind text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_bytes(text,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid) (kind text, payload bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function enqueue_many(jsonb) (jobs jsonb) returns bigint[] language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
-function enqueue_one(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_many_outcome(jsonb) (jobs jsonb) returns TABLE(id bigint, status text) language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
+function enqueue_one(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,bigint,jsonb) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer, p_id bigint DEFAULT NULL::bigint, p_options jsonb DEFAULT NULL::jsonb) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_outcome(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid) (kind text, payload jsonb DEFAULT NULL::jsonb, payload_bytes bytea DEFAULT NULL::bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_unique(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer, p_key text, p_on_duplicate text, p_scope text, p_window interval, p_token uuid, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function express_of(bigint) (p_lane bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function fence() () returns xid8 language sql volatile security definer set search_path=<schema>, pg_temp
 function fence_passed(xid8) (fence xid8) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
+function fingerprint(text,jsonb,bytea,text,integer,jsonb,text) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_headers jsonb, p_key text) returns bytea language sql immutable parallel safe set search_path=<schema>, pg_temp
 function finish(bigint,bigint[],text[],integer[],jsonb) (p_worker bigint, p_tokens bigint[], p_acked text[], p_started integer[], p_moves jsonb) returns bigint[] language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function finish_and_claim(bigint,bigint[],text[],integer[],jsonb,bigint,bigint[],integer,integer) (p_worker bigint, p_tokens bigint[], p_acked text[], p_started integer[], p_moves jsonb, p_token bigint, p_lanes bigint[], p_n integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function fold_lanes() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -169,11 +188,16 @@ function give_back(bigint,bigint[]) (p_worker bigint, p_tokens bigint[]) returns
 function has_sleeper(bigint) (lane bigint) returns boolean language sql volatile
 function has_unfinished(text) (p_relname text) returns boolean language plpgsql stable security definer set jit=off set search_path=<schema>, pg_temp
 function held() () returns TABLE(id bigint, lane bigint, worker bigint, claimed_at timestamp with time zone, started boolean) language sql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function holds_key(unique_key) (u unique_key) returns boolean language plpgsql stable security definer set search_path=<schema>, pg_temp
+function id_or_mismatch(bigint,text,uuid) (p_id bigint, p_status text, p_token uuid) returns bigint language plpgsql immutable security definer set search_path=<schema>, pg_temp
 function identity_now() () returns text language sql stable security definer set search_path=<schema>, pg_temp
 function in_limbo() () returns boolean language sql stable security definer set search_path=<schema>, pg_temp
+function insert_many(jsonb,bigint[],text[]) (jobs jsonb, p_ids bigint[], p_status text[]) returns void language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function is_claimed(xid8,bigint,pg_snapshot,pg_snapshot,xid8,bigint) (txid xid8, id bigint, lo pg_snapshot, hi pg_snapshot, pos_txid xid8, pos_id bigint) returns boolean language sql immutable parallel safe
 function keep(text) (profile text) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
+function key_options(text,text) (p_key text, p_scope text) returns jsonb language sql immutable parallel safe
 function key_space() () returns integer language sql immutable parallel safe
+function key_state(bigint) (p_job bigint) returns text language plpgsql stable security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function lane_of(text,text,integer,boolean) (queue text, kind text, priority integer, express boolean) returns bigint language sql immutable parallel safe
 function lanes_of_worker(bigint) (p_worker bigint) returns TABLE(lane bigint, queue_priority integer, priority integer, express boolean) language sql stable security definer set search_path=<schema>, pg_temp
 function lead(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -186,10 +210,13 @@ function open_lane(text,text,integer) (kind text, queue text DEFAULT 'default'::
 function pause_queue(text) (queue text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function promote(timestamp with time zone,integer) (p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function prune_keys_of_dead(timestamp with time zone,integer) (p_before timestamp with time zone, p_limit integer) returns void language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function prune_unique(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function reap(timestamp with time zone) (p_leader_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function register_worker(text,text,bigint,text,text[],text[],bigint,integer,integer[]) (name text, host text, pid bigint, version text, queues text[], kinds text[], lease_ms bigint, slots integer, max_attempts integer[] DEFAULT NULL::integer[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reserve_ids(integer) (n integer) returns bigint[] language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_queue(text) (queue text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function retake_key(bigint,bigint,jsonb) (p_job bigint, p_lane bigint, p_options jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function retry(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function ring(bigint) (p_lane bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function rotate_ahead() () returns integer language plpgsql volatile security definer set TimeZone=UTC set search_path=<schema>, pg_temp
@@ -197,6 +224,8 @@ function settle(bigint) (p_worker bigint) returns bigint language plpgsql volati
 function snapshot_now() () returns pg_snapshot language plpgsql volatile set search_path=<schema>, pg_temp
 function split_partition(text,timestamp with time zone) (p_relname text, p_at timestamp with time zone) returns void language plpgsql volatile security definer set TimeZone=UTC set lock_timeout=50ms set search_path=<schema>, pg_temp
 function take_back(bigint,bigint[],boolean) (p_worker bigint, p_tokens bigint[], p_crashed boolean) returns bigint language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function take_key(text,text,bigint,text,timestamp with time zone) (p_kind text, p_key text, p_job bigint, p_scope text, p_until timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function take_token(uuid,bigint,bytea) (p_token uuid, p_job bigint, p_fingerprint bytea, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function unbell(bigint[]) (lanes bigint[]) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function unfrozen() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function wait_for_lane(bigint) (p_lane bigint) returns boolean language plpgsql volatile security definer set lock_timeout=1s set search_path=<schema>, pg_temp
@@ -212,6 +241,8 @@ index dead_pkey CREATE UNIQUE INDEX dead_pkey ON dead USING btree (id)
 index deferred_due CREATE INDEX deferred_due ON deferred USING btree (due_at, id)
 index deferred_pkey CREATE UNIQUE INDEX deferred_pkey ON deferred USING btree (id)
 index done_pkey CREATE UNIQUE INDEX done_pkey ON done USING btree (worker, token, pos)
+index enqueue_token_at CREATE INDEX enqueue_token_at ON enqueue_token USING btree (at)
+index enqueue_token_pkey CREATE UNIQUE INDEX enqueue_token_pkey ON enqueue_token USING btree (token)
 index heartbeat_worker CREATE INDEX heartbeat_worker ON heartbeat USING btree (worker, at DESC)
 index job_id_idx CREATE INDEX job_id_idx ON ONLY job USING btree (id)
 index job_lane CREATE INDEX job_lane ON ONLY job USING btree (lane, txid, id)
@@ -222,6 +253,7 @@ index leader_pkey CREATE UNIQUE INDEX leader_pkey ON leader USING btree (id)
 index meta_pkey CREATE UNIQUE INDEX meta_pkey ON meta USING btree (key)
 index migration_pkey CREATE UNIQUE INDEX migration_pkey ON migration USING btree (version)
 index queue_pkey CREATE UNIQUE INDEX queue_pkey ON queue USING btree (queue)
+index unique_key_pkey CREATE UNIQUE INDEX unique_key_pkey ON unique_key USING btree (kind, key)
 index worker_live CREATE INDEX worker_live ON worker USING btree (id) WHERE reaped_at IS NULL
 index worker_pkey CREATE UNIQUE INDEX worker_pkey ON worker USING btree (id)
 sequence job_id as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
@@ -232,6 +264,7 @@ table batch with (fillfactor=60)
 table dead
 table deferred
 table done
+table enqueue_token
 table heartbeat
 table job partition by RANGE (queued_at)
 table lane
@@ -240,6 +273,7 @@ table leader
 table meta
 table migration
 table queue
+table unique_key with (fillfactor=80)
 table worker
 view jobs
 view partition
