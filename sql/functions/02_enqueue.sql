@@ -157,6 +157,7 @@ declare
   v_id bigint;
   v_sleeper boolean;
   v_lane bigint;
+  v_new record;
 begin
   if run_at is null and delay is null and headers is null and max_attempts is null and dedupe_key is null and token is null
      and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null and (payload is null or pg_column_size(payload) <= 1048576) then
@@ -170,9 +171,9 @@ begin
   if dedupe_key is null and token is null and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null then
     return enqueue_one(kind, payload, null, queue, priority, run_at, delay, headers, max_attempts);
   end if;
-  select id_or_mismatch(u.id, u.status, token) into v_id from enqueue_unique(kind, payload, null, queue, priority, run_at, delay,
-    headers, max_attempts, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token) u;
-  return v_id;
+  v_new := enqueue_unique(kind, payload, null, queue, priority, run_at, delay, headers, max_attempts,
+    dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token);
+  return id_or_mismatch(v_new.id, v_new.status, token);
 end $$;
 comment on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid) is
 'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). dedupe_key: 1 to 512 bytes; while a job of the kind holds it, nothing is enqueued and that job''s id comes back (on_duplicate skip, the default) or the call fails with 23505 (error). dedupe_scope: unfinished (the default: until the job has ended) or until_claimed (while it waits for a worker). dedupe_window: held at least that long, up to 10 years. token: the same call again gives the same id, for meta.retention_tokens (1 day). Name the arguments: later versions append more.';
@@ -183,14 +184,14 @@ create or replace function enqueue_bytes(kind text, payload bytea, queue text de
   token uuid default null) returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
-  v_id bigint;
+  v_new record;
 begin
   if dedupe_key is null and token is null and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null then
     return enqueue_one(kind, null, payload, queue, priority, run_at, delay, headers, max_attempts);
   end if;
-  select id_or_mismatch(u.id, u.status, token) into v_id from enqueue_unique(kind, null, payload, queue, priority, run_at, delay,
-    headers, max_attempts, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token) u;
-  return v_id;
+  v_new := enqueue_unique(kind, null, payload, queue, priority, run_at, delay, headers, max_attempts,
+    dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token);
+  return id_or_mismatch(v_new.id, v_new.status, token);
 end $$;
 comment on function enqueue_bytes(text, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid) is 'As enqueue, for a payload of raw bytes.';
 
@@ -231,8 +232,10 @@ begin
   end if;
   -- Check each element that has more than a payload; a bad one fails the whole call, named by its index.
   for v_bad in select i - 1 as i, e from jsonb_array_elements(jobs) with ordinality a(e, i)
-    where e ?| array['run_at', 'delay', 'delay_ms', 'headers', 'max_attempts', 'payload_bytes',
-      'dedupe_key', 'on_duplicate', 'dedupe_scope', 'dedupe_window', 'token'] or pg_column_size(e) > 1048576 or not e ? 'kind'
+    where e ?| array['run_at', 'delay', 'delay_ms', 'headers', 'max_attempts', 'payload_bytes', 'dedupe_window', 'token']
+      or e ?| array['dedupe_key', 'on_duplicate', 'dedupe_scope'] and (coalesce(octet_length(e ->> 'dedupe_key') not between 1 and 512, true)
+        or coalesce(e ->> 'on_duplicate', 'skip') not in ('skip', 'error') or coalesce(e ->> 'dedupe_scope', 'unfinished') not in ('unfinished', 'until_claimed'))
+      or pg_column_size(e) > 1048576 or not e ? 'kind'
   loop
     begin
       if v_bad.e ->> 'kind' is null then raise exception 'posthouse: kind is missing' using errcode = '22004'; end if;

@@ -82,14 +82,11 @@ end $$;
 comment on function holds_key(unique_key) is 'Whether the job that took a key last still holds it.';
 
 -- Who enqueues a key waits for the transaction that is taking the same key. Bounded, unless the session has a bound of
--- its own: true when this call has set one, to be taken off again.
+-- its own: true when this call has set one, to be taken off again. An expression, which plpgsql evaluates without a query.
 create or replace function bound_wait() returns boolean
-language plpgsql security definer set search_path from current as $$
-begin
-  if current_setting('lock_timeout') <> '0' then return false; end if;
-  perform set_config('lock_timeout', coalesce(nullif(current_setting('posthouse.lock_timeout', true), ''), '5s'), true);
-  return true;
-end $$;
+language sql volatile
+return case when current_setting('lock_timeout') <> '0' then false
+  else set_config('lock_timeout', coalesce(nullif(current_setting('posthouse.lock_timeout', true), ''), '5s'), true) is not null end;
 
 -- Takes the key for a new job: null. Else the job that holds it. A duplicate locks nothing and writes nothing.
 create or replace function take_key(p_kind text, p_key text, p_job bigint, p_scope text, p_until timestamptz) returns bigint
@@ -137,7 +134,7 @@ return sha256(convert_to(jsonb_build_array(p_kind, p_queue, p_priority, p_header
 comment on function fingerprint(text, jsonb, bytea, text, int, jsonb, text) is 'What must be the same when a token is sent again: kind, payload, queue, priority, headers and dedupe key.';
 
 create or replace function key_options(p_key text, p_scope text) returns jsonb
-language sql immutable parallel safe
+language sql stable parallel safe
 return case when key_options.p_key is null then null when key_options.p_scope = 'unfinished' then jsonb_build_object('dedupe_key', key_options.p_key)
   else jsonb_build_object('dedupe_key', key_options.p_key, 'dedupe_scope', key_options.p_scope) end;
 
@@ -148,19 +145,23 @@ create or replace function enqueue_unique(p_kind text, p_payload jsonb, p_payloa
 language plpgsql security definer set search_path from current as $$
 declare
   v_bound boolean;
-  v_id bigint;
+  v_id bigint := nextval('job_id');
+  v_until timestamptz;
   v_holder bigint;
+  v_lane bigint;
+  v_sleeper boolean;
 begin
   perform check_unique(p_key, p_on_duplicate, p_scope, p_window);
   if p_kind is null then perform meet_lane(null, p_queue, p_kind, p_priority); end if;
-  v_id := nextval('job_id');
   v_bound := bound_wait();
   if p_token is not null then
     select t.id, t.status into id, status
       from take_token(p_token, v_id, fingerprint(p_kind, p_payload, p_payload_bytes, p_queue, p_priority, p_headers, p_key)) t;
   end if;
   if status is null and p_key is not null then
-    v_holder := take_key(p_kind, p_key, v_id, p_scope, clock_timestamp() + p_window);
+    v_until := clock_timestamp() + p_window;
+    insert into unique_key values (p_kind, p_key, v_id, p_scope, v_until) on conflict do nothing;
+    if not found then v_holder := take_key(p_kind, p_key, v_id, p_scope, v_until); end if;
     if v_holder is not null then
       if p_on_duplicate = 'error' then
         raise exception 'posthouse: job % of kind % has the dedupe_key %', v_holder, p_kind, quote_literal(p_key)
@@ -171,12 +172,22 @@ begin
       status := 'duplicate';
     end if;
   end if;
-  if v_bound then perform set_config('lock_timeout', '0', true); end if;
-  if status is null then
-    id := enqueue_one(p_kind, p_payload, p_payload_bytes, p_queue, p_priority, p_run_at, p_delay, p_headers, p_max_attempts,
-      v_id, key_options(p_key, p_scope));
-    status := 'created';
+  if v_bound then v_bound := set_config('lock_timeout', '0', true) is null; end if;
+  if status is not null then return; end if;
+  id := v_id;
+  status := 'created';
+  -- As in enqueue.
+  if p_run_at is null and p_delay is null and p_headers is null and p_max_attempts is null
+     and (p_payload is null or pg_column_size(p_payload) <= 1048576) and (p_payload_bytes is null or octet_length(p_payload_bytes) <= 1048576) then
+    insert into job (id, lane, payload, payload_bytes, options)
+      select v_id, l.lane, p_payload, p_payload_bytes, key_options(p_key, p_scope) from lane l
+      where l.queue = p_queue and l.kind = p_kind and l.priority = p_priority and not l.express
+      returning has_sleeper(job.lane), job.lane into v_sleeper, v_lane;
+    if v_sleeper then perform wake(v_lane::text); end if;
+    if v_lane is not null then return; end if;
   end if;
+  perform enqueue_one(p_kind, p_payload, p_payload_bytes, p_queue, p_priority, p_run_at, p_delay, p_headers, p_max_attempts,
+    v_id, key_options(p_key, p_scope));
 end $$;
 
 create or replace function id_or_mismatch(p_id bigint, p_status text, p_token uuid) returns bigint
@@ -214,13 +225,18 @@ declare
   v_status text[];
   v_bound boolean;
   v_holder bigint;
-  v_first int;
+  v_first bigint;
+  v_made bigint[];
+  v_rest int[];
+  v_kind text;
+  v_key text;
   v_token uuid;
   k record;
   p record;
 begin
   perform check_many(jobs);
   select array_agg(nextval('job_id')), array_agg('created'::text) into v_ids, v_status from generate_series(1, jsonb_array_length(jobs));
+  v_made := v_ids;
   v_bound := bound_wait();
   -- In the order of tokens, then of keys, so that two calls never wait for each other crosswise.
   for k in select i::int as i, e, (e ->> 'token')::uuid as token from jsonb_array_elements(jobs) with ordinality a(e, i)
@@ -239,19 +255,35 @@ begin
       v_status[k.i] := p.status;
     end if;
   end loop;
-  for k in select i::int as i, e ->> 'kind' as kind, e ->> 'dedupe_key' as key, coalesce(e ->> 'on_duplicate', 'skip') as on_duplicate,
-      coalesce(e ->> 'dedupe_scope', 'unfinished') as scope, v_now + (e ->> 'dedupe_window')::interval as until, (e ->> 'token')::uuid as token,
-      lag(e ->> 'kind') over w is not distinct from e ->> 'kind' and lag(e ->> 'dedupe_key') over w is not distinct from e ->> 'dedupe_key' as again
-    from jsonb_array_elements(jobs) with ordinality a(e, i) where e ->> 'dedupe_key' is not null and v_status[i] = 'created'
-    window w as (order by (e ->> 'kind') collate "C", (e ->> 'dedupe_key') collate "C", i)
-    order by (e ->> 'kind') collate "C", (e ->> 'dedupe_key') collate "C", i
+  -- Keys that have no row are taken in one statement. What is left is asked for one by one.
+  with n as materialized (
+      select i::int as i, (e ->> 'kind') collate "C" as kind, (e ->> 'dedupe_key') collate "C" as key,
+        coalesce(e ->> 'dedupe_scope', 'unfinished') as scope, v_now + (e ->> 'dedupe_window')::interval as until, a.job
+      from rows from (jsonb_array_elements(jobs), unnest(v_ids), unnest(v_status)) with ordinality a(e, job, said, i)
+      where e ->> 'dedupe_key' is not null and a.said = 'created'),
+    taken as (
+      insert into unique_key
+      select f.kind, f.key, f.job, f.scope, f.until from (select distinct on (n.kind, n.key) n.* from n order by n.kind, n.key, n.i) f
+      order by f.kind, f.key on conflict do nothing returning job)
+  select array_agg(n.i order by n.kind, n.key, n.i) into v_rest from n where n.job not in (select t.job from taken t);
+  for k in select u.i, e ->> 'kind' as kind, e ->> 'dedupe_key' as key, coalesce(e ->> 'on_duplicate', 'skip') as on_duplicate,
+      coalesce(e ->> 'dedupe_scope', 'unfinished') as scope, v_now + (e ->> 'dedupe_window')::interval as until, (e ->> 'token')::uuid as token
+    from unnest(v_rest) with ordinality u(i, n), lateral (select jobs -> (u.i - 1) as e) a order by u.n
   loop
-    -- The first of this call that has the key wins, or is a duplicate itself.
-    if k.again then
-      v_holder := v_ids[v_first];
+    -- The first of this call that has the key wins, or is a duplicate itself. A row that this call has taken names a
+    -- job that is not inserted yet.
+    if (k.kind, k.key) is not distinct from (v_kind, v_key) then
+      v_holder := v_first;
     else
-      v_first := k.i;
-      v_holder := take_key(k.kind, k.key, v_ids[k.i], k.scope, k.until);
+      v_kind := k.kind;
+      v_key := k.key;
+      select q.job into v_first from unique_key q where q.kind = k.kind and q.key = k.key;
+      if v_first >= v_made[1] and v_first = any(v_made) then
+        v_holder := v_first;
+      else
+        v_holder := take_key(k.kind, k.key, v_ids[k.i], k.scope, k.until);
+        v_first := coalesce(v_holder, v_ids[k.i]);
+      end if;
     end if;
     if v_holder is not null then
       if k.on_duplicate = 'error' then
@@ -263,7 +295,7 @@ begin
       v_status[k.i] := 'duplicate';
     end if;
   end loop;
-  if v_bound then perform set_config('lock_timeout', '0', true); end if;
+  if v_bound then v_bound := set_config('lock_timeout', '0', true) is null; end if;
   perform insert_many(jobs, v_ids, v_status);
   return query select * from unnest(v_ids, v_status);
 end $$;
@@ -275,10 +307,10 @@ declare
   v_now timestamptz := clock_timestamp();
 begin
   with e as materialized (
-      select i, p_ids[i] as id, e,
+      select i, id, e,
         lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false) as lane,
         coalesce((e ->> 'run_at')::timestamptz, v_now + coalesce((e ->> 'delay')::interval, (e ->> 'delay_ms')::bigint * interval '1 millisecond')) as due_at
-      from jsonb_array_elements(jobs) with ordinality a(e, i) where p_status[i] = 'created'),
+      from rows from (jsonb_array_elements(jobs), unnest(p_ids), unnest(p_status)) with ordinality a(e, id, status, i) where status = 'created'),
     r as (
       select i, id, lane, due_at, e -> 'payload' as payload, decode(e ->> 'payload_bytes', 'base64') as payload_bytes,
         nullif(e -> 'headers', 'null') as headers,
@@ -291,7 +323,7 @@ begin
   insert into job (id, lane, payload, payload_bytes, headers, options)
     select id, lane, payload, payload_bytes, headers, options from r where due_at is null or due_at <= v_now order by i;
   perform ring(l.lane) from (select distinct lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false) as lane
-    from jsonb_array_elements(jobs) with ordinality a(e, i) where p_status[i] = 'created') l;
+    from rows from (jsonb_array_elements(jobs), unnest(p_status)) a(e, status) where status = 'created') l;
 end $$;
 
 -- For an operator's retry of a dead job: takes its key back, or refuses. Writes in any case, so that a transaction with
@@ -314,7 +346,7 @@ begin
     end if;
     update unique_key q set job = p_job, scope = v_scope, until = null where q.kind = u.kind and q.key = u.key;
   end if;
-  if v_bound then perform set_config('lock_timeout', '0', true); end if;
+  if v_bound then v_bound := set_config('lock_timeout', '0', true) is null; end if;
 end $$;
 
 -- For a job that is deleted: a window does not outlive it.

@@ -314,6 +314,16 @@ TEST_F(EngineUnique, ATokenGivesTheSameAnswerAgain) {
   EXPECT_EQ(*sql.rows(call, R"({"a": 1})", "q").at(0)[1], "created");
 }
 
+// An element that only repeats what its token made says nothing about the key of another.
+TEST_F(EngineUnique, ATokenAndItsKeyInOneCall) {
+  std::string const first = R"({"kind": "k", "dedupe_key": "a", "token": "11111111-2222-4333-8444-555555555555"})";
+  auto const id = sql.number("select unnest(enqueue_many('[" + first + "]'))");
+  sql.rows("select cancel($1)", id);
+  EXPECT_THAT(sql.column("select status from enqueue_many_outcome('[" + first +
+                         R"(, {"kind": "k", "dedupe_key": "a"}, {"kind": "k", "dedupe_key": "a"}]'))"),
+              ElementsAre("replayed", "created", "duplicate"));
+}
+
 // Nothing was enqueued, so nothing is remembered: sent again it may be created.
 TEST_F(EngineUnique, ATokenOfADuplicateIsFree) {
   std::string const call =
