@@ -154,7 +154,7 @@ function apply_moves(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[],
 function batch_of(bigint,xid8,bigint) (p_lane bigint, p_txid xid8, p_id bigint) returns batch language plpgsql stable security definer set search_path=<schema>, pg_temp
 function beat(bigint,bigint,integer,integer) (p_worker bigint, p_low_token bigint, p_free integer, p_running integer) returns jsonb language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function bell(bigint[]) (lanes bigint[]) returns bigint[] language sql volatile security definer set search_path=<schema>, pg_temp
-function bound_wait() () returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function bound_wait() () returns boolean language sql volatile
 function cancel(bigint) (id bigint) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function channel() () returns text language sql stable security definer set search_path=<schema>, pg_temp
 function check_enqueue(jsonb,bytea,timestamp with time zone,interval,jsonb,integer) (p_payload jsonb, p_payload_bytes bytea, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
@@ -195,7 +195,7 @@ function in_limbo() () returns boolean language sql stable security definer set 
 function insert_many(jsonb,bigint[],text[]) (jobs jsonb, p_ids bigint[], p_status text[]) returns void language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function is_claimed(xid8,bigint,pg_snapshot,pg_snapshot,xid8,bigint) (txid xid8, id bigint, lo pg_snapshot, hi pg_snapshot, pos_txid xid8, pos_id bigint) returns boolean language sql immutable parallel safe
 function keep(text) (profile text) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
-function key_options(text,text) (p_key text, p_scope text) returns jsonb language sql immutable parallel safe
+function key_options(text,text) (p_key text, p_scope text) returns jsonb language sql stable parallel safe
 function key_space() () returns integer language sql immutable parallel safe
 function key_state(bigint) (p_job bigint) returns text language plpgsql stable security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function lane_of(text,text,integer,boolean) (queue text, kind text, priority integer, express boolean) returns bigint language sql immutable parallel safe
