@@ -62,6 +62,42 @@ TEST_F(CliJobs, EnqueueTakesEveryOption) {
   EXPECT_THAT(std::string(job.at("explanation").as_string()), HasSubstr("in 4m 5"));
 }
 
+TEST_F(CliJobs, EnqueueWithAKeyOrAToken) {
+  auto const first =
+      run({"enqueue", "k", "1", "--dedupe-key", "a", "--dedupe-scope", "until_claimed", "--dedupe-window", "1h"});
+  ASSERT_EQ(first.status, 0) << first.err;
+  auto const id = chomp(first.out);
+  auto const again = run({"enqueue", "k", "2", "--dedupe-key", "a"});
+  EXPECT_EQ(again.status, 0);
+  EXPECT_EQ(chomp(again.out), id);
+  EXPECT_THAT(again.err, HasSubstr("job " + id + " has the dedupe key"));
+  auto const object = listing({"enqueue", "k", "2", "--dedupe-key", "a"}).at(0).as_object();
+  EXPECT_EQ(object.at("status").as_string(), "duplicate");
+  EXPECT_EQ(object.at("id").as_string(), id);
+  auto const refused = run({"enqueue", "k", "2", "--dedupe-key", "a", "--on-duplicate", "error"});
+  EXPECT_NE(refused.status, 0);
+  EXPECT_THAT(refused.err, HasSubstr("has the dedupe_key 'a'"));
+  EXPECT_EQ(listing({"jobs", "show", id}).at(0).as_object().at("dedupe_key").as_string(), "a");
+  EXPECT_THAT(run({"jobs", "show", id}).out, HasSubstr("dedupe key   a"));
+  EXPECT_EQ(sql.one("select scope from posthouse.unique_key where until > now()"), "until_claimed");
+
+  std::string const token = "0190b3a4-5c6d-4e7f-8a9b-0c1d2e3f4a5b";
+  auto const made = run({"enqueue", "k", "1", "--token", token});
+  EXPECT_EQ(run({"enqueue", "k", "1", "--token", token}).out, made.out);
+  auto const other = run({"enqueue", "k", "2", "--token", token});
+  EXPECT_NE(other.status, 0);
+  EXPECT_THAT(other.err, HasSubstr("has enqueued another job: " + chomp(made.out)));
+  for (std::vector<std::string> const& bad :
+       std::vector<std::vector<std::string>>{{"enqueue", "k", "--token", "x"},
+                                             {"enqueue", "k", "--dedupe-key", ""},
+                                             {"enqueue", "k", "--dedupe-key", "a", "--dedupe-scope", "ever"},
+                                             {"enqueue", "k", "--dedupe-key", "a", "--on-duplicate", "replace"},
+                                             {"enqueue", "k", "--dedupe-window", "1h"},
+                                             {"enqueue", "k", "--lines", "--dedupe-key", "a"}}) {
+    EXPECT_EQ(run(bad).status, 2) << bad.back();
+  }
+}
+
 TEST_F(CliJobs, PayloadsArriveAsTheyAre) {
   for (auto const* text : {"{}", "[]", "null", "-5", "1e400", "\"\"", R"({"big": 12345678901234567890.123456789})"}) {
     auto const ran = run({"enqueue", "k", "--", text});

@@ -66,6 +66,25 @@ TEST(SchemaName, UpTo48BytesOfAnyText) {
   }
 }
 
+TEST(DedupeKey, UpTo512BytesOfAnyText) {
+  for (std::string const& key : {std::string("a"), std::string("user:42 / \"ä\"\n"), std::string(512, 'x')}) {
+    EXPECT_EQ(message([&] { check_dedupe_key(key); }), "accepted") << key;
+  }
+  for (std::string const& key : {std::string(), std::string(513, 'x'), std::string("a\0b", 3), std::string("\xff")}) {
+    EXPECT_TRUE(message([&] { check_dedupe_key(key); }).starts_with("dedupe_key is ")) << key;
+  }
+}
+
+TEST(Token, IsAUuid) {
+  for (std::string const token : {"0190b3a4-5c6d-4e7f-8a9b-0c1d2e3f4a5b", "0190B3A4-5C6D-4E7F-8A9B-0C1D2E3F4A5B"}) {
+    EXPECT_EQ(message([&] { check_token(token); }), "accepted") << token;
+  }
+  for (std::string const token : {"", "0190b3a45c6d4e7f8a9b0c1d2e3f4a5b", "0190b3a4-5c6d-4e7f-8a9b-0c1d2e3f4a5",
+                                  "0190b3a4-5c6d-4e7f-8a9b-0c1d2e3f4a5g", "0190b3a405c6d-4e7f-8a9b-0c1d2e3f4a5b"}) {
+    EXPECT_TRUE(message([&] { check_token(token); }).starts_with("token is ")) << token;
+  }
+}
+
 TEST(Range, LimitsAreAllowed) {
   EXPECT_NO_THROW(check_range("n", 1, 1, 5));
   EXPECT_NO_THROW(check_range("n", 5, 1, 5));
