@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -30,6 +31,12 @@ struct Kind {
   std::string_view name;
 };
 
+/// What a call of enqueue is about to do, for ClientOptions::around.
+struct Enqueueing {
+  std::string_view kind{};  ///< of the first job
+  std::size_t jobs = 1;
+};
+
 struct ClientOptions {
   std::string database_url{};  ///< shorthand for database.database_url; wins when not empty
   DatabaseOptions database{};
@@ -40,6 +47,9 @@ struct ClientOptions {
   /// so that there is one job. Costs a row for each single job (a token); many at once cost a round trip.
   bool safe_resend = false;
   std::chrono::milliseconds resend_timeout{10000};  ///< 100 ms to 10 min; then the enqueue is reported as in doubt
+  /// Called around every enqueue, on the caller's thread, once its arguments were checked: must call `next` exactly once.
+  /// When it throws before that, nothing is enqueued.
+  std::function<void(Enqueueing const&, std::function<void()> const& next)> around{};
 };
 
 /// One job of a mixed batch.

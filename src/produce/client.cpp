@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <exception>
+#include <optional>
 #include <thread>
 
 #include "base/random.hpp"
@@ -77,6 +78,19 @@ struct Client::Impl {
       }
       std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int>(base::random_unit() * 10'000 * attempt)));
     }
+  }
+
+  /// Inside the user's hook, when there is one.
+  template <class Call>
+  auto around(std::string_view kind, std::size_t jobs, Call call) -> decltype(call()) {
+    if (!options.around) return call();
+    std::optional<decltype(call())> result;
+    options.around({kind, jobs}, [&] {
+      if (result) throw InvalidArgument("the hook around enqueue called next twice; the first call has enqueued");
+      result.emplace(call());
+    });
+    if (!result) throw InvalidArgument("the hook around enqueue did not call next: nothing was enqueued");
+    return std::move(*result);
   }
 
   /// One job with a token: when the reply is lost it is sent again, which the token makes safe.
@@ -176,8 +190,10 @@ EnqueueOutcome Client::enqueue(std::string_view kind, Payload const& payload, En
   job.payload = &payload;
   std::string const token = impl_->options.safe_resend && job.token.empty() ? base::random_uuid() : std::string();
   if (!token.empty()) job.token = token;
-  if (!job.token.empty()) return impl_->run_with_token(job);
-  return impl_->run([&](pg::Connection& connection) { return store::enqueue(connection, job); });
+  return impl_->around(kind, 1, [&] {
+    if (!job.token.empty()) return impl_->run_with_token(job);
+    return impl_->run([&](pg::Connection& connection) { return store::enqueue(connection, job); });
+  });
 }
 
 EnqueueOutcome Client::enqueue(Transaction const& transaction, std::string_view kind, Payload const& payload,
@@ -186,24 +202,30 @@ EnqueueOutcome Client::enqueue(Transaction const& transaction, std::string_view 
   store::NewJob job = produce::checked(kind, options, headers);
   core::check_payload(payload, impl_->options.max_payload_bytes);
   job.payload = &payload;
-  return impl_->run(transaction,
-                    [&](Transaction const& t, std::string const& schema) { return store::enqueue(t, schema, job); });
+  return impl_->around(kind, 1, [&] {
+    return impl_->run(transaction,
+                      [&](Transaction const& t, std::string const& schema) { return store::enqueue(t, schema, job); });
+  });
 }
 
 std::vector<EnqueueOutcome> Client::enqueue_many(std::span<Request const> requests) {
   Batch const batch(requests, impl_->options.max_payload_bytes);
   if (requests.empty()) return {};
-  return impl_->run_many([&](pg::Connection& connection) {
-    return requests.size() < copy_from ? store::enqueue_many(connection, batch.list())
-                                       : store::copy_many(connection, batch.list());
+  return impl_->around(requests.front().kind, requests.size(), [&] {
+    return impl_->run_many([&](pg::Connection& connection) {
+      return requests.size() < copy_from ? store::enqueue_many(connection, batch.list())
+                                         : store::copy_many(connection, batch.list());
+    });
   });
 }
 
 std::vector<EnqueueOutcome> Client::enqueue_many(Transaction const& transaction, std::span<Request const> requests) {
   Batch const batch(requests, impl_->options.max_payload_bytes);
   if (requests.empty()) return {};
-  return impl_->run(transaction, [&](Transaction const& t, std::string const& schema) {
-    return store::enqueue_many(t, schema, batch.list());
+  return impl_->around(requests.front().kind, requests.size(), [&] {
+    return impl_->run(transaction, [&](Transaction const& t, std::string const& schema) {
+      return store::enqueue_many(t, schema, batch.list());
+    });
   });
 }
 
@@ -224,10 +246,12 @@ std::vector<std::int64_t> Client::enqueue_many(std::string_view kind, std::span<
                               job.payload = &payloads[i];
                               return job;
                             }};
-  return ids_of(impl_->run_many([&](pg::Connection& connection) {
-    bool const copy = payloads.size() >= copy_from && !common.deferred();
-    return copy ? store::copy_many(connection, jobs) : store::enqueue_many(connection, jobs);
-  }));
+  return impl_->around(kind, payloads.size(), [&] {
+    return ids_of(impl_->run_many([&](pg::Connection& connection) {
+      bool const copy = payloads.size() >= copy_from && !common.deferred();
+      return copy ? store::copy_many(connection, jobs) : store::enqueue_many(connection, jobs);
+    }));
+  });
 }
 
 std::optional<JobInfo> Client::find(std::int64_t id) {

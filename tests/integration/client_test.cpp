@@ -60,6 +60,31 @@ TEST_F(ClientTest, JsonComesBackEqualWithAllItsDigits) {
               HasSubstr("123456789012345678901234567890.123456789012345678901234567890"));
 }
 
+TEST_F(ClientTest, TheHookIsAroundEveryEnqueue) {
+  std::vector<std::string> seen;
+  enum class Do { proceed, nothing, twice, refuse } what = Do::proceed;
+  Client hooked{{.database_url = url(), .around = [&](Enqueueing const& call, std::function<void()> const& next) {
+                   seen.push_back(std::string(call.kind) + " " + std::to_string(call.jobs));
+                   if (what == Do::refuse) throw std::runtime_error("not today");
+                   if (what != Do::nothing) next();
+                   if (what == Do::twice) next();
+                 }}};
+  auto const jobs = [&] { return sql.number("select count(*) from job"); };
+  EXPECT_EQ(job(hooked.enqueue("one").id).kind, "one");
+  EXPECT_EQ(hooked.enqueue_many("many", std::vector<Payload>(3, json{"1"})).size(), 3U);
+  EXPECT_EQ(hooked.enqueue_many(std::vector<Request>{{"a"}, {"b"}}).size(), 2U);
+  EXPECT_THAT(seen, ::testing::ElementsAre("one 1", "many 3", "a 2"));
+  EXPECT_EQ(jobs(), 6);
+  what = Do::nothing;
+  EXPECT_THAT(refusal([&] { hooked.enqueue("one"); }), HasSubstr("did not call next: nothing was enqueued"));
+  what = Do::refuse;
+  EXPECT_THROW(hooked.enqueue("one"), std::runtime_error);
+  EXPECT_EQ(jobs(), 6);
+  what = Do::twice;
+  EXPECT_THAT(refusal([&] { hooked.enqueue("one"); }), HasSubstr("called next twice"));
+  EXPECT_EQ(jobs(), 7);
+}
+
 TEST_F(ClientTest, BytesComeBackExactly) {
   std::string all;
   for (int i = 0; i < 256; ++i) all += static_cast<char>(i);
