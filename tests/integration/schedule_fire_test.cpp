@@ -306,11 +306,12 @@ TEST_F(ScheduleFire, ALeaderThatComesLaterFiresWhatTheDeadOneLeft) {
   ASSERT_EQ(sql.number("select lead($1::bigint)", first.id()), 1);
   add("s", "every => '1 second'", "2020-01-01 00:00:00+00");
   auto dead = open();
+  auto const backend = dead.number("select pg_backend_pid()");
   dead.exec("begin");
   EXPECT_EQ(dead.number("select (duties($1) ->> 'fired')::bigint", first.id()), 1);
   dead.close();  // killed before its commit
   ASSERT_TRUE(
-      eventually([&] { return sql.number("select count(*) from pg_locks where locktype = 'transactionid'") <= 1; }));
+      eventually([&] { return sql.number("select count(*) from pg_stat_activity where pid = $1", backend) == 0; }));
   EXPECT_EQ(jobs(), 0);
   sql.exec("update leader set at = at - interval '11 s'");
   ASSERT_EQ(sql.number("select lead($1::bigint)", second.id()), 2);
