@@ -24,10 +24,10 @@ using LaneIds = std::vector<std::int64_t>;
 
 inline constexpr std::size_t max_bells = 2'000;  ///< of one keeper; each is an entry of the server's lock table
 inline constexpr std::size_t max_lanes_a_claim = 1'000;
-inline constexpr std::chrono::milliseconds cold_after{15};  ///< empty for this long, without a bell
-inline constexpr int cold_after_claims = 4;                 ///< and for so many claims
-inline constexpr std::chrono::milliseconds ring_window{100};
-inline constexpr int rings_to_unbell = 10;  ///< within ring_window
+inline constexpr std::chrono::milliseconds cold_after{15};    ///< empty for this long, without a bell
+inline constexpr int cold_after_claims = 4;                   ///< and for so many claims
+inline constexpr std::chrono::milliseconds ring_window{100};  ///< a bell that rings too often in it is taken off
+inline constexpr int rings_to_unbell = 10;                    ///< within ring_window
 
 class Lanes {
  public:

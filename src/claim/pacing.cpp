@@ -17,7 +17,7 @@ constexpr std::array fence_waits{milliseconds{1},   milliseconds{2},   milliseco
                                  milliseconds{500}, milliseconds{1000}};
 constexpr std::size_t fence_by_lane = 64;  // more lanes than this are looked at together
 constexpr milliseconds longest_sleep{1'000};
-constexpr milliseconds full_look{100};
+constexpr milliseconds full_look{100};  // from when a keeper has no room to its look for lanes that need bells
 constexpr milliseconds first_failure_wait{10};
 constexpr int failure_doublings = 7;
 
