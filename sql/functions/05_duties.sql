@@ -38,6 +38,7 @@ begin
   v_from := case when l.id % 10 = 0 then '-infinity' else l.promoted_to end;
   v_promoted := promote(v_from, 5000);
   v_rescued := reap(l.since);
+  perform end_late();
   if l.at < v_now - interval '3 s' then
     insert into leader (term, worker, since, promoted_to)
       values (l.term, p_worker, l.since, case when v_promoted >= 5000 then v_from else v_now - interval '10 s' end);
@@ -55,14 +56,22 @@ declare
   v_twins bigint[];
   v_moved bigint;
   v_id bigint[];
+  v_now text;
 begin
   select array_agg(d.id), array_agg(distinct d.lane order by d.lane) into v_id, v_lanes from (
     select q.id, q.lane from deferred q where q.due_at >= p_from and q.due_at <= clock_timestamp()
     order by q.due_at, q.id limit p_limit for update skip locked) d;
   if v_id is null then return 0; end if;
   select array_agg(express_of(u.lane) order by u.i) into v_twins from unnest(v_lanes) with ordinality u(lane, i);
+  v_now := utc_text(clock_timestamp());
   with gone as (
-      delete from deferred d using unnest(v_id) u(id) where d.id = u.id returning d.*),
+      delete from deferred d using unnest(v_id) u(id) where d.id = u.id
+      returning d.*, case when is_expired(d.options, v_now) then 'expired'
+        when exists (select from cancel_request r where r.job = d.id) then 'cancelled' end as ends),
+    dies as (
+      insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
+      select g.id, g.lane, g.ends, clock_timestamp(), g.queued_at, g.attempt, end_reason(g.ends), g.payload, g.payload_bytes, g.headers, g.options
+      from gone g where g.ends is not null),
     back as (
       insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
       select g.id, t.twin, g.attempt, g.payload, g.payload_bytes, g.headers,
