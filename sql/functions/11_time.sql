@@ -147,10 +147,13 @@ end $$;
 comment on function cancel(bigint) is 'Cancels a job: cancelled (it had not been claimed, or waited for its next attempt, and will not run); requested (it runs: its worker asks the handler to stop; the job ends as cancelled unless it succeeds first, and is not tried again); finished (it has ended before); not_found.';
 
 create or replace function cancels_of(p_worker bigint) returns bigint[]
-language sql stable security definer set search_path from current as $$
-  select coalesce(array_agg(r.job order by r.job), '{}') from cancel_request r where r.worker = p_worker
-$$;
-comment on function cancels_of(bigint) is 'The jobs that this worker shall stop.';
+language plpgsql stable security definer set search_path from current set enable_seqscan = off set jit = off as $$
+begin
+  if not exists (select from cancel_request r where r.worker = p_worker) then return '{}'; end if;
+  return coalesce((select array_agg(o.id order by o.id) from held() o
+    where o.worker = p_worker and o.id in (select r.job from cancel_request r where r.worker = p_worker)), '{}');
+end $$;
+comment on function cancels_of(bigint) is 'The jobs that this worker holds and shall stop.';
 
 -- The leader's share, one round. Jobs whose expires_at has passed and that nobody has claimed end; requests to cancel are
 -- followed to where the job is now (a rescue or a retry that did not see the request), and forgotten when it has ended.

@@ -49,6 +49,7 @@ class Heart {
     bool upkeep = true;  ///< the leader's slow work too
     std::function<Vitals()> vitals{};
     std::function<void(std::int64_t worker)> dead{};  ///< that incarnation was declared dead
+    std::function<void()> cancel{};                   ///< some of its jobs are to be cancelled
     std::function<void()> beaten{};                   ///< a heartbeat has been accepted
     std::function<void()> statement{};                ///< called for each statement sent
   };

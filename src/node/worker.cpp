@@ -135,6 +135,11 @@ class Session {
               core_.dead_incarnation = worker;
               core_.wake.signal();
             },
+        .cancel =
+            [this] {
+              core_.cancel_asked = true;
+              core_.wake.signal();
+            },
         .beaten = [this] { core_.beaten = std::chrono::steady_clock::now(); },
         .statement = [this] { core_.statement(); }};
   }
