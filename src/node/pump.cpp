@@ -69,10 +69,10 @@ void Pump::turn() {
     return sleep(std::max(next_connect_, now + std::chrono::milliseconds{1}), true, 0);
   }
   if (listener_.maintain(now)) pacing_.listening(now);
-  if (!unresolved_.empty()) resolve_lanes();
   if (core_.cancel_asked.exchange(false)) cancels_due_ = true;
   // While some of them have not been found, again: a cancel may be over, and its job come back.
   if (cancels_due_ || !not_to_start_.empty()) read_cancels();
+  if (!unresolved_.empty()) resolve_lanes();
   hand_out();
   publish();
   // The heart has a connection of its own; should it get none, ours keeps the lease alive.
@@ -87,6 +87,7 @@ void Pump::turn() {
       deaf(error);
     }
   }
+  if (cancels_due_) return;  // first of the next turn
 
   auto const step = pacing_.step(now, load());
   if (step.what != claim::What::wait) return perform(step);

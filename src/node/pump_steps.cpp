@@ -189,11 +189,13 @@ void Pump::release(std::int64_t token, int position, std::int64_t id) {
 }
 
 void Pump::read_cancels() {
+  receive(false);
   core_.statement();
   auto const jobs = work().cancels(core_.incarnation);
   cancels_due_ = false;
   not_to_start_.clear();
   if (jobs.empty()) return;
+  core_.log.debug("asked to cancel", {{"jobs", std::to_string(jobs.size())}});
   std::vector<execute::Task> tasks;
   pool_->cancel(jobs, tasks, not_to_start_);
   for (auto const& task : tasks) release(task.token, task.position, task.id);

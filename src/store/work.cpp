@@ -79,10 +79,16 @@ void add_moves(pg::Params& params, std::span<Move const> moves) {
 }
 
 /// The time of day of an expiry is turned into time that is left, for the jobs that have one.
-std::string claim_sql(pg::Connection const& connection, std::string_view rest) {
+std::string claim_sql(pg::Connection const& connection, std::string_view rest = "claim($1, $2, $3, $4, $5)") {
   return "select token, lane, pos, id, attempt, payload, payload_bytes, headers, "
          "case when pg_catalog.jsonb_exists(options, 'expires_at') then " +
          call(connection, "with_time_left(options) else options end from ") + call(connection, rest);
+}
+
+pg::Params claim_params(std::int64_t worker, ClaimRequest const& request) {
+  pg::Params params;
+  params.int8(worker).int8(request.token).int8_array(request.lanes).int8(request.jobs).int8(request.start);
+  return params;
 }
 
 Claim decode(pg::Result result) {
