@@ -56,10 +56,11 @@ declare
   v_twins bigint[];
   v_moved bigint;
   v_id bigint[];
+  v_due timestamptz := clock_timestamp();  -- a variable, which an index can use
   v_now text;
 begin
   select array_agg(d.id), array_agg(distinct d.lane order by d.lane) into v_id, v_lanes from (
-    select q.id, q.lane from deferred q where q.due_at >= p_from and q.due_at <= clock_timestamp()
+    select q.id, q.lane from deferred q where q.due_at >= p_from and q.due_at <= v_due
     order by q.due_at, q.id limit p_limit for update skip locked) d;
   if v_id is null then return 0; end if;
   select array_agg(express_of(u.lane) order by u.i) into v_twins from unnest(v_lanes) with ordinality u(lane, i);
