@@ -77,7 +77,8 @@ begin
       insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
       select g.id, t.twin, g.attempt, g.payload, g.payload_bytes, g.headers,
         coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', g.queued_at)
-      from gone g join unnest(v_lanes, v_twins) t(lane, twin) on t.lane = g.lane order by g.due_at, g.id)
+      from gone g join unnest(v_lanes, v_twins) t(lane, twin) on t.lane = g.lane
+      where g.ends is null order by g.due_at, g.id)
   select count(*) into v_moved from gone;
   perform ring(r.lane) from (select distinct t.lane from unnest(v_twins) t(lane)) r;
   return v_moved;

@@ -49,7 +49,7 @@ begin
     if p_timeout < interval '1 millisecond' or p_timeout > interval '10 years' then
       raise exception 'posthouse: timeout is %', p_timeout using errcode = '22023', hint = 'timeout is 1 ms to 10 years; leave it out for the kind''s own.';
     end if;
-    v_options := coalesce(v_options, '{}') || jsonb_build_object('timeout_ms', ceil(extract(epoch from p_timeout) * 1000)::bigint);
+    v_options := coalesce(v_options, '{}') || jsonb_build_object('timeout_ms', least(ceil(extract(epoch from p_timeout) * 1000), 315360000000)::bigint);
   end if;
   return v_options;
 end $$;

@@ -241,8 +241,8 @@ TEST_F(CliTime, ProgramsAndStatementsAreStopped) {
     if (kind == "statement") {
       ASSERT_TRUE(eventually([&] {
         return sql.number(
-                   "select count(*) from pg_stat_activity where query like '%pg_sleep(600)%' and datname = "
-                   "current_database() and pid <> pg_backend_pid()") > 0;
+                   "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = "
+                   "current_database()") > 0;
       }));
     }
     auto const cancelled = run({"jobs", "cancel", id, "--wait"});
