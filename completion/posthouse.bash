@@ -23,13 +23,14 @@ _posthouse() {
     'verify') words='--json' ;;
     'uninstall') words='--yes --print-sql' ;;
     'adopt') words='' ;;
-    'enqueue') words='--queue --priority --delay --run-at --header --max-attempts --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --token --raw --lines --json' ;;
+    'enqueue') words='--queue --priority --delay --run-at --header --max-attempts --expires-in --expires-at --timeout --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --token --raw --lines --json' ;;
     'work') words='--queue --kind --concurrency --prefetch --claim-lease --processes --once' ;;
     'jobs') words='list show wait cancel retry delete' ;;
     'jobs list') words='--state --kind --queue --before --limit --json' ;;
     'jobs show') words='--json' ;;
     'jobs wait') words='--timeout --json' ;;
     'jobs cancel') words='' ;;
+    'jobs cancel') words='--wait' ;;
     'jobs retry') words='' ;;
     'jobs delete') words='' ;;
     'schedules') words='list add set remove pause resume run next history' ;;

@@ -22,6 +22,9 @@ column batch.seq bigint not null
 column batch.started_to integer not null
 column batch.token bigint not null
 column batch.worker bigint not null
+column cancel_request.at timestamp with time zone not null default clock_timestamp()
+column cancel_request.job bigint not null
+column cancel_request.worker bigint not null
 column dead.attempt integer not null
 column dead.ended_at timestamp with time zone not null
 column dead.headers jsonb
@@ -53,6 +56,8 @@ column enqueue_token.at timestamp with time zone not null default clock_timestam
 column enqueue_token.fingerprint bytea not null
 column enqueue_token.job bigint not null
 column enqueue_token.token uuid not null
+column expiry.at timestamp with time zone not null
+column expiry.job bigint not null
 column heartbeat.at timestamp with time zone not null default clock_timestamp()
 column heartbeat.free integer not null
 column heartbeat.low_token bigint not null
@@ -209,6 +214,7 @@ column worker.slots integer not null
 column worker.started_at timestamp with time zone not null default clock_timestamp()
 column worker.version text not null
 constraint batch_pkey on batch PRIMARY KEY (lane, seq)
+constraint cancel_request_pkey on cancel_request PRIMARY KEY (job)
 constraint dead_pkey on dead PRIMARY KEY (id)
 constraint dead_state_check on dead CHECK (state = ANY (ARRAY['failed'::text, 'cancelled'::text, 'expired'::text]))
 constraint deferred_pkey on deferred PRIMARY KEY (id)
@@ -243,6 +249,7 @@ function beat(bigint,bigint,integer,integer) (p_worker bigint, p_low_token bigin
 function bell(bigint[]) (lanes bigint[]) returns bigint[] language sql volatile security definer set search_path=<schema>, pg_temp
 function bound_wait() () returns boolean language sql volatile
 function cancel(bigint) (id bigint) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function cancels_of(bigint) (p_worker bigint) returns bigint[] language plpgsql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function channel() () returns text language sql stable security definer set search_path=<schema>, pg_temp
 function check_dead(text,integer) (p_state text, p_limit integer) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_enqueue(jsonb,bytea,timestamp with time zone,interval,jsonb,integer) (p_payload jsonb, p_payload_bytes bytea, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
@@ -269,13 +276,16 @@ function drop_detached(text) (p_relname text) returns boolean language plpgsql v
 function drop_key(bigint,bigint,jsonb) (p_job bigint, p_lane bigint, p_options jsonb) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function droppable() () returns SETOF text language plpgsql stable security definer set search_path=<schema>, pg_temp
 function duties(bigint) (p_worker bigint) returns jsonb language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function enqueue(text,jsonb,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid) (kind text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function enqueue_bytes(text,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid) (kind text, payload bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function end_late(integer) (p_limit integer DEFAULT 1000) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function end_reason(text) (p_state text) returns text language sql immutable parallel safe
+function end_waiting(bigint,text,boolean) (p_id bigint, p_state text, p_wait boolean) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function enqueue(text,jsonb,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval) (kind text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_bytes(text,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval) (kind text, payload bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function enqueue_many(jsonb) (jobs jsonb) returns bigint[] language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function enqueue_many_outcome(jsonb) (jobs jsonb) returns TABLE(id bigint, status text) language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function enqueue_one(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,bigint,jsonb) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer, p_id bigint DEFAULT NULL::bigint, p_options jsonb DEFAULT NULL::jsonb) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function enqueue_outcome(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid) (kind text, payload jsonb DEFAULT NULL::jsonb, payload_bytes bytea DEFAULT NULL::bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function enqueue_unique(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer, p_key text, p_on_duplicate text, p_scope text, p_window interval, p_token uuid, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_outcome(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval) (kind text, payload jsonb DEFAULT NULL::jsonb, payload_bytes bytea DEFAULT NULL::bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_unique(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,jsonb) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer, p_key text, p_on_duplicate text, p_scope text, p_window interval, p_token uuid, p_time jsonb DEFAULT NULL::jsonb, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function express_of(bigint) (p_lane bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function fence() () returns xid8 language sql volatile security definer set search_path=<schema>, pg_temp
 function fence_passed(xid8) (fence xid8) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
@@ -297,6 +307,7 @@ function in_limbo() () returns boolean language sql stable security definer set 
 function insert_many(jsonb,bigint[],text[]) (jobs jsonb, p_ids bigint[], p_status text[]) returns void language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function is_claimed(xid8,bigint,pg_snapshot,pg_snapshot,xid8,bigint) (txid xid8, id bigint, lo pg_snapshot, hi pg_snapshot, pos_txid xid8, pos_id bigint) returns boolean language sql immutable parallel safe
 function is_unfinished(bigint) (p_job bigint) returns boolean language sql stable security definer set search_path=<schema>, pg_temp
+function is_expired(jsonb,text) (p_options jsonb, p_now text) returns boolean language sql immutable parallel safe
 function keep(text) (profile text) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
 function keep_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function key_options(text,text) (p_key text, p_scope text) returns jsonb language sql stable parallel safe
@@ -359,8 +370,10 @@ function sync_schedules(text,jsonb) (owner text, schedules jsonb) returns jsonb 
 function take_back(bigint,bigint[],boolean) (p_worker bigint, p_tokens bigint[], p_crashed boolean) returns bigint language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function take_key(text,text,bigint,text,timestamp with time zone) (p_kind text, p_key text, p_job bigint, p_scope text, p_until timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function take_token(uuid,bigint,bytea) (p_token uuid, p_job bigint, p_fingerprint bytea, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function time_options(timestamp with time zone,interval,interval,timestamp with time zone,interval) (p_expires_at timestamp with time zone, p_expires_in interval, p_timeout interval, p_run_at timestamp with time zone, p_delay interval) returns jsonb language plpgsql stable security definer set search_path=<schema>, pg_temp
 function unbell(bigint[]) (lanes bigint[]) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function unfrozen() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
+function utc_text(timestamp with time zone) (p_at timestamp with time zone) returns text language sql stable parallel safe
 function wait_for_lane(bigint) (p_lane bigint) returns boolean language plpgsql volatile security definer set lock_timeout=1s set search_path=<schema>, pg_temp
 function wake(text) (p_message text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function wake_one(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -368,11 +381,14 @@ function write_schedule(text,jsonb,text,timestamp with time zone) (p_name text, 
 function xmin_holders(interval) (older_than interval DEFAULT '00:01:00'::interval) returns TABLE(what text, name text, pid integer, role text, application text, state text, since timestamp with time zone, xmin_age bigint) language sql stable security definer set search_path=<schema>, pg_temp
 function zone_change(timestamp with time zone,timestamp with time zone,text) (p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) returns timestamp with time zone language plpgsql stable set search_path=<schema>, pg_temp
 function zone_offset(timestamp with time zone,text) (t timestamp with time zone, zone text) returns interval language sql stable parallel safe
+function with_time_left(jsonb) (p_options jsonb) returns jsonb language sql volatile security definer set search_path=<schema>, pg_temp
 index attempt_error_at CREATE INDEX attempt_error_at ON attempt_error USING btree (at)
 index attempt_error_job CREATE INDEX attempt_error_job ON attempt_error USING btree (job, attempt)
 index batch_claimed_at CREATE INDEX batch_claimed_at ON batch USING brin (claimed_at) WITH (pages_per_range='16')
 index batch_pkey CREATE UNIQUE INDEX batch_pkey ON batch USING btree (lane, seq)
 index batch_token CREATE UNIQUE INDEX batch_token ON batch USING btree (worker, token)
+index cancel_request_pkey CREATE UNIQUE INDEX cancel_request_pkey ON cancel_request USING btree (job)
+index cancel_request_worker CREATE INDEX cancel_request_worker ON cancel_request USING btree (worker)
 index dead_ended CREATE INDEX dead_ended ON dead USING btree (ended_at, id)
 index dead_pkey CREATE UNIQUE INDEX dead_pkey ON dead USING btree (id)
 index deferred_due CREATE INDEX deferred_due ON deferred USING btree (due_at, id)
@@ -380,6 +396,7 @@ index deferred_pkey CREATE UNIQUE INDEX deferred_pkey ON deferred USING btree (i
 index done_pkey CREATE UNIQUE INDEX done_pkey ON done USING btree (worker, token, pos)
 index enqueue_token_at CREATE INDEX enqueue_token_at ON enqueue_token USING btree (at)
 index enqueue_token_pkey CREATE UNIQUE INDEX enqueue_token_pkey ON enqueue_token USING btree (token)
+index expiry_at CREATE INDEX expiry_at ON expiry USING btree (at)
 index heartbeat_worker CREATE INDEX heartbeat_worker ON heartbeat USING btree (worker, at DESC)
 index job_id_idx CREATE INDEX job_id_idx ON ONLY job USING btree (id)
 index job_lane CREATE INDEX job_lane ON ONLY job USING btree (lane, txid, id)
@@ -406,10 +423,12 @@ sequence leader_id_seq as bigint start 1 increment 1 min 1 max 92233720368547758
 sequence worker_id_seq as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
 table attempt_error
 table batch with (fillfactor=60)
+table cancel_request
 table dead
 table deferred
 table done
 table enqueue_token
+table expiry
 table heartbeat
 table job partition by RANGE (queued_at)
 table kind

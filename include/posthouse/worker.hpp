@@ -34,9 +34,9 @@ enum class OnDecodeError { fail, retry };
 
 /// Policies of one kind.
 struct HandlerOptions {
-  int max_attempts = 25;                                ///< 1 to 32,767; a job's own option wins
-  Backoff backoff{};                                    ///< delay between attempts
-  std::chrono::milliseconds timeout{0};                 ///< asks the handler to stop after this long; 0: none
+  int max_attempts = 25;                 ///< 1 to 32,767; a job's own option wins
+  Backoff backoff{};                     ///< delay between attempts
+  std::chrono::milliseconds timeout{0};  ///< asks the handler to stop after this long; 0: none; a job's own option wins
   OnDecodeError on_decode_error = OnDecodeError::fail;  ///< retry keeps unreadable jobs for a rolling deployment
 };
 
@@ -74,7 +74,9 @@ struct WorkerStats {
   std::int64_t succeeded = 0;
   std::int64_t failed = 0;  ///< attempts that ended in an error, retried or not
   std::int64_t snoozed = 0;
-  std::int64_t released = 0;  ///< given back unstarted
+  std::int64_t released = 0;   ///< given back unstarted
+  std::int64_t expired = 0;    ///< not started because their expires_at had passed
+  std::int64_t cancelled = 0;  ///< stopped by a cancel
   std::int64_t lease_lost = 0;
   std::int64_t statements = 0;
   std::int64_t claims = 0;

@@ -302,6 +302,7 @@ begin
   return jsonb_build_object('alive', true,
     'leader_vacant', not exists (select from (select l.worker, l.at from leader l order by l.id desc limit 1) l, worker w
       where w.id = l.worker and w.ended_at is null and l.at > clock_timestamp() - interval '10 s'),
+    'cancel', to_jsonb(cancels_of(p_worker)),
     'open', coalesce((select jsonb_agg(b.token order by b.token) from batch b
       where b.worker = p_worker and b.token >= p_low_token and b.closed_at is null), '[]'));
 end $$;

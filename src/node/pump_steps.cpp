@@ -184,6 +184,25 @@ void Pump::lost_batch(std::int64_t token) {
   pool_->request_stop(token);
 }
 
+// What is released while somebody wants it cancelled, the server cancels.
+void Pump::release(std::int64_t token, int position, std::int64_t id) {
+  book_.ended(token, position, store::Move{.token = token, .position = position, .id = id, .outcome = "release"});
+}
+
+void Pump::read_cancels() {
+  receive(false);
+  core_.statement();
+  auto const jobs = work().cancels(core_.incarnation);
+  cancels_due_ = false;
+  not_to_start_.clear();
+  if (jobs.empty()) return;
+  core_.log.debug("asked to cancel", {{"jobs", std::to_string(jobs.size())}});
+  std::vector<execute::Task> tasks;
+  pool_->cancel(jobs, tasks, not_to_start_);
+  for (auto const& task : tasks) release(task.token, task.position, task.id);
+  core_.counters.cancelled += static_cast<std::int64_t>(tasks.size());
+}
+
 void Pump::resolve_lanes() {
   receive(false);
   core_.statement();

@@ -146,6 +146,11 @@ class Session {
               }
               return reports;
             },
+        .cancel =
+            [this] {
+              core_.cancel_asked = true;
+              core_.wake.signal();
+            },
         .beaten = [this] { core_.beaten = std::chrono::steady_clock::now(); },
         .statement = [this] { core_.statement(); }};
   }
