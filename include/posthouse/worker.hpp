@@ -36,6 +36,16 @@ struct HandlerOptions {
   Backoff backoff{};                                    ///< delay between attempts
   std::chrono::milliseconds timeout{0};                 ///< asks the handler to stop after this long; 0: none
   OnDecodeError on_decode_error = OnDecodeError::fail;  ///< retry keeps unreadable jobs for a rolling deployment
+  int concurrency_limit = 0;       ///< jobs of this kind at once in all workers together, 1 to 1,000,000; 0: no limit
+  double requests_per_second = 0;  ///< starts in all workers together, 0.0001 to 1,000,000; 0: no limit
+  int burst = 0;                   ///< starts at once after a pause, to 1,000,000; 0: one second's worth, at least 1
+};
+
+/// Limits of a queue, in all workers together.
+struct QueueLimits {
+  int max_concurrency = 0;         ///< jobs at once, 1 to 1,000,000; 0: no limit
+  double requests_per_second = 0;  ///< starts, 0.0001 to 1,000,000; 0: no limit
+  int burst = 0;                   ///< as in HandlerOptions
 };
 
 struct WorkerOptions {
@@ -52,6 +62,8 @@ struct WorkerOptions {
   std::chrono::milliseconds flush_interval{5};         ///< longest wait of a finished job for its group, 0 to 1 s
   std::chrono::milliseconds stop_grace{30000};         ///< how long stop() lets running handlers finish
   bool once = false;                                   ///< leave when nothing is available or running
+  std::map<std::string, QueueLimits> queue_limits{};   ///< declared at start(); queues not named keep what they have
+  int cluster_wide_cap = 0;                            ///< jobs at once in all workers together; 0: says nothing
   bool duties = true;                                  ///< take part in the elected work (promote, reap, rotate)
   Logger logger{};                                     ///< empty: warnings and errors to standard error
   /// Called around every run: must call `next` exactly once and return its outcome.

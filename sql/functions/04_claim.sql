@@ -103,6 +103,9 @@ declare
   v_normal_first boolean := (p_token / 16) % 4 = 3;
   v_fresh boolean;
   v_twin boolean;
+  v_limited boolean;
+  v_room int;
+  v_wait bigint;
   v_seq bigint;
   v_lo pg_snapshot;
   v_hi pg_snapshot;
@@ -167,7 +170,8 @@ begin
       end if;
 
       -- The cursor is the newest batch. It is read after the lock, in a statement of its own.
-      select q.seq, q.lo, q.hi, q.pos_txid, q.pos_id, l.express into v_seq, v_lo, v_hi, v_pos_txid, v_pos_id, v_twin
+      select q.seq, q.lo, q.hi, q.pos_txid, q.pos_id, l.express, exists (select from limit_rule r where r.name = any(array['', l.kind, l.queue]))
+        into v_seq, v_lo, v_hi, v_pos_txid, v_pos_id, v_twin, v_limited
         from worker w join lane l on l.lane = v_lane and l.kind = any(w.kinds) and (cardinality(w.queues) = 0 or l.queue = any(w.queues))
         left join queue u on u.queue = l.queue
         left join lateral (select b.seq, b.lo, b.hi, b.pos_txid, b.pos_id from batch b where b.lane = v_lane order by b.seq desc limit 1) q on true
@@ -177,6 +181,25 @@ begin
         continue;
       end if;
       if v_twin and v_pass = 1 then v_express[v_i] := true; end if;
+      if v_limited then
+        v_room := null;
+        select r.room, r.wait_ms into v_room, v_wait from limit_room(v_lane, v_want, v_pass = 3) r;
+        if v_room is null then
+          -- Somebody claims under the same limit: as if the lane were taken.
+          exit passes when v_pass = 3;
+          v_locked := coalesce(v_locked, v_lane);
+          continue;
+        end if;
+        if v_room = 0 then
+          return query select v_wait, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb;
+          exit passes when v_pass = 3;
+          continue;
+        end if;
+        v_limited := v_room < v_want;  -- from here on: whether a limit is what ends the batch
+        v_want := v_room;
+      else
+        v_room := null;
+      end if;
       v_fresh := v_seq is null;
       if v_fresh then v_seq := 0; v_lo := '1:1:'; v_hi := snapshot_now(); v_pos_txid := '0'; v_pos_id := 0; end if;
       loop
@@ -250,6 +273,12 @@ begin
         v_left := v_left - v_got;
         v_batches := v_batches + 1;
         p_start := greatest(p_start - v_got, 0);
+        if v_room is not null then
+          perform limit_claimed(v_lane, v_got);
+          if v_limited and v_got = v_room then
+            return query select v_wait, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb;
+          end if;
+        end if;
       end if;
       exit passes when v_pass = 3;
     end loop;
@@ -258,7 +287,7 @@ begin
   if v_left <= 0 and (p_token / 16) % 4 = 0 then perform wake_one(p_worker); end if;
 end $$;
 comment on function finish_and_claim(bigint, bigint[], text[], int[], jsonb, bigint, bigint[], int, int) is
-'Acks as finish does, then claims up to p_n jobs of the given lanes (null or empty: of those that look finds) in at most 16 batches with tokens from p_token. A row with pos -1 names a token whose lease is lost.';
+'Acks as finish does, then claims up to p_n jobs of the given lanes (null or empty: of those that look finds) in at most 16 batches with tokens from p_token. A row with pos -1 names a token whose lease is lost; one with pos -2 a lane that a limit holds back, its token the milliseconds until a rate lets the next job start, or -1.';
 
 -- Bounded, since the lock may be held by a user's open transaction (cancel) while the acks of this call wait to commit.
 create or replace function wait_for_lane(p_lane bigint) returns boolean
