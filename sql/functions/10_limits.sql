@@ -208,7 +208,8 @@ $$;
 create or replace function limit_list() returns table (scope text, name text, origin text, concurrency int, per_second numeric, burst int,
   declared text, running bigint, tokens numeric)
 language sql volatile security definer set search_path from current as $$
-  select r.scope, r.name, r.origin, r.concurrency, r.per_second, coalesce(r.burst, greatest(1, ceil(r.per_second))::int),
+  select r.scope, r.name, r.origin, r.concurrency, r.per_second,
+    case when r.per_second is not null then coalesce(r.burst, greatest(1, ceil(r.per_second))::int) end,
     (select limit_text(d.concurrency, d.per_second, d.burst) from limit_rule d where d.scope = r.scope and d.name = r.name and d.origin = 'declared'),
     limit_running(r.scope, r.name),
     case when r.per_second is not null then round(limit_tokens(r.scope, r.name, r.per_second, r.burst, clock_timestamp()), 3) end

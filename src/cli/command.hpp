@@ -45,6 +45,7 @@ void add_enqueue_command(CLI::App& app, Context& context);
 void add_work_command(CLI::App& app, Context& context);
 void add_jobs_commands(CLI::App& app, Context& context);
 void add_stats_command(CLI::App& app, Context& context);
+void add_limits_commands(CLI::App& app, Context& context);
 void add_config_commands(CLI::App& app, Context& context);
 void add_dev_commands(CLI::App& app, Context& context);
 void add_bench_command(CLI::App& app, Context& context);

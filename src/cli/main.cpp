@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
   add_work_command(app, context);
   add_jobs_commands(app, context);
   add_stats_command(app, context);
+  add_limits_commands(app, context);
   add_config_commands(app, context);
   add_dev_commands(app, context);
   add_bench_command(app, context);

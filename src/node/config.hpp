@@ -57,6 +57,8 @@ struct Config {
   std::optional<std::chrono::milliseconds> retain_succeeded{};
   std::optional<std::chrono::milliseconds> retain_dead{};
   std::map<std::string, KindConfig> kinds{};
+  std::map<std::string, QueueLimits> queue_limits{};
+  int cluster_wide_cap = 0;
   std::vector<std::string> warnings{};
 };
 
