@@ -13,11 +13,11 @@ _posthouse() {
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     next=${path:+$path }$word
     case $next in
-      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs cancel'|'jobs retry'|'jobs delete'|'stats'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
+      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs cancel'|'jobs retry'|'jobs delete'|'stats'|'limits'|'limits list'|'limits set'|'limits reset'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
     esac
   done
   case $path in
-    '') words='install upgrade verify uninstall adopt enqueue work jobs stats config dev bench demo' ;;
+    '') words='install upgrade verify uninstall adopt enqueue work jobs stats limits config dev bench demo' ;;
     'install') words='--print-sql' ;;
     'upgrade') words='--print-sql' ;;
     'verify') words='--json' ;;
@@ -32,6 +32,10 @@ _posthouse() {
     'jobs retry') words='' ;;
     'jobs delete') words='' ;;
     'stats') words='--json' ;;
+    'limits') words='list set reset' ;;
+    'limits list') words='--json' ;;
+    'limits set') words='--json --concurrency --rate --burst' ;;
+    'limits reset') words='--json' ;;
     'config') words='check show example' ;;
     'config check') words='--connect' ;;
     'config show') words='' ;;
