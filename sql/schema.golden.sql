@@ -98,6 +98,27 @@ column leader.promoted_to timestamp with time zone not null
 column leader.since timestamp with time zone not null default clock_timestamp()
 column leader.term bigint not null
 column leader.worker bigint not null
+column limit_bucket.at timestamp with time zone not null
+column limit_bucket.name text collate "C" not null
+column limit_bucket.scope text collate "C" not null
+column limit_bucket.seq bigint not null
+column limit_bucket.tokens numeric not null
+column limit_rule.at timestamp with time zone not null default clock_timestamp()
+column limit_rule.burst integer
+column limit_rule.concurrency integer
+column limit_rule.name text collate "C" not null
+column limit_rule.origin text collate "C" not null
+column limit_rule.per_second numeric
+column limit_rule.scope text collate "C" not null
+column limits.burst integer
+column limits.concurrency integer
+column limits.declared text
+column limits.name text
+column limits.origin text
+column limits.per_second numeric
+column limits.running bigint
+column limits.scope text
+column limits.tokens numeric
 column meta.key text collate "C" not null
 column meta.value text not null
 column migration.applied_at timestamp with time zone not null default clock_timestamp()
@@ -134,6 +155,13 @@ constraint deferred_state_check on deferred CHECK (state = ANY (ARRAY['scheduled
 constraint done_pkey on done PRIMARY KEY (worker, token, pos)
 constraint lane_pkey on lane PRIMARY KEY (lane)
 constraint leader_pkey on leader PRIMARY KEY (id)
+constraint limit_bucket_pkey on limit_bucket PRIMARY KEY (scope, name, seq)
+constraint limit_rule_burst_check on limit_rule CHECK (burst > 0)
+constraint limit_rule_concurrency_check on limit_rule CHECK (concurrency > 0)
+constraint limit_rule_origin_check on limit_rule CHECK (origin = ANY (ARRAY['declared'::text, 'set'::text]))
+constraint limit_rule_per_second_check on limit_rule CHECK (per_second > 0::numeric)
+constraint limit_rule_pkey on limit_rule PRIMARY KEY (name, scope, origin)
+constraint limit_rule_scope_check on limit_rule CHECK (scope = ANY (ARRAY['kind'::text, 'queue'::text, 'all'::text]))
 constraint meta_pkey on meta PRIMARY KEY (key)
 constraint migration_pkey on migration PRIMARY KEY (version)
 constraint queue_pkey on queue PRIMARY KEY (queue)
@@ -147,9 +175,11 @@ function cancel(bigint) (id bigint) returns text language plpgsql volatile secur
 function channel() () returns text language sql stable security definer set search_path=<schema>, pg_temp
 function check_enqueue(jsonb,bytea,timestamp with time zone,interval,jsonb,integer) (p_payload jsonb, p_payload_bytes bytea, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
 function check_identity() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function check_limit(text,text,integer,numeric,integer) (p_scope text, p_name text, p_concurrency integer, p_per_second numeric, p_burst integer) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function claim(bigint,bigint,bigint[],integer,integer) (p_worker bigint, p_token bigint, p_lanes bigint[], p_n integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language sql volatile security definer set search_path=<schema>, pg_temp
 function complete(bigint,bigint,integer,bigint) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function counts() () returns TABLE(queue text, kind text, state text, jobs bigint) language plpgsql stable security definer set enable_seqscan=on set jit=off set search_path=<schema>, pg_temp
+function declare_limits(jsonb) (limits jsonb) returns TABLE(scope text, name text, old_value text, new_value text, hidden boolean) language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function delete_job(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function detached() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function drop_detached(text) (p_relname text) returns boolean language plpgsql volatile security definer set lock_timeout=50ms set search_path=<schema>, pg_temp
@@ -178,6 +208,15 @@ function lane_of(text,text,integer,boolean) (queue text, kind text, priority int
 function lanes_of_worker(bigint) (p_worker bigint) returns TABLE(lane bigint, queue_priority integer, priority integer, express boolean) language sql stable security definer set search_path=<schema>, pg_temp
 function lead(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function leave(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function limit_claimed(bigint,integer) (p_lane bigint, p_n integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function limit_key(text,text) (p_scope text, p_name text) returns integer language sql immutable parallel safe
+function limit_list() () returns TABLE(scope text, name text, origin text, concurrency integer, per_second numeric, burst integer, declared text, running bigint, tokens numeric) language sql volatile security definer set search_path=<schema>, pg_temp
+function limit_room(bigint,integer,boolean) (p_lane bigint, p_want integer, p_wait boolean, OUT room integer, OUT wait_ms bigint) returns record language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function limit_running(text,text) (p_scope text, p_name text) returns bigint language plpgsql stable security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function limit_take(text,text,numeric,integer,integer,timestamp with time zone) (p_scope text, p_name text, p_per_second numeric, p_burst integer, p_n integer, p_now timestamp with time zone) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function limit_text(integer,numeric,integer) (p_concurrency integer, p_per_second numeric, p_burst integer) returns text language sql immutable set search_path=<schema>, pg_temp
+function limit_tokens(text,text,numeric,integer,timestamp with time zone) (p_scope text, p_name text, p_per_second numeric, p_burst integer, p_now timestamp with time zone) returns numeric language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function limits_of(bigint) (p_lane bigint) returns TABLE(scope text, name text, concurrency integer, per_second numeric, burst integer) language plpgsql stable security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function lock_worker(bigint) (worker bigint) returns text language sql volatile
 function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set enable_sort=on set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function meet_lane(bigint,text,text,integer) (p_lane bigint, p_queue text, p_kind text, p_priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -186,13 +225,16 @@ function open_lane(text,text,integer) (kind text, queue text DEFAULT 'default'::
 function pause_queue(text) (queue text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function promote(timestamp with time zone,integer) (p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function prune_limits() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reap(timestamp with time zone) (p_leader_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function register_worker(text,text,bigint,text,text[],text[],bigint,integer,integer[]) (name text, host text, pid bigint, version text, queues text[], kinds text[], lease_ms bigint, slots integer, max_attempts integer[] DEFAULT NULL::integer[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reserve_ids(integer) (n integer) returns bigint[] language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function reset_limit(text,text) (scope text, name text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_queue(text) (queue text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function retry(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function ring(bigint) (p_lane bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function rotate_ahead() () returns integer language plpgsql volatile security definer set TimeZone=UTC set search_path=<schema>, pg_temp
+function set_limit(text,text,integer,numeric,integer) (scope text, name text, concurrency integer DEFAULT NULL::integer, per_second numeric DEFAULT NULL::numeric, burst integer DEFAULT NULL::integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function settle(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function snapshot_now() () returns pg_snapshot language plpgsql volatile set search_path=<schema>, pg_temp
 function split_partition(text,timestamp with time zone) (p_relname text, p_at timestamp with time zone) returns void language plpgsql volatile security definer set TimeZone=UTC set lock_timeout=50ms set search_path=<schema>, pg_temp
@@ -200,6 +242,7 @@ function take_back(bigint,bigint[],boolean) (p_worker bigint, p_tokens bigint[],
 function unbell(bigint[]) (lanes bigint[]) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function unfrozen() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function wait_for_lane(bigint) (p_lane bigint) returns boolean language plpgsql volatile security definer set lock_timeout=1s set search_path=<schema>, pg_temp
+function wait_for_limit(text,text) (p_scope text, p_name text) returns boolean language plpgsql volatile security definer set lock_timeout=200ms set search_path=<schema>, pg_temp
 function wake(text) (p_message text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function wake_one(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 index attempt_error_at CREATE INDEX attempt_error_at ON attempt_error USING btree (at)
@@ -219,6 +262,8 @@ index lane_names CREATE INDEX lane_names ON lane USING btree (queue, kind, prior
 index lane_pkey CREATE UNIQUE INDEX lane_pkey ON lane USING btree (lane)
 index lane_seen_lane CREATE INDEX lane_seen_lane ON lane_seen USING btree (lane)
 index leader_pkey CREATE UNIQUE INDEX leader_pkey ON leader USING btree (id)
+index limit_bucket_pkey CREATE UNIQUE INDEX limit_bucket_pkey ON limit_bucket USING btree (scope, name, seq)
+index limit_rule_pkey CREATE UNIQUE INDEX limit_rule_pkey ON limit_rule USING btree (name, scope, origin)
 index meta_pkey CREATE UNIQUE INDEX meta_pkey ON meta USING btree (key)
 index migration_pkey CREATE UNIQUE INDEX migration_pkey ON migration USING btree (version)
 index queue_pkey CREATE UNIQUE INDEX queue_pkey ON queue USING btree (queue)
@@ -237,9 +282,12 @@ table job partition by RANGE (queued_at)
 table lane
 table lane_seen
 table leader
+table limit_bucket
+table limit_rule
 table meta
 table migration
 table queue
 table worker
 view jobs
+view limits
 view partition

@@ -103,9 +103,13 @@ declare
   v_normal_first boolean := (p_token / 16) % 4 = 3;
   v_fresh boolean;
   v_twin boolean;
+  v_rules boolean[];       -- of each lane: whether a limit may count it
   v_limited boolean;
   v_room int;
   v_wait bigint;
+  v_limit text;
+  v_full text[] := '{}';   -- limits that are full, found by this call
+  v_waits bigint[] := '{}';
   v_seq bigint;
   v_lo pg_snapshot;
   v_hi pg_snapshot;
@@ -137,12 +141,15 @@ begin
   -- them: a worker gives the lane first that was served longest ago.
   if cardinality(v_lanes) = 1 then
     v_express := array[false];  -- the cursor's statement will tell
+    v_rules := array[false];
   else
     select array_agg(e.lane order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord),
-        array_agg(e.express order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord)
-      into v_lanes, v_express
+        array_agg(e.express order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord),
+        array_agg(e.rules order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord)
+      into v_lanes, v_express, v_rules
       from (
-        select l.lane, coalesce(q.priority, 0) as queue_priority, l.priority, l.express, u.ord
+        select l.lane, coalesce(q.priority, 0) as queue_priority, l.priority, l.express, u.ord,
+          exists (select from limit_rule r where r.name = any(array['', l.kind, l.queue])) as rules
         from unnest(v_lanes) with ordinality u(lane, ord) join lane l on l.lane = u.lane left join queue q on q.queue = l.queue) e;
     if v_lanes is null then return; end if;
   end if;
@@ -157,6 +164,16 @@ begin
       v_want := v_left;
       if v_pass = 1 then
         if v_express[v_i] and p_n >= 4 then v_want := least(v_left, p_n * 3 / 4); end if;
+        if v_rules[v_i] then
+          -- A lane whose limit is full is not even locked, so that nobody waits for whom it holds back.
+          select r.room, r.wait_ms, r.full_limit into v_room, v_wait, v_limit from limit_room(v_lane, v_want, false, false, v_full, v_waits) r;
+          if v_room = 0 then
+            return query select v_wait, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb;
+            v_full := v_full || v_limit;
+            v_waits := v_waits || v_wait;
+            continue;
+          end if;
+        end if;
         if not pg_try_advisory_xact_lock(v_space, hashint8(v_lane) & -4) then
           v_locked := coalesce(v_locked, v_lane);
           continue;
@@ -182,8 +199,14 @@ begin
       end if;
       if v_twin and v_pass = 1 then v_express[v_i] := true; end if;
       if v_limited then
-        v_room := null;
-        select r.room, r.wait_ms into v_room, v_wait from limit_room(v_lane, v_want, v_pass = 3) r;
+        if v_pass = 1 and v_rules[v_i] then
+          v_room := 1;  -- seen above
+        else
+          select r.room, r.wait_ms, r.full_limit into v_room, v_wait, v_limit from limit_room(v_lane, v_want, false, false, v_full, v_waits) r;
+        end if;
+        if v_room > 0 then
+          select r.room, r.wait_ms, r.full_limit into v_room, v_wait, v_limit from limit_room(v_lane, v_want, true, v_pass = 3, v_full, v_waits) r;
+        end if;
         if v_room is null then
           -- Somebody claims under the same limit: as if the lane were taken.
           exit passes when v_pass = 3;
@@ -192,6 +215,8 @@ begin
         end if;
         if v_room = 0 then
           return query select v_wait, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb;
+          v_full := v_full || v_limit;
+          v_waits := v_waits || v_wait;
           exit passes when v_pass = 3;
           continue;
         end if;

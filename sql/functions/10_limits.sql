@@ -60,10 +60,12 @@ begin
     order by case q.scope when 'all' then 0 when 'queue' then 1 else 2 end;
 end $$;
 
--- How many jobs of a lane may be claimed now, at most p_want: 0 or more, with the limits' locks, which are held until the
--- transaction ends; null: somebody else has one of them. wait_ms: how long until the next one may start, when a rate
--- holds it back; -1: when another job ends. A limit that looks full is not locked at all.
-create or replace function limit_room(p_lane bigint, p_want int, p_wait boolean, out room int, out wait_ms bigint)
+-- How many jobs of a lane may be claimed now, at most p_want: 0 or more; with p_lock under the limits' locks, which are
+-- held until the transaction ends, null then: somebody else has one of them. p_full, p_waits: limits that this call has
+-- found full. At 0, full_limit is the one, and wait_ms how long until the next job may start, when a rate holds it back;
+-- -1: when another job ends.
+create or replace function limit_room(p_lane bigint, p_want int, p_lock boolean, p_wait boolean, p_full text[], p_waits bigint[],
+  out room int, out wait_ms bigint, out full_limit text)
 language plpgsql security definer set search_path from current
 set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
 declare
@@ -75,33 +77,38 @@ begin
   room := p_want;
   wait_ms := -1;
   for r in select * from limits_of(p_lane) loop
-    for v_locked in 0..1 loop
-      if v_locked = 1 and not pg_try_advisory_xact_lock(key_space(), limit_key(r.scope, r.name))
-          and not (p_wait and wait_for_limit(r.scope, r.name)) then
-        room := null;
-        return;
-      end if;
-      if r.concurrency is not null then
-        v_room := r.concurrency - limit_running(r.scope, r.name);
-        if v_room < room then room := greatest(v_room, 0); wait_ms := -1; end if;
-      end if;
-      if r.per_second is not null then
-        v_now := clock_timestamp();
-        v_tokens := limit_tokens(r.scope, r.name, r.per_second, r.burst, v_now);
-        if floor(v_tokens) < room then
-          -- A newest row of the future: the clock was set back. From here on the time counts anew.
-          if exists (select from limit_bucket q where q.scope = r.scope and q.name = r.name
-              and q.seq = (select max(n.seq) from limit_bucket n where n.scope = r.scope and n.name = r.name) and q.at > v_now) then
-            continue when v_locked = 0;
-            perform limit_take(r.scope, r.name, r.per_second, r.burst, 0, v_now);
-          end if;
-          room := greatest(floor(v_tokens), 0);
-          wait_ms := ceil((room + 1 - v_tokens) / r.per_second * 1000);
+    full_limit := r.scope || ' ' || r.name;
+    if full_limit = any(p_full) then
+      room := 0;
+      wait_ms := p_waits[array_position(p_full, full_limit)];
+      return;
+    end if;
+    if p_lock and not pg_try_advisory_xact_lock(key_space(), limit_key(r.scope, r.name))
+        and not (p_wait and wait_for_limit(r.scope, r.name)) then
+      room := null;
+      return;
+    end if;
+    if r.concurrency is not null then
+      v_room := r.concurrency - limit_running(r.scope, r.name);
+      if v_room < room then room := greatest(v_room, 0); wait_ms := -1; end if;
+    end if;
+    if r.per_second is not null and room > 0 then
+      v_now := clock_timestamp();
+      v_tokens := limit_tokens(r.scope, r.name, r.per_second, r.burst, v_now);
+      if floor(v_tokens) < room then
+        -- A newest row of the future: the clock was set back. From here on the time counts anew.
+        if exists (select from limit_bucket q where q.scope = r.scope and q.name = r.name
+            and q.seq = (select max(n.seq) from limit_bucket n where n.scope = r.scope and n.name = r.name) and q.at > v_now) then
+          continue when not p_lock;
+          perform limit_take(r.scope, r.name, r.per_second, r.burst, 0, v_now);
         end if;
+        room := greatest(floor(v_tokens), 0);
+        wait_ms := ceil((room + 1 - v_tokens) / r.per_second * 1000);
       end if;
-      if room = 0 then return; end if;
-    end loop;
+    end if;
+    if room = 0 then return; end if;
   end loop;
+  full_limit := null;
 end $$;
 
 -- Bounded, and in the last pass of a claim alone: the acks of this call wait with it.
