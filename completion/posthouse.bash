@@ -18,6 +18,11 @@ _posthouse() {
   done
   case $path in
     '') words='install upgrade verify uninstall adopt enqueue work jobs schedules dead queues kinds workers status stats config dev bench demo' ;;
+      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs cancel'|'jobs retry'|'jobs delete'|'stats'|'limits'|'limits list'|'limits set'|'limits reset'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
+    esac
+  done
+  case $path in
+    '') words='install upgrade verify uninstall adopt enqueue work jobs stats limits config dev bench demo' ;;
     'install') words='--print-sql' ;;
     'upgrade') words='--print-sql' ;;
     'verify') words='--json' ;;
@@ -61,6 +66,10 @@ _posthouse() {
     'workers ping') words='--timeout --json' ;;
     'status') words='--json' ;;
     'stats') words='--json' ;;
+    'limits') words='list set reset' ;;
+    'limits list') words='--json' ;;
+    'limits set') words='--json --concurrency --rate --burst' ;;
+    'limits reset') words='--json' ;;
     'config') words='check show example' ;;
     'config check') words='--connect' ;;
     'config show') words='' ;;

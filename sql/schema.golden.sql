@@ -109,6 +109,27 @@ column leader.promoted_to timestamp with time zone not null
 column leader.since timestamp with time zone not null default clock_timestamp()
 column leader.term bigint not null
 column leader.worker bigint not null
+column limit_bucket.at timestamp with time zone not null
+column limit_bucket.name text collate "C" not null
+column limit_bucket.scope text collate "C" not null
+column limit_bucket.seq bigint not null
+column limit_bucket.tokens numeric not null
+column limit_rule.at timestamp with time zone not null default clock_timestamp()
+column limit_rule.burst integer
+column limit_rule.concurrency integer
+column limit_rule.name text collate "C" not null
+column limit_rule.origin text collate "C" not null
+column limit_rule.per_second numeric
+column limit_rule.scope text collate "C" not null
+column limits.burst integer
+column limits.concurrency integer
+column limits.declared text
+column limits.name text
+column limits.origin text
+column limits.per_second numeric
+column limits.running bigint
+column limits.scope text
+column limits.tokens numeric
 column meta.key text collate "C" not null
 column meta.value text not null
 column migration.applied_at timestamp with time zone not null default clock_timestamp()
@@ -224,6 +245,13 @@ constraint enqueue_token_pkey on enqueue_token PRIMARY KEY (token)
 constraint kind_pkey on kind PRIMARY KEY (kind)
 constraint lane_pkey on lane PRIMARY KEY (lane)
 constraint leader_pkey on leader PRIMARY KEY (id)
+constraint limit_bucket_pkey on limit_bucket PRIMARY KEY (scope, name, seq)
+constraint limit_rule_burst_check on limit_rule CHECK (burst > 0)
+constraint limit_rule_concurrency_check on limit_rule CHECK (concurrency > 0)
+constraint limit_rule_origin_check on limit_rule CHECK (origin = ANY (ARRAY['declared'::text, 'set'::text]))
+constraint limit_rule_per_second_check on limit_rule CHECK (per_second > 0::numeric)
+constraint limit_rule_pkey on limit_rule PRIMARY KEY (name, scope, origin)
+constraint limit_rule_scope_check on limit_rule CHECK (scope = ANY (ARRAY['kind'::text, 'queue'::text, 'all'::text]))
 constraint meta_pkey on meta PRIMARY KEY (key)
 constraint migration_pkey on migration PRIMARY KEY (version)
 constraint progress_pkey on progress PRIMARY KEY (job)
@@ -259,6 +287,7 @@ function check_name(text,text) (p_what text, p_name text) returns void language 
 function check_preview(integer) (p_n integer) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_time_zone(text) (p_zone text) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function check_unique(text,text,text,interval) (p_key text, p_on_duplicate text, p_scope text, p_window interval) returns void language plpgsql immutable security definer set search_path=<schema>, pg_temp
+function check_limit(text,text,integer,numeric,integer) (p_scope text, p_name text, p_concurrency integer, p_per_second numeric, p_burst integer) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function claim(bigint,bigint,bigint[],integer,integer) (p_worker bigint, p_token bigint, p_lanes bigint[], p_n integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language sql volatile security definer set search_path=<schema>, pg_temp
 function complete(bigint,bigint,integer,bigint) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function complete_with(bigint,bigint,integer,bigint,jsonb,bytea,text) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint, p_value jsonb, p_bytes bytea, p_problem text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -269,6 +298,7 @@ function cron_local(bigint[],timestamp without time zone) (m bigint[], p_after t
 function cron_masks(text) (cron text) returns bigint[] language plpgsql immutable set search_path=<schema>, pg_temp
 function cron_next(bigint[],text,timestamp with time zone) (m bigint[], zone text, p_after timestamp with time zone) returns timestamp with time zone language plpgsql stable set search_path=<schema>, pg_temp
 function dead_batch(text,text,text,timestamp with time zone,bigint,integer) (p_state text, p_kind text, p_queue text, p_before timestamp with time zone, p_after bigint, p_limit integer) returns bigint[] language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
+function declare_limits(jsonb) (limits jsonb) returns TABLE(scope text, name text, old_value text, new_value text, hidden boolean) language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function delete_job(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function detached() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function drain_duties() () returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
@@ -318,6 +348,15 @@ function lanes_of_worker(bigint) (p_worker bigint) returns TABLE(lane bigint, qu
 function lead(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function leave(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function lock_schedules() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function limit_claimed(bigint,integer) (p_lane bigint, p_n integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function limit_key(text,text) (p_scope text, p_name text) returns integer language sql immutable parallel safe
+function limit_list() () returns TABLE(scope text, name text, origin text, concurrency integer, per_second numeric, burst integer, declared text, running bigint, tokens numeric) language sql volatile security definer set search_path=<schema>, pg_temp
+function limit_room(bigint,integer,boolean,boolean,text[],bigint[]) (p_lane bigint, p_want integer, p_lock boolean, p_wait boolean, p_full text[], p_waits bigint[], OUT room integer, OUT wait_ms bigint, OUT full_limit text) returns record language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function limit_running(text,text) (p_scope text, p_name text) returns bigint language plpgsql stable security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function limit_take(text,text,numeric,integer,integer,timestamp with time zone) (p_scope text, p_name text, p_per_second numeric, p_burst integer, p_n integer, p_now timestamp with time zone) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function limit_text(integer,numeric,integer) (p_concurrency integer, p_per_second numeric, p_burst integer) returns text language sql immutable set search_path=<schema>, pg_temp
+function limit_tokens(text,text,numeric,integer,timestamp with time zone) (p_scope text, p_name text, p_per_second numeric, p_burst integer, p_now timestamp with time zone) returns numeric language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function limits_of(bigint) (p_lane bigint) returns TABLE(scope text, name text, concurrency integer, per_second numeric, burst integer) language plpgsql stable security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function lock_worker(bigint) (worker bigint) returns text language sql volatile
 function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set enable_sort=on set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function meet_lane(bigint,text,text,integer) (p_lane bigint, p_queue text, p_kind text, p_priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -336,12 +375,14 @@ function prune(integer) (p_limit integer DEFAULT 5000) returns bigint language p
 function prune_keys_of_dead(timestamp with time zone,integer) (p_before timestamp with time zone, p_limit integer) returns void language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune_unique(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function purge_dead(text,text,text,timestamp with time zone,bigint,integer) (state text DEFAULT NULL::text, kind text DEFAULT NULL::text, queue text DEFAULT NULL::text, before timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint DEFAULT NULL::bigint, most integer DEFAULT 5000, OUT purged bigint, OUT last bigint) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function prune_limits() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reap(timestamp with time zone) (p_leader_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function register_worker(text,text,bigint,text,text[],text[],bigint,integer,integer[]) (name text, host text, pid bigint, version text, queues text[], kinds text[], lease_ms bigint, slots integer, max_attempts integer[] DEFAULT NULL::integer[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function remove_schedule(text) (name text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function report_progress(bigint,jsonb) (p_worker bigint, p_reports jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function reserve_ids(integer) (n integer) returns bigint[] language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_kind(text) (kind text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function reset_limit(text,text) (scope text, name text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_queue(text) (queue text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_schedule(text) (name text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function retake_key(bigint,bigint,jsonb) (p_job bigint, p_lane bigint, p_options jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -361,6 +402,7 @@ function schedule_start(schedule,timestamp with time zone) (INOUT s schedule, p_
 function schedule_ticks(schedule,timestamp with time zone) (s schedule, p_now timestamp with time zone, OUT ticks timestamp with time zone[], OUT last_tick timestamp with time zone) returns record language plpgsql stable security definer set search_path=<schema>, pg_temp
 function set_queue_priority(text,integer) (queue text, priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function set_schedule(text,jsonb) (name text, changes jsonb) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function set_limit(text,text,integer,numeric,integer) (scope text, name text, concurrency integer DEFAULT NULL::integer, per_second numeric DEFAULT NULL::numeric, burst integer DEFAULT NULL::integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function settle(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function snapshot_now() () returns pg_snapshot language plpgsql volatile set search_path=<schema>, pg_temp
 function split_partition(text,timestamp with time zone) (p_relname text, p_at timestamp with time zone) returns void language plpgsql volatile security definer set TimeZone=UTC set lock_timeout=50ms set search_path=<schema>, pg_temp
@@ -375,6 +417,7 @@ function unbell(bigint[]) (lanes bigint[]) returns void language sql volatile se
 function unfrozen() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function utc_text(timestamp with time zone) (p_at timestamp with time zone) returns text language sql stable parallel safe
 function wait_for_lane(bigint) (p_lane bigint) returns boolean language plpgsql volatile security definer set lock_timeout=1s set search_path=<schema>, pg_temp
+function wait_for_limit(text,text) (p_scope text, p_name text) returns boolean language plpgsql volatile security definer set lock_timeout=200ms set search_path=<schema>, pg_temp
 function wake(text) (p_message text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function wake_one(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function write_schedule(text,jsonb,text,timestamp with time zone) (p_name text, p_definition jsonb, p_owner text, p_now timestamp with time zone DEFAULT clock_timestamp()) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -405,6 +448,8 @@ index lane_names CREATE INDEX lane_names ON lane USING btree (queue, kind, prior
 index lane_pkey CREATE UNIQUE INDEX lane_pkey ON lane USING btree (lane)
 index lane_seen_lane CREATE INDEX lane_seen_lane ON lane_seen USING btree (lane)
 index leader_pkey CREATE UNIQUE INDEX leader_pkey ON leader USING btree (id)
+index limit_bucket_pkey CREATE UNIQUE INDEX limit_bucket_pkey ON limit_bucket USING btree (scope, name, seq)
+index limit_rule_pkey CREATE UNIQUE INDEX limit_rule_pkey ON limit_rule USING btree (name, scope, origin)
 index meta_pkey CREATE UNIQUE INDEX meta_pkey ON meta USING btree (key)
 index migration_pkey CREATE UNIQUE INDEX migration_pkey ON migration USING btree (version)
 index progress_pkey CREATE UNIQUE INDEX progress_pkey ON progress USING btree (job)
@@ -435,6 +480,8 @@ table kind
 table lane
 table lane_seen
 table leader
+table limit_bucket
+table limit_rule
 table meta
 table migration
 table progress with (fillfactor=50)
@@ -445,5 +492,6 @@ table schedule_fire
 table unique_key with (fillfactor=80)
 table worker
 view jobs
+view limits
 view partition
 view schedules

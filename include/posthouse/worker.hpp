@@ -38,6 +38,16 @@ struct HandlerOptions {
   Backoff backoff{};                     ///< delay between attempts
   std::chrono::milliseconds timeout{0};  ///< asks the handler to stop after this long; 0: none; a job's own option wins
   OnDecodeError on_decode_error = OnDecodeError::fail;  ///< retry keeps unreadable jobs for a rolling deployment
+  int concurrency_limit = 0;       ///< jobs of this kind at once in all workers together, 1 to 1,000,000; 0: no limit
+  double requests_per_second = 0;  ///< starts in all workers together, 0.0001 to 1,000,000; 0: no limit
+  int burst = 0;                   ///< starts at once after a pause, to 1,000,000; 0: one second's worth, at least 1
+};
+
+/// Limits of a queue, in all workers together.
+struct QueueLimits {
+  int max_concurrency = 0;         ///< jobs at once, 1 to 1,000,000; 0: no limit
+  double requests_per_second = 0;  ///< starts, 0.0001 to 1,000,000; 0: no limit
+  int burst = 0;                   ///< as in HandlerOptions
 };
 
 struct WorkerOptions {
@@ -55,6 +65,8 @@ struct WorkerOptions {
   std::chrono::milliseconds stop_grace{30000};         ///< how long stop() lets running handlers finish
   bool once = false;                                   ///< leave when nothing is available or running
   std::size_t max_result_bytes = 1024 * 1024;          ///< larger results are dropped, 0 to 64 MiB; 0: keep none
+  std::map<std::string, QueueLimits> queue_limits{};   ///< declared at start(); queues not named keep what they have
+  int cluster_wide_cap = 0;                            ///< jobs at once in all workers together; 0: says nothing
   bool duties = true;                                  ///< take part in the elected work (promote, reap, rotate)
   Logger logger{};                                     ///< empty: warnings and errors to standard error
   /// Called around every run: must call `next` exactly once and return its outcome.

@@ -166,7 +166,11 @@ void Pump::opened(store::Claim&& claim, claim::Step const& step, int start) {
   urgent_ = step.urgent;
   auto const jobs = static_cast<int>(claimed->jobs.size());
   bool const full = jobs >= step.jobs || batches >= claim::max_batches_a_claim;
-  pacing_.claimed(step.lanes, found, full, Clock::now());
+  auto const now = Clock::now();
+  pacing_.claimed(step.lanes, found, full, now);
+  for (auto const& [lane, wait_ms] : claimed->blocked) {
+    pacing_.blocked(lane, wait_ms < 0 ? std::nullopt : std::optional(std::chrono::milliseconds(wait_ms)), now);
+  }
   core_.counters.claims.fetch_add(1, std::memory_order_relaxed);
   core_.counters.claimed.fetch_add(jobs, std::memory_order_relaxed);
   if (jobs == 0) core_.counters.empty_claims.fetch_add(1, std::memory_order_relaxed);

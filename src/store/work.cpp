@@ -121,6 +121,10 @@ Claim decode(pg::Result result) {
   auto const now = std::chrono::steady_clock::now();
   for (int row = 0; row < rows; ++row) {
     int const place = result.binary_int4(row, position);
+    if (place == -2) {
+      claim.blocked.push_back({.lane = result.binary_int8(row, lane), .wait_ms = result.binary_int8(row, token)});
+      continue;
+    }
     if (place < 0) {
       claim.lost.push_back(result.binary_int8(row, token));
       continue;

@@ -36,6 +36,11 @@ struct Claim {
   std::vector<pg::Result> results{};
   std::vector<ClaimedJob> jobs{};
   std::vector<std::int64_t> lost{};  ///< tokens of the finish part whose lease is lost
+  struct Blocked {
+    std::int64_t lane = 0;
+    std::int64_t wait_ms = -1;  ///< until a rate lets the next job start; -1: until a job of the limit ends
+  };
+  std::vector<Blocked> blocked{};  ///< lanes that a limit holds back
 };
 
 struct LaneInfo {
