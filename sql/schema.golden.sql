@@ -282,12 +282,12 @@ function channel() () returns text language sql stable security definer set sear
 function check_dead(text,integer) (p_state text, p_limit integer) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_enqueue(jsonb,bytea,timestamp with time zone,interval,jsonb,integer) (p_payload jsonb, p_payload_bytes bytea, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
 function check_identity() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function check_limit(text,text,integer,numeric,integer) (p_scope text, p_name text, p_concurrency integer, p_per_second numeric, p_burst integer) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function check_many(jsonb) (jobs jsonb) returns boolean language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function check_name(text,text) (p_what text, p_name text) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_preview(integer) (p_n integer) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_time_zone(text) (p_zone text) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function check_unique(text,text,text,interval) (p_key text, p_on_duplicate text, p_scope text, p_window interval) returns void language plpgsql immutable security definer set search_path=<schema>, pg_temp
-function check_limit(text,text,integer,numeric,integer) (p_scope text, p_name text, p_concurrency integer, p_per_second numeric, p_burst integer) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function claim(bigint,bigint,bigint[],integer,integer) (p_worker bigint, p_token bigint, p_lanes bigint[], p_n integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language sql volatile security definer set search_path=<schema>, pg_temp
 function complete(bigint,bigint,integer,bigint) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function complete_with(bigint,bigint,integer,bigint,jsonb,bytea,text) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint, p_value jsonb, p_bytes bytea, p_problem text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -336,8 +336,8 @@ function identity_now() () returns text language sql stable security definer set
 function in_limbo() () returns boolean language sql stable security definer set search_path=<schema>, pg_temp
 function insert_many(jsonb,bigint[],text[]) (jobs jsonb, p_ids bigint[], p_status text[]) returns void language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function is_claimed(xid8,bigint,pg_snapshot,pg_snapshot,xid8,bigint) (txid xid8, id bigint, lo pg_snapshot, hi pg_snapshot, pos_txid xid8, pos_id bigint) returns boolean language sql immutable parallel safe
-function is_unfinished(bigint) (p_job bigint) returns boolean language sql stable security definer set search_path=<schema>, pg_temp
 function is_expired(jsonb,text) (p_options jsonb, p_now text) returns boolean language sql immutable parallel safe
+function is_unfinished(bigint) (p_job bigint) returns boolean language sql stable security definer set search_path=<schema>, pg_temp
 function keep(text) (profile text) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
 function keep_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function key_options(text,text) (p_key text, p_scope text) returns jsonb language sql stable parallel safe
@@ -347,7 +347,6 @@ function lane_of(text,text,integer,boolean) (queue text, kind text, priority int
 function lanes_of_worker(bigint) (p_worker bigint) returns TABLE(lane bigint, queue_priority integer, priority integer, express boolean) language sql stable security definer set search_path=<schema>, pg_temp
 function lead(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function leave(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function lock_schedules() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function limit_claimed(bigint,integer) (p_lane bigint, p_n integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function limit_key(text,text) (p_scope text, p_name text) returns integer language sql immutable parallel safe
 function limit_list() () returns TABLE(scope text, name text, origin text, concurrency integer, per_second numeric, burst integer, declared text, running bigint, tokens numeric) language sql volatile security definer set search_path=<schema>, pg_temp
@@ -357,6 +356,7 @@ function limit_take(text,text,numeric,integer,integer,timestamp with time zone) 
 function limit_text(integer,numeric,integer) (p_concurrency integer, p_per_second numeric, p_burst integer) returns text language sql immutable set search_path=<schema>, pg_temp
 function limit_tokens(text,text,numeric,integer,timestamp with time zone) (p_scope text, p_name text, p_per_second numeric, p_burst integer, p_now timestamp with time zone) returns numeric language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function limits_of(bigint) (p_lane bigint) returns TABLE(scope text, name text, concurrency integer, per_second numeric, burst integer) language plpgsql stable security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function lock_schedules() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function lock_worker(bigint) (worker bigint) returns text language sql volatile
 function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set enable_sort=on set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function meet_lane(bigint,text,text,integer) (p_lane bigint, p_queue text, p_kind text, p_priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -373,16 +373,16 @@ function preview_schedule(text,integer,timestamp with time zone) (name text, n i
 function promote(timestamp with time zone,integer) (p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function prune_keys_of_dead(timestamp with time zone,integer) (p_before timestamp with time zone, p_limit integer) returns void language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function prune_limits() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function prune_unique(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function purge_dead(text,text,text,timestamp with time zone,bigint,integer) (state text DEFAULT NULL::text, kind text DEFAULT NULL::text, queue text DEFAULT NULL::text, before timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint DEFAULT NULL::bigint, most integer DEFAULT 5000, OUT purged bigint, OUT last bigint) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function prune_limits() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reap(timestamp with time zone) (p_leader_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function register_worker(text,text,bigint,text,text[],text[],bigint,integer,integer[]) (name text, host text, pid bigint, version text, queues text[], kinds text[], lease_ms bigint, slots integer, max_attempts integer[] DEFAULT NULL::integer[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function remove_schedule(text) (name text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function report_progress(bigint,jsonb) (p_worker bigint, p_reports jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function reserve_ids(integer) (n integer) returns bigint[] language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function resume_kind(text) (kind text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reset_limit(text,text) (scope text, name text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function resume_kind(text) (kind text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_queue(text) (queue text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_schedule(text) (name text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function retake_key(bigint,bigint,jsonb) (p_job bigint, p_lane bigint, p_options jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -400,9 +400,9 @@ function schedule_of(text,jsonb) (p_name text, p_definition jsonb) returns sched
 function schedule_refuse(text,text,text,text) (p_name text, p_key text, p_value text, p_allowed text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function schedule_start(schedule,timestamp with time zone) (INOUT s schedule, p_now timestamp with time zone) returns schedule language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function schedule_ticks(schedule,timestamp with time zone) (s schedule, p_now timestamp with time zone, OUT ticks timestamp with time zone[], OUT last_tick timestamp with time zone) returns record language plpgsql stable security definer set search_path=<schema>, pg_temp
+function set_limit(text,text,integer,numeric,integer) (scope text, name text, concurrency integer DEFAULT NULL::integer, per_second numeric DEFAULT NULL::numeric, burst integer DEFAULT NULL::integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function set_queue_priority(text,integer) (queue text, priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function set_schedule(text,jsonb) (name text, changes jsonb) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function set_limit(text,text,integer,numeric,integer) (scope text, name text, concurrency integer DEFAULT NULL::integer, per_second numeric DEFAULT NULL::numeric, burst integer DEFAULT NULL::integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function settle(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function snapshot_now() () returns pg_snapshot language plpgsql volatile set search_path=<schema>, pg_temp
 function split_partition(text,timestamp with time zone) (p_relname text, p_at timestamp with time zone) returns void language plpgsql volatile security definer set TimeZone=UTC set lock_timeout=50ms set search_path=<schema>, pg_temp
@@ -420,11 +420,11 @@ function wait_for_lane(bigint) (p_lane bigint) returns boolean language plpgsql 
 function wait_for_limit(text,text) (p_scope text, p_name text) returns boolean language plpgsql volatile security definer set lock_timeout=200ms set search_path=<schema>, pg_temp
 function wake(text) (p_message text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function wake_one(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function with_time_left(jsonb) (p_options jsonb) returns jsonb language sql volatile security definer set search_path=<schema>, pg_temp
 function write_schedule(text,jsonb,text,timestamp with time zone) (p_name text, p_definition jsonb, p_owner text, p_now timestamp with time zone DEFAULT clock_timestamp()) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function xmin_holders(interval) (older_than interval DEFAULT '00:01:00'::interval) returns TABLE(what text, name text, pid integer, role text, application text, state text, since timestamp with time zone, xmin_age bigint) language sql stable security definer set search_path=<schema>, pg_temp
 function zone_change(timestamp with time zone,timestamp with time zone,text) (p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) returns timestamp with time zone language plpgsql stable set search_path=<schema>, pg_temp
 function zone_offset(timestamp with time zone,text) (t timestamp with time zone, zone text) returns interval language sql stable parallel safe
-function with_time_left(jsonb) (p_options jsonb) returns jsonb language sql volatile security definer set search_path=<schema>, pg_temp
 index attempt_error_at CREATE INDEX attempt_error_at ON attempt_error USING btree (at)
 index attempt_error_job CREATE INDEX attempt_error_job ON attempt_error USING btree (job, attempt)
 index batch_claimed_at CREATE INDEX batch_claimed_at ON batch USING brin (claimed_at) WITH (pages_per_range='16')
