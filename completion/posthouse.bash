@@ -13,23 +13,23 @@ _posthouse() {
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     next=${path:+$path }$word
     case $next in
-      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs wait'|'jobs cancel'|'jobs retry'|'jobs delete'|'schedules'|'schedules list'|'schedules add'|'schedules set'|'schedules remove'|'schedules pause'|'schedules resume'|'schedules run'|'schedules next'|'schedules history'|'dead'|'dead list'|'dead retry'|'dead purge'|'queues'|'queues list'|'queues pause'|'queues resume'|'queues set'|'kinds'|'kinds list'|'kinds pause'|'kinds resume'|'workers'|'workers list'|'workers ping'|'status'|'stats'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
+      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs wait'|'jobs cancel'|'jobs retry'|'jobs delete'|'schedules'|'schedules list'|'schedules add'|'schedules set'|'schedules remove'|'schedules pause'|'schedules resume'|'schedules run'|'schedules next'|'schedules history'|'dead'|'dead list'|'dead retry'|'dead purge'|'queues'|'queues list'|'queues pause'|'queues resume'|'queues set'|'kinds'|'kinds list'|'kinds pause'|'kinds resume'|'workers'|'workers list'|'workers ping'|'status'|'stats'|'limits'|'limits list'|'limits set'|'limits reset'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
     esac
   done
   case $path in
-    '') words='install upgrade verify uninstall adopt enqueue work jobs schedules dead queues kinds workers status stats config dev bench demo' ;;
+    '') words='install upgrade verify uninstall adopt enqueue work jobs schedules dead queues kinds workers status stats limits config dev bench demo' ;;
     'install') words='--print-sql' ;;
     'upgrade') words='--print-sql' ;;
     'verify') words='--json' ;;
     'uninstall') words='--yes --print-sql' ;;
     'adopt') words='' ;;
-    'enqueue') words='--queue --priority --delay --run-at --header --max-attempts --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --token --raw --lines --json' ;;
+    'enqueue') words='--queue --priority --delay --run-at --header --max-attempts --expires-in --expires-at --timeout --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --token --raw --lines --json' ;;
     'work') words='--queue --kind --concurrency --prefetch --claim-lease --processes --once' ;;
     'jobs') words='list show wait cancel retry delete' ;;
     'jobs list') words='--state --kind --queue --before --limit --json' ;;
     'jobs show') words='--json' ;;
     'jobs wait') words='--timeout --json' ;;
-    'jobs cancel') words='' ;;
+    'jobs cancel') words='--wait' ;;
     'jobs retry') words='' ;;
     'jobs delete') words='' ;;
     'schedules') words='list add set remove pause resume run next history' ;;
@@ -60,6 +60,10 @@ _posthouse() {
     'workers ping') words='--timeout --json' ;;
     'status') words='--json' ;;
     'stats') words='--json' ;;
+    'limits') words='list set reset' ;;
+    'limits list') words='--json' ;;
+    'limits set') words='--json --concurrency --rate --burst' ;;
+    'limits reset') words='--json' ;;
     'config') words='check show example' ;;
     'config check') words='--connect' ;;
     'config show') words='' ;;

@@ -22,6 +22,9 @@ column batch.seq bigint not null
 column batch.started_to integer not null
 column batch.token bigint not null
 column batch.worker bigint not null
+column cancel_request.at timestamp with time zone not null default clock_timestamp()
+column cancel_request.job bigint not null
+column cancel_request.worker bigint not null
 column dead.attempt integer not null
 column dead.ended_at timestamp with time zone not null
 column dead.headers jsonb
@@ -53,6 +56,8 @@ column enqueue_token.at timestamp with time zone not null default clock_timestam
 column enqueue_token.fingerprint bytea not null
 column enqueue_token.job bigint not null
 column enqueue_token.token uuid not null
+column expiry.at timestamp with time zone not null
+column expiry.job bigint not null
 column heartbeat.at timestamp with time zone not null default clock_timestamp()
 column heartbeat.free integer not null
 column heartbeat.low_token bigint not null
@@ -104,6 +109,27 @@ column leader.promoted_to timestamp with time zone not null
 column leader.since timestamp with time zone not null default clock_timestamp()
 column leader.term bigint not null
 column leader.worker bigint not null
+column limit_bucket.at timestamp with time zone not null
+column limit_bucket.name text collate "C" not null
+column limit_bucket.scope text collate "C" not null
+column limit_bucket.seq bigint not null
+column limit_bucket.tokens numeric not null
+column limit_rule.at timestamp with time zone not null default clock_timestamp()
+column limit_rule.burst integer
+column limit_rule.concurrency integer
+column limit_rule.name text collate "C" not null
+column limit_rule.origin text collate "C" not null
+column limit_rule.per_second numeric
+column limit_rule.scope text collate "C" not null
+column limits.burst integer
+column limits.concurrency integer
+column limits.declared text
+column limits.name text
+column limits.origin text
+column limits.per_second numeric
+column limits.running bigint
+column limits.scope text
+column limits.tokens numeric
 column meta.key text collate "C" not null
 column meta.value text not null
 column migration.applied_at timestamp with time zone not null default clock_timestamp()
@@ -209,6 +235,7 @@ column worker.slots integer not null
 column worker.started_at timestamp with time zone not null default clock_timestamp()
 column worker.version text not null
 constraint batch_pkey on batch PRIMARY KEY (lane, seq)
+constraint cancel_request_pkey on cancel_request PRIMARY KEY (job)
 constraint dead_pkey on dead PRIMARY KEY (id)
 constraint dead_state_check on dead CHECK (state = ANY (ARRAY['failed'::text, 'cancelled'::text, 'expired'::text]))
 constraint deferred_pkey on deferred PRIMARY KEY (id)
@@ -218,6 +245,13 @@ constraint enqueue_token_pkey on enqueue_token PRIMARY KEY (token)
 constraint kind_pkey on kind PRIMARY KEY (kind)
 constraint lane_pkey on lane PRIMARY KEY (lane)
 constraint leader_pkey on leader PRIMARY KEY (id)
+constraint limit_bucket_pkey on limit_bucket PRIMARY KEY (scope, name, seq)
+constraint limit_rule_burst_check on limit_rule CHECK (burst > 0)
+constraint limit_rule_concurrency_check on limit_rule CHECK (concurrency > 0)
+constraint limit_rule_origin_check on limit_rule CHECK (origin = ANY (ARRAY['declared'::text, 'set'::text]))
+constraint limit_rule_per_second_check on limit_rule CHECK (per_second > 0::numeric)
+constraint limit_rule_pkey on limit_rule PRIMARY KEY (name, scope, origin)
+constraint limit_rule_scope_check on limit_rule CHECK (scope = ANY (ARRAY['kind'::text, 'queue'::text, 'all'::text]))
 constraint meta_pkey on meta PRIMARY KEY (key)
 constraint migration_pkey on migration PRIMARY KEY (version)
 constraint progress_pkey on progress PRIMARY KEY (job)
@@ -243,10 +277,12 @@ function beat(bigint,bigint,integer,integer) (p_worker bigint, p_low_token bigin
 function bell(bigint[]) (lanes bigint[]) returns bigint[] language sql volatile security definer set search_path=<schema>, pg_temp
 function bound_wait() () returns boolean language sql volatile
 function cancel(bigint) (id bigint) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function cancels_of(bigint) (p_worker bigint) returns bigint[] language plpgsql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function channel() () returns text language sql stable security definer set search_path=<schema>, pg_temp
 function check_dead(text,integer) (p_state text, p_limit integer) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_enqueue(jsonb,bytea,timestamp with time zone,interval,jsonb,integer) (p_payload jsonb, p_payload_bytes bytea, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
 function check_identity() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function check_limit(text,text,integer,numeric,integer) (p_scope text, p_name text, p_concurrency integer, p_per_second numeric, p_burst integer) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function check_many(jsonb) (jobs jsonb) returns boolean language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function check_name(text,text) (p_what text, p_name text) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_preview(integer) (p_n integer) returns void language plpgsql immutable set search_path=<schema>, pg_temp
@@ -262,6 +298,7 @@ function cron_local(bigint[],timestamp without time zone) (m bigint[], p_after t
 function cron_masks(text) (cron text) returns bigint[] language plpgsql immutable set search_path=<schema>, pg_temp
 function cron_next(bigint[],text,timestamp with time zone) (m bigint[], zone text, p_after timestamp with time zone) returns timestamp with time zone language plpgsql stable set search_path=<schema>, pg_temp
 function dead_batch(text,text,text,timestamp with time zone,bigint,integer) (p_state text, p_kind text, p_queue text, p_before timestamp with time zone, p_after bigint, p_limit integer) returns bigint[] language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
+function declare_limits(jsonb) (limits jsonb) returns TABLE(scope text, name text, old_value text, new_value text, hidden boolean) language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function delete_job(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function detached() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function drain_duties() () returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
@@ -269,13 +306,16 @@ function drop_detached(text) (p_relname text) returns boolean language plpgsql v
 function drop_key(bigint,bigint,jsonb) (p_job bigint, p_lane bigint, p_options jsonb) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function droppable() () returns SETOF text language plpgsql stable security definer set search_path=<schema>, pg_temp
 function duties(bigint) (p_worker bigint) returns jsonb language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function enqueue(text,jsonb,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid) (kind text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function enqueue_bytes(text,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid) (kind text, payload bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function end_late(integer) (p_limit integer DEFAULT 1000) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function end_reason(text) (p_state text) returns text language sql immutable parallel safe
+function end_waiting(bigint,text,boolean) (p_id bigint, p_state text, p_wait boolean) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function enqueue(text,jsonb,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval) (kind text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_bytes(text,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval) (kind text, payload bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function enqueue_many(jsonb) (jobs jsonb) returns bigint[] language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function enqueue_many_outcome(jsonb) (jobs jsonb) returns TABLE(id bigint, status text) language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function enqueue_one(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,bigint,jsonb) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer, p_id bigint DEFAULT NULL::bigint, p_options jsonb DEFAULT NULL::jsonb) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function enqueue_outcome(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid) (kind text, payload jsonb DEFAULT NULL::jsonb, payload_bytes bytea DEFAULT NULL::bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function enqueue_unique(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer, p_key text, p_on_duplicate text, p_scope text, p_window interval, p_token uuid, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_outcome(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval) (kind text, payload jsonb DEFAULT NULL::jsonb, payload_bytes bytea DEFAULT NULL::bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_unique(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,jsonb) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer, p_key text, p_on_duplicate text, p_scope text, p_window interval, p_token uuid, p_time jsonb DEFAULT NULL::jsonb, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function express_of(bigint) (p_lane bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function fence() () returns xid8 language sql volatile security definer set search_path=<schema>, pg_temp
 function fence_passed(xid8) (fence xid8) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
@@ -296,6 +336,7 @@ function identity_now() () returns text language sql stable security definer set
 function in_limbo() () returns boolean language sql stable security definer set search_path=<schema>, pg_temp
 function insert_many(jsonb,bigint[],text[]) (jobs jsonb, p_ids bigint[], p_status text[]) returns void language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function is_claimed(xid8,bigint,pg_snapshot,pg_snapshot,xid8,bigint) (txid xid8, id bigint, lo pg_snapshot, hi pg_snapshot, pos_txid xid8, pos_id bigint) returns boolean language sql immutable parallel safe
+function is_expired(jsonb,text) (p_options jsonb, p_now text) returns boolean language sql immutable parallel safe
 function is_unfinished(bigint) (p_job bigint) returns boolean language sql stable security definer set search_path=<schema>, pg_temp
 function keep(text) (profile text) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
 function keep_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
@@ -306,6 +347,15 @@ function lane_of(text,text,integer,boolean) (queue text, kind text, priority int
 function lanes_of_worker(bigint) (p_worker bigint) returns TABLE(lane bigint, queue_priority integer, priority integer, express boolean) language sql stable security definer set search_path=<schema>, pg_temp
 function lead(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function leave(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function limit_claimed(bigint,integer) (p_lane bigint, p_n integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function limit_key(text,text) (p_scope text, p_name text) returns integer language sql immutable parallel safe
+function limit_list() () returns TABLE(scope text, name text, origin text, concurrency integer, per_second numeric, burst integer, declared text, running bigint, tokens numeric) language sql volatile security definer set search_path=<schema>, pg_temp
+function limit_room(bigint,integer,boolean,boolean,text[],bigint[]) (p_lane bigint, p_want integer, p_lock boolean, p_wait boolean, p_full text[], p_waits bigint[], OUT room integer, OUT wait_ms bigint, OUT full_limit text) returns record language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function limit_running(text,text) (p_scope text, p_name text) returns bigint language plpgsql stable security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function limit_take(text,text,numeric,integer,integer,timestamp with time zone) (p_scope text, p_name text, p_per_second numeric, p_burst integer, p_n integer, p_now timestamp with time zone) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function limit_text(integer,numeric,integer) (p_concurrency integer, p_per_second numeric, p_burst integer) returns text language sql immutable set search_path=<schema>, pg_temp
+function limit_tokens(text,text,numeric,integer,timestamp with time zone) (p_scope text, p_name text, p_per_second numeric, p_burst integer, p_now timestamp with time zone) returns numeric language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function limits_of(bigint) (p_lane bigint) returns TABLE(scope text, name text, concurrency integer, per_second numeric, burst integer) language plpgsql stable security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function lock_schedules() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function lock_worker(bigint) (worker bigint) returns text language sql volatile
 function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set enable_sort=on set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
@@ -323,6 +373,7 @@ function preview_schedule(text,integer,timestamp with time zone) (name text, n i
 function promote(timestamp with time zone,integer) (p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function prune_keys_of_dead(timestamp with time zone,integer) (p_before timestamp with time zone, p_limit integer) returns void language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function prune_limits() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function prune_unique(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function purge_dead(text,text,text,timestamp with time zone,bigint,integer) (state text DEFAULT NULL::text, kind text DEFAULT NULL::text, queue text DEFAULT NULL::text, before timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint DEFAULT NULL::bigint, most integer DEFAULT 5000, OUT purged bigint, OUT last bigint) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reap(timestamp with time zone) (p_leader_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
@@ -330,6 +381,7 @@ function register_worker(text,text,bigint,text,text[],text[],bigint,integer,inte
 function remove_schedule(text) (name text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function report_progress(bigint,jsonb) (p_worker bigint, p_reports jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function reserve_ids(integer) (n integer) returns bigint[] language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function reset_limit(text,text) (scope text, name text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_kind(text) (kind text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_queue(text) (queue text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_schedule(text) (name text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -348,6 +400,7 @@ function schedule_of(text,jsonb) (p_name text, p_definition jsonb) returns sched
 function schedule_refuse(text,text,text,text) (p_name text, p_key text, p_value text, p_allowed text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function schedule_start(schedule,timestamp with time zone) (INOUT s schedule, p_now timestamp with time zone) returns schedule language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function schedule_ticks(schedule,timestamp with time zone) (s schedule, p_now timestamp with time zone, OUT ticks timestamp with time zone[], OUT last_tick timestamp with time zone) returns record language plpgsql stable security definer set search_path=<schema>, pg_temp
+function set_limit(text,text,integer,numeric,integer) (scope text, name text, concurrency integer DEFAULT NULL::integer, per_second numeric DEFAULT NULL::numeric, burst integer DEFAULT NULL::integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function set_queue_priority(text,integer) (queue text, priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function set_schedule(text,jsonb) (name text, changes jsonb) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function settle(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -359,11 +412,15 @@ function sync_schedules(text,jsonb) (owner text, schedules jsonb) returns jsonb 
 function take_back(bigint,bigint[],boolean) (p_worker bigint, p_tokens bigint[], p_crashed boolean) returns bigint language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function take_key(text,text,bigint,text,timestamp with time zone) (p_kind text, p_key text, p_job bigint, p_scope text, p_until timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function take_token(uuid,bigint,bytea) (p_token uuid, p_job bigint, p_fingerprint bytea, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function time_options(timestamp with time zone,interval,interval,timestamp with time zone,interval) (p_expires_at timestamp with time zone, p_expires_in interval, p_timeout interval, p_run_at timestamp with time zone, p_delay interval) returns jsonb language plpgsql stable security definer set search_path=<schema>, pg_temp
 function unbell(bigint[]) (lanes bigint[]) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function unfrozen() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
+function utc_text(timestamp with time zone) (p_at timestamp with time zone) returns text language sql stable parallel safe
 function wait_for_lane(bigint) (p_lane bigint) returns boolean language plpgsql volatile security definer set lock_timeout=1s set search_path=<schema>, pg_temp
+function wait_for_limit(text,text) (p_scope text, p_name text) returns boolean language plpgsql volatile security definer set lock_timeout=200ms set search_path=<schema>, pg_temp
 function wake(text) (p_message text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function wake_one(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function with_time_left(jsonb) (p_options jsonb) returns jsonb language sql volatile security definer set search_path=<schema>, pg_temp
 function write_schedule(text,jsonb,text,timestamp with time zone) (p_name text, p_definition jsonb, p_owner text, p_now timestamp with time zone DEFAULT clock_timestamp()) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function xmin_holders(interval) (older_than interval DEFAULT '00:01:00'::interval) returns TABLE(what text, name text, pid integer, role text, application text, state text, since timestamp with time zone, xmin_age bigint) language sql stable security definer set search_path=<schema>, pg_temp
 function zone_change(timestamp with time zone,timestamp with time zone,text) (p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) returns timestamp with time zone language plpgsql stable set search_path=<schema>, pg_temp
@@ -373,6 +430,8 @@ index attempt_error_job CREATE INDEX attempt_error_job ON attempt_error USING bt
 index batch_claimed_at CREATE INDEX batch_claimed_at ON batch USING brin (claimed_at) WITH (pages_per_range='16')
 index batch_pkey CREATE UNIQUE INDEX batch_pkey ON batch USING btree (lane, seq)
 index batch_token CREATE UNIQUE INDEX batch_token ON batch USING btree (worker, token)
+index cancel_request_pkey CREATE UNIQUE INDEX cancel_request_pkey ON cancel_request USING btree (job)
+index cancel_request_worker CREATE INDEX cancel_request_worker ON cancel_request USING btree (worker)
 index dead_ended CREATE INDEX dead_ended ON dead USING btree (ended_at, id)
 index dead_pkey CREATE UNIQUE INDEX dead_pkey ON dead USING btree (id)
 index deferred_due CREATE INDEX deferred_due ON deferred USING btree (due_at, id)
@@ -380,6 +439,7 @@ index deferred_pkey CREATE UNIQUE INDEX deferred_pkey ON deferred USING btree (i
 index done_pkey CREATE UNIQUE INDEX done_pkey ON done USING btree (worker, token, pos)
 index enqueue_token_at CREATE INDEX enqueue_token_at ON enqueue_token USING btree (at)
 index enqueue_token_pkey CREATE UNIQUE INDEX enqueue_token_pkey ON enqueue_token USING btree (token)
+index expiry_at CREATE INDEX expiry_at ON expiry USING btree (at)
 index heartbeat_worker CREATE INDEX heartbeat_worker ON heartbeat USING btree (worker, at DESC)
 index job_id_idx CREATE INDEX job_id_idx ON ONLY job USING btree (id)
 index job_lane CREATE INDEX job_lane ON ONLY job USING btree (lane, txid, id)
@@ -388,6 +448,8 @@ index lane_names CREATE INDEX lane_names ON lane USING btree (queue, kind, prior
 index lane_pkey CREATE UNIQUE INDEX lane_pkey ON lane USING btree (lane)
 index lane_seen_lane CREATE INDEX lane_seen_lane ON lane_seen USING btree (lane)
 index leader_pkey CREATE UNIQUE INDEX leader_pkey ON leader USING btree (id)
+index limit_bucket_pkey CREATE UNIQUE INDEX limit_bucket_pkey ON limit_bucket USING btree (scope, name, seq)
+index limit_rule_pkey CREATE UNIQUE INDEX limit_rule_pkey ON limit_rule USING btree (name, scope, origin)
 index meta_pkey CREATE UNIQUE INDEX meta_pkey ON meta USING btree (key)
 index migration_pkey CREATE UNIQUE INDEX migration_pkey ON migration USING btree (version)
 index progress_pkey CREATE UNIQUE INDEX progress_pkey ON progress USING btree (job)
@@ -406,16 +468,20 @@ sequence leader_id_seq as bigint start 1 increment 1 min 1 max 92233720368547758
 sequence worker_id_seq as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
 table attempt_error
 table batch with (fillfactor=60)
+table cancel_request
 table dead
 table deferred
 table done
 table enqueue_token
+table expiry
 table heartbeat
 table job partition by RANGE (queued_at)
 table kind
 table lane
 table lane_seen
 table leader
+table limit_bucket
+table limit_rule
 table meta
 table migration
 table progress with (fillfactor=50)
@@ -426,5 +492,6 @@ table schedule_fire
 table unique_key with (fillfactor=80)
 table worker
 view jobs
+view limits
 view partition
 view schedules

@@ -87,6 +87,7 @@ struct JobInfo {
   Payload payload{};
   std::string headers = "{}";  ///< JSON object
   std::optional<std::string> dedupe_key{};
+  std::optional<std::string> expires_at{};
   std::optional<std::string> last_error{};
 };
 
@@ -117,7 +118,12 @@ struct AttemptError {
 };
 
 /// What became of a cancel.
-enum class CancelOutcome { cancelled, running, finished, not_found };
+enum class CancelOutcome {
+  cancelled,  ///< it will not run, or not again
+  requested,  ///< it runs: its handler is asked to stop; it ends as cancelled unless it succeeds first
+  finished,   ///< it had ended before
+  not_found
+};
 
 class Client {
  public:
@@ -174,7 +180,8 @@ class Client {
   JobOutcome wait(std::int64_t id, std::chrono::milliseconds timeout);
   /// The same for up to 100,000 jobs, in order; returns when all have ended or the time is over. An id may be repeated.
   std::vector<JobOutcome> wait_many(std::span<std::int64_t const> ids, std::chrono::milliseconds timeout);
-  /// Jobs that have not started are cancelled at once; a running one is left alone and reported as running.
+  /// Jobs that have not started, or wait for their next attempt, are cancelled at once; the handler of a running one is
+  /// asked to stop. A cancel is final: the job is not tried again.
   CancelOutcome cancel(std::int64_t id);
   /// Makes a failed, cancelled, expired, scheduled or retryable job available now. False: no such job in such a state.
   bool retry(std::int64_t id);

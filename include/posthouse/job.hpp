@@ -62,7 +62,7 @@ class Job {
   [[nodiscard]] std::optional<std::chrono::steady_clock::time_point> deadline() const noexcept {
     return facts_.deadline;
   }
-  /// Asked to stop: timeout, lost lease, or a worker that stops now.
+  /// Asked to stop: timeout, cancel, lost lease, or a worker that stops now.
   [[nodiscard]] std::stop_token stop_token() const noexcept { return stop_; }
   /// "worker.token.position": unique for each time that this job was handed out; give it to systems that can refuse
   /// an older holder.

@@ -66,6 +66,11 @@ struct EnqueueOptions {
   DedupeScope dedupe_scope = DedupeScope::unfinished;  ///< of this job; only with dedupe_key
   std::optional<std::chrono::milliseconds>
       dedupe_window{};  ///< held at least so long, 1 ms to 10 years; only with dedupe_key
+  std::optional<std::chrono::system_clock::time_point>
+      expires_at{};  ///< not started by then, it ends as expired; in the past: at once; within 100 years
+  std::optional<std::chrono::milliseconds> expires_in{};  ///< the same from now, 1 ms to 10 years; not with expires_at
+  std::optional<std::chrono::milliseconds>
+      timeout{};        ///< an attempt is asked to stop after so long, 1 ms to 10 years; default: the kind's own
   std::string token{};  ///< a UUID that names this enqueue: sent again within a day it gives the same id; empty: none
 };
 

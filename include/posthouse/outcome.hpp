@@ -66,6 +66,13 @@ struct Failure {
 
 using Outcome = std::variant<Success, Failure, Discard, Snooze, RetryAfter>;
 
+/// For a handler that has seen that it is asked to stop (Job::stop_token): throw it, or anything else. When the reason is
+/// a cancel, the job ends as cancelled; else the attempt has failed.
+class Cancelled : public std::runtime_error {
+ public:
+  Cancelled() : std::runtime_error("stopped as asked") {}
+};
+
 /// A payload that the codec cannot read. By default the job goes to the dead letters at once.
 class DecodeError : public std::runtime_error {
  public:

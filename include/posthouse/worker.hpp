@@ -34,10 +34,20 @@ enum class OnDecodeError { fail, retry };
 
 /// Policies of one kind.
 struct HandlerOptions {
-  int max_attempts = 25;                                ///< 1 to 32,767; a job's own option wins
-  Backoff backoff{};                                    ///< delay between attempts
-  std::chrono::milliseconds timeout{0};                 ///< asks the handler to stop after this long; 0: none
+  int max_attempts = 25;                 ///< 1 to 32,767; a job's own option wins
+  Backoff backoff{};                     ///< delay between attempts
+  std::chrono::milliseconds timeout{0};  ///< asks the handler to stop after this long; 0: none; a job's own option wins
   OnDecodeError on_decode_error = OnDecodeError::fail;  ///< retry keeps unreadable jobs for a rolling deployment
+  int concurrency_limit = 0;       ///< jobs of this kind at once in all workers together, 1 to 1,000,000; 0: no limit
+  double requests_per_second = 0;  ///< starts in all workers together, 0.0001 to 1,000,000; 0: no limit
+  int burst = 0;                   ///< starts at once after a pause, to 1,000,000; 0: one second's worth, at least 1
+};
+
+/// Limits of a queue, in all workers together.
+struct QueueLimits {
+  int max_concurrency = 0;         ///< jobs at once, 1 to 1,000,000; 0: no limit
+  double requests_per_second = 0;  ///< starts, 0.0001 to 1,000,000; 0: no limit
+  int burst = 0;                   ///< as in HandlerOptions
 };
 
 struct WorkerOptions {
@@ -55,6 +65,8 @@ struct WorkerOptions {
   std::chrono::milliseconds stop_grace{30000};         ///< how long stop() lets running handlers finish
   bool once = false;                                   ///< leave when nothing is available or running
   std::size_t max_result_bytes = 1024 * 1024;          ///< larger results are dropped, 0 to 64 MiB; 0: keep none
+  std::map<std::string, QueueLimits> queue_limits{};   ///< declared at start(); queues not named keep what they have
+  int cluster_wide_cap = 0;                            ///< jobs at once in all workers together; 0: says nothing
   bool duties = true;                                  ///< take part in the elected work (promote, reap, rotate)
   Logger logger{};                                     ///< empty: warnings and errors to standard error
   /// Called around every run: must call `next` exactly once and return its outcome.
@@ -74,7 +86,9 @@ struct WorkerStats {
   std::int64_t succeeded = 0;
   std::int64_t failed = 0;  ///< attempts that ended in an error, retried or not
   std::int64_t snoozed = 0;
-  std::int64_t released = 0;  ///< given back unstarted
+  std::int64_t released = 0;   ///< given back unstarted
+  std::int64_t expired = 0;    ///< not started because their expires_at had passed
+  std::int64_t cancelled = 0;  ///< stopped by a cancel
   std::int64_t lease_lost = 0;
   std::int64_t statements = 0;
   std::int64_t claims = 0;

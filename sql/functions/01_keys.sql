@@ -29,7 +29,7 @@ create or replace function channel() returns text
 language sql stable security definer set search_path from current as $$
   select 'posthouse_' || quote_ident(current_schema())::regnamespace::oid
 $$;
-comment on function channel() is 'The NOTIFY channel of this schema. Payloads: a lane''s id, "new", "keep", or "w" and a worker''s id.';
+comment on function channel() is 'The NOTIFY channel of this schema. Payloads: a lane''s id, "new", "keep", or "w" (wake up) or "c" (jobs to cancel) and a worker''s id.';
 
 -- What is read after a lock must be newer than the lock, which only READ COMMITTED gives.
 create or replace function need_read_committed(p_what text) returns void

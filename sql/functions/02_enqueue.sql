@@ -136,6 +136,14 @@ begin
   if not exists (select from lane l where l.lane = v_lane and l.queue = p_queue and l.kind = p_kind) then
     perform meet_lane(v_lane, p_queue, p_kind, p_priority);
   end if;
+  if v_options ? 'expires_at' then
+    if is_expired(v_options, utc_text(clock_timestamp())) then
+      insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
+        values (v_id, v_lane, 'expired', clock_timestamp(), statement_timestamp(), 0, end_reason('expired'), p_payload, p_payload_bytes, p_headers, v_options);
+      return v_id;
+    end if;
+    insert into expiry (job, at) values (v_id, (v_options ->> 'expires_at')::timestamptz);
+  end if;
   if v_due is not null then
     insert into deferred (id, lane, state, due_at, queued_at, attempt, payload, payload_bytes, headers, options)
       values (v_id, v_lane, 'scheduled', v_due, statement_timestamp(), 0, p_payload, p_payload_bytes, p_headers, v_options);
@@ -151,7 +159,7 @@ end $$;
 create or replace function enqueue(kind text, payload jsonb default null, queue text default 'default', priority int default 0,
   run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null,
   dedupe_key text default null, on_duplicate text default 'skip', dedupe_scope text default 'unfinished', dedupe_window interval default null,
-  token uuid default null) returns bigint
+  token uuid default null, expires_at timestamptz default null, expires_in interval default null, timeout interval default null) returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
   v_id bigint;
@@ -160,7 +168,8 @@ declare
   v_new record;
 begin
   if run_at is null and delay is null and headers is null and max_attempts is null and dedupe_key is null and token is null
-     and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null and (payload is null or pg_column_size(payload) <= 1048576) then
+     and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null and expires_at is null and expires_in is null and timeout is null
+     and (payload is null or pg_column_size(payload) <= 1048576) then
     insert into job (lane, payload)
       select l.lane, enqueue.payload from lane l
       where l.queue = enqueue.queue and l.kind = enqueue.kind and l.priority = enqueue.priority and not l.express
@@ -168,34 +177,38 @@ begin
     if v_sleeper then perform wake(v_lane::text); end if;
     if v_id is not null then return v_id; end if;
   end if;
-  if dedupe_key is null and token is null and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null then
+  if dedupe_key is null and token is null and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null
+     and expires_at is null and expires_in is null and timeout is null then
     return enqueue_one(kind, payload, null, queue, priority, run_at, delay, headers, max_attempts);
   end if;
   v_new := enqueue_unique(kind, payload, null, queue, priority, run_at, delay, headers, max_attempts,
-    dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token);
+    dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token,
+    time_options(expires_at, expires_in, timeout, run_at, delay));
   return id_or_mismatch(v_new.id, v_new.status, token);
 end $$;
-comment on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid) is
-'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). dedupe_key: 1 to 512 bytes; while a job of the kind holds it, nothing is enqueued and that job''s id comes back (on_duplicate skip, the default) or the call fails with 23505 (error). dedupe_scope: unfinished (the default: until the job has ended) or until_claimed (while it waits for a worker). dedupe_window: held at least that long, up to 10 years. token: the same call again gives the same id, for meta.retention_tokens (1 day). Name the arguments: later versions append more.';
+comment on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval) is
+'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). dedupe_key: 1 to 512 bytes; while a job of the kind holds it, nothing is enqueued and that job''s id comes back (on_duplicate skip, the default) or the call fails with 23505 (error). dedupe_scope: unfinished (the default: until the job has ended) or until_claimed (while it waits for a worker). dedupe_window: held at least that long, up to 10 years. token: the same call again gives the same id, for meta.retention_tokens (1 day). expires_at (within 100 years) or expires_in (more than 0, at most 10 years, from now): a job that has not been started by then ends as expired; at once when expires_at is in the past. timeout: 1 ms to 10 years, asks an attempt to stop after that long, default that of the kind. Name the arguments: later versions append more.';
 
 create or replace function enqueue_bytes(kind text, payload bytea, queue text default 'default', priority int default 0,
   run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null,
   dedupe_key text default null, on_duplicate text default 'skip', dedupe_scope text default 'unfinished', dedupe_window interval default null,
-  token uuid default null) returns bigint
+  token uuid default null, expires_at timestamptz default null, expires_in interval default null, timeout interval default null) returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
   v_new record;
 begin
-  if dedupe_key is null and token is null and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null then
+  if dedupe_key is null and token is null and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null
+     and expires_at is null and expires_in is null and timeout is null then
     return enqueue_one(kind, null, payload, queue, priority, run_at, delay, headers, max_attempts);
   end if;
   v_new := enqueue_unique(kind, null, payload, queue, priority, run_at, delay, headers, max_attempts,
-    dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token);
+    dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token,
+    time_options(expires_at, expires_in, timeout, run_at, delay));
   return id_or_mismatch(v_new.id, v_new.status, token);
 end $$;
-comment on function enqueue_bytes(text, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid) is 'As enqueue, for a payload of raw bytes.';
+comment on function enqueue_bytes(text, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval) is 'As enqueue, for a payload of raw bytes.';
 
--- The checks of enqueue_many; makes the lanes known. True: some element has a key or a token.
+-- The checks of enqueue_many; makes the lanes known. True: some element has a key, a token, an expiry or a timeout.
 create or replace function check_many(jobs jsonb) returns boolean
 language plpgsql security definer set search_path from current set jit = off as $$
 declare
@@ -219,10 +232,10 @@ begin
   end if;
   select i - 1 as i, k into v_bad from jsonb_array_elements(jobs) with ordinality a(e, i), jsonb_object_keys(e) k
     where k not in ('kind', 'payload', 'payload_bytes', 'queue', 'priority', 'run_at', 'delay', 'delay_ms', 'headers', 'max_attempts',
-      'dedupe_key', 'on_duplicate', 'dedupe_scope', 'dedupe_window', 'token') limit 1;
+      'dedupe_key', 'on_duplicate', 'dedupe_scope', 'dedupe_window', 'token', 'expires_at', 'expires_in', 'timeout') limit 1;
   if found then
     raise exception 'posthouse: enqueue_many: element % has the unknown key %', v_bad.i, quote_literal(v_bad.k)
-      using errcode = '22023', hint = 'Keys: kind, payload, payload_bytes (base64), queue, priority, run_at, delay, delay_ms, headers, max_attempts, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token.';
+      using errcode = '22023', hint = 'Keys: kind, payload, payload_bytes (base64), queue, priority, run_at, delay, delay_ms, headers, max_attempts, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token, expires_at, expires_in, timeout.';
   end if;
   select i - 1 as i, e -> 'priority' as priority into v_bad from jsonb_array_elements(jobs) with ordinality a(e, i)
     where case when e ->> 'priority' !~ '^-?[0-9]{1,10}$' then true else abs((e ->> 'priority')::bigint) > 2147483647 end limit 1;
@@ -232,7 +245,8 @@ begin
   end if;
   -- Check each element that has more than a payload; a bad one fails the whole call, named by its index.
   for v_bad in select i - 1 as i, e from jsonb_array_elements(jobs) with ordinality a(e, i)
-    where e ?| array['run_at', 'delay', 'delay_ms', 'headers', 'max_attempts', 'payload_bytes', 'dedupe_window', 'token']
+    where e ?| array['run_at', 'delay', 'delay_ms', 'headers', 'max_attempts', 'payload_bytes', 'dedupe_window', 'token',
+      'expires_at', 'expires_in', 'timeout']
       or e ?| array['dedupe_key', 'on_duplicate', 'dedupe_scope'] and (coalesce(octet_length(e ->> 'dedupe_key') not between 1 and 512, true)
         or coalesce(e ->> 'on_duplicate', 'skip') not in ('skip', 'error') or coalesce(e ->> 'dedupe_scope', 'unfinished') not in ('unfinished', 'until_claimed'))
       or pg_column_size(e) > 1048576 or not e ? 'kind'
@@ -247,6 +261,8 @@ begin
         nullif(v_bad.e -> 'headers', 'null'), (v_bad.e ->> 'max_attempts')::int);
       perform check_unique(v_bad.e ->> 'dedupe_key', coalesce(v_bad.e ->> 'on_duplicate', 'skip'),
         coalesce(v_bad.e ->> 'dedupe_scope', 'unfinished'), (v_bad.e ->> 'dedupe_window')::interval), (v_bad.e ->> 'token')::uuid;
+      perform time_options((v_bad.e ->> 'expires_at')::timestamptz, (v_bad.e ->> 'expires_in')::interval, (v_bad.e ->> 'timeout')::interval,
+        (v_bad.e ->> 'run_at')::timestamptz, coalesce((v_bad.e ->> 'delay')::interval, ((v_bad.e ->> 'delay_ms')::bigint * interval '1 millisecond')));
     exception when others then
       get stacked diagnostics v_hint = pg_exception_hint;
       raise exception 'posthouse: enqueue_many: element %: %', v_bad.i, regexp_replace(sqlerrm, '^posthouse: ', '') using errcode = sqlstate, hint = v_hint;
@@ -265,7 +281,7 @@ begin
       raise exception 'posthouse: enqueue_many: element %: %', v_lane.i, regexp_replace(sqlerrm, '^posthouse: ', '') using errcode = sqlstate, hint = v_hint;
     end;
   end loop;
-  return jobs @? '$[*].dedupe_key' or jobs @? '$[*].token';
+  return jobs @? '$[*].dedupe_key' or jobs @? '$[*].token' or jobs @? '$[*].expires_at' or jobs @? '$[*].expires_in' or jobs @? '$[*].timeout';
 end $$;
 
 create or replace function enqueue_many(jobs jsonb) returns bigint[]

@@ -69,6 +69,7 @@ language plpgsql security definer set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_now timestamptz := clock_timestamp();
+  v_late text := utc_text(v_now);
   v_lane bigint;
   v_wanted bigint;
   v_gone bigint;
@@ -85,27 +86,34 @@ begin
       where b.ids[m.pos + 1] = m.id and (b.acked is null or get_bit(b.acked, m.pos) = 0)
         and not exists (select from done d where d.worker = p_worker and d.token = m.token and d.pos = m.pos)),
     gone as (delete from job j using m where j.id = m.id and j.lane = m.lane
-      returning j.*, m.token, m.outcome, m.delay_ms, m.type, m.message, m.stack),
+      returning j.*, m.token, m.outcome, m.delay_ms, m.type, m.message, m.stack,
+        -- What would make it available again does not, once it is to be cancelled or has expired.
+        case when exists (select from cancel_request r where r.job = j.id) then 'cancel'
+          when m.outcome in ('retry', 'snooze', 'release') and is_expired(j.options, v_late) then 'expire'
+          else m.outcome end as ends),
     failed as (
       insert into attempt_error (job, attempt, at, worker, type, message, stack)
-      select g.id, g.attempt + 1, v_now, p_worker, g.type, g.message, g.stack from gone g where g.outcome in ('retry', 'fail')),
+      select g.id, g.attempt + 1, v_now, p_worker, g.type, g.message, g.stack from gone g where g.outcome in ('retry', 'fail') or (g.outcome = 'cancel' and g.type is not null)),
     waits as (
       insert into deferred (id, lane, state, due_at, queued_at, attempt, payload, payload_bytes, headers, options)
-      select g.id, g.lane, case g.outcome when 'retry' then 'retryable' else 'scheduled' end,
+      select g.id, g.lane, case g.ends when 'retry' then 'retryable' else 'scheduled' end,
         v_now + greatest(coalesce(g.delay_ms, 0), 0) * interval '1 millisecond',
         coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at),
-        g.attempt + case g.outcome when 'retry' then 1 else 0 end, g.payload, g.payload_bytes, g.headers, g.options
-      from gone g where g.outcome in ('retry', 'snooze')),
+        g.attempt + case g.ends when 'retry' then 1 else 0 end, g.payload, g.payload_bytes, g.headers, g.options
+      from gone g where g.ends in ('retry', 'snooze')),
     dies as (
       insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
-      select g.id, g.lane, 'failed', v_now, coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at), g.attempt + 1,
-        coalesce(nullif(g.message, ''), g.type), g.payload, g.payload_bytes, g.headers, g.options
-      from gone g where g.outcome = 'fail'),
+      select g.id, g.lane, case g.ends when 'cancel' then 'cancelled' when 'expire' then 'expired' else 'failed' end, v_now,
+        coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at),
+        g.attempt + case when g.outcome in ('retry', 'fail', 'cancel') then 1 else 0 end,
+        case g.ends when 'cancel' then 'cancelled' when 'expire' then end_reason('expired') else coalesce(nullif(g.message, ''), g.type) end,
+        g.payload, g.payload_bytes, g.headers, g.options
+      from gone g where g.ends in ('fail', 'cancel', 'expire')),
     back as (
       insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
       select g.id, lane_of(l.queue, l.kind, l.priority, true), g.attempt, g.payload, g.payload_bytes, g.headers,
         coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', coalesce(g.options -> 'enqueued_at', to_jsonb(g.queued_at)))
-      from gone g join lane l on l.lane = g.lane where g.outcome = 'release' order by g.id),
+      from gone g join lane l on l.lane = g.lane where g.ends = 'release' order by g.id),
     counted as (
       update batch b set moved = b.moved + c.n from (select token, count(*)::int as n from gone group by token) c
       where b.worker = p_worker and b.token = any(p_tokens) and b.token = c.token)
@@ -130,6 +138,7 @@ language plpgsql security definer set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 declare
   v_now timestamptz := clock_timestamp();
+  v_late text := utc_text(v_now);
   v_space int := key_space();
   v_low bigint := coalesce((select h.low_token from heartbeat h where h.worker = p_worker order by h.at desc limit 1), 0);
   v_defaults jsonb := (select jsonb_object_agg(k, m) from worker w, unnest(w.kinds, w.max_attempts) u(k, m) where w.id = p_worker);
@@ -164,22 +173,25 @@ begin
         where k.free and (not k.started or k.pos in (select t.pos from tomb t))),
       gone as (delete from job j using m where j.id = m.id and j.lane = b.lane
         returning j.*, m.started,
-          m.started and j.attempt + 1 >= coalesce((j.options ->> 'max_attempts')::int, v_default) as over),
+          case when exists (select from cancel_request r where r.job = j.id) then 'cancelled'
+            when m.started and j.attempt + 1 >= coalesce((j.options ->> 'max_attempts')::int, v_default) then 'failed'
+            when is_expired(j.options, v_late) then 'expired' end as ends),
       err as (
         insert into attempt_error (job, attempt, at, worker, type, message)
         select g.id, g.attempt + 1, v_now, p_worker, 'worker lost', 'the worker ended or stopped answering while the job was running'
         from gone g where g.started),
       dies as (
         insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
-        select g.id, g.lane, 'failed', v_now, coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at), g.attempt + 1,
-          'worker lost on the last attempt', g.payload, g.payload_bytes, g.headers, g.options
-        from gone g where g.over),
+        select g.id, g.lane, g.ends, v_now, coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at), g.attempt + g.started::int,
+          case g.ends when 'failed' then 'worker lost on the last attempt' else end_reason(g.ends) end,
+          g.payload, g.payload_bytes, g.headers, g.options
+        from gone g where g.ends is not null),
       back as (
         insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
         select g.id, v_express, g.attempt + g.started::int, g.payload, g.payload_bytes, g.headers,
           coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', coalesce(g.options -> 'enqueued_at', to_jsonb(g.queued_at)))
             || case when g.started then jsonb_build_object('crashes', coalesce((g.options ->> 'crashes')::int, 0) + 1) else '{}' end
-        from gone g where not g.over order by g.id)
+        from gone g where g.ends is null order by g.id)
     select count(*), (select array_agg(k.pos) from k where not k.free) into v_n, v_left from gone;
     v_moved := v_moved + v_n;
     if v_left is not null then

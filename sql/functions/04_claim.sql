@@ -104,6 +104,13 @@ declare
   v_normal_first boolean := (p_token / 16) % 4 = 3;
   v_fresh boolean;
   v_twin boolean;
+  v_rules boolean[];       -- of each lane: whether a limit may count it
+  v_limited boolean;
+  v_room int;
+  v_wait bigint;
+  v_limit text;
+  v_full text[] := '{}';   -- limits that are full, found by this call
+  v_waits bigint[] := '{}';
   v_seq bigint;
   v_lo pg_snapshot;
   v_hi pg_snapshot;
@@ -135,12 +142,15 @@ begin
   -- them: a worker gives the lane first that was served longest ago.
   if cardinality(v_lanes) = 1 then
     v_express := array[false];  -- the cursor's statement will tell
+    v_rules := array[false];
   else
     select array_agg(e.lane order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord),
-        array_agg(e.express order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord)
-      into v_lanes, v_express
+        array_agg(e.express order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord),
+        array_agg(e.rules order by e.queue_priority desc, e.priority desc, e.express <> v_normal_first desc, e.ord)
+      into v_lanes, v_express, v_rules
       from (
-        select l.lane, coalesce(q.priority, 0) as queue_priority, l.priority, l.express, u.ord
+        select l.lane, coalesce(q.priority, 0) as queue_priority, l.priority, l.express, u.ord,
+          exists (select from limit_rule r where r.name = any(array['', l.kind, l.queue])) as rules
         from unnest(v_lanes) with ordinality u(lane, ord) join lane l on l.lane = u.lane left join queue q on q.queue = l.queue) e;
     if v_lanes is null then return; end if;
   end if;
@@ -155,6 +165,16 @@ begin
       v_want := v_left;
       if v_pass = 1 then
         if v_express[v_i] and p_n >= 4 then v_want := least(v_left, p_n * 3 / 4); end if;
+        if v_rules[v_i] then
+          -- A lane whose limit is full is not even locked, so that nobody waits for whom it holds back.
+          select r.room, r.wait_ms, r.full_limit into v_room, v_wait, v_limit from limit_room(v_lane, v_want, false, false, v_full, v_waits) r;
+          if v_room = 0 then
+            return query select v_wait, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb;
+            v_full := v_full || v_limit;
+            v_waits := v_waits || v_wait;
+            continue;
+          end if;
+        end if;
         if not pg_try_advisory_xact_lock(v_space, hashint8(v_lane) & -4) then
           v_locked := coalesce(v_locked, v_lane);
           continue;
@@ -168,7 +188,8 @@ begin
       end if;
 
       -- The cursor is the newest batch. It is read after the lock, in a statement of its own.
-      select q.seq, q.lo, q.hi, q.pos_txid, q.pos_id, l.express into v_seq, v_lo, v_hi, v_pos_txid, v_pos_id, v_twin
+      select q.seq, q.lo, q.hi, q.pos_txid, q.pos_id, l.express, exists (select from limit_rule r where r.name = any(array['', l.kind, l.queue]))
+        into v_seq, v_lo, v_hi, v_pos_txid, v_pos_id, v_twin, v_limited
         from worker w join lane l on l.lane = v_lane and l.kind = any(w.kinds) and (cardinality(w.queues) = 0 or l.queue = any(w.queues))
         left join queue u on u.queue = l.queue
         left join kind k on k.kind = l.kind
@@ -179,6 +200,33 @@ begin
         continue;
       end if;
       if v_twin and v_pass = 1 then v_express[v_i] := true; end if;
+      if v_limited then
+        if v_pass = 1 and v_rules[v_i] then
+          v_room := 1;  -- seen above
+        else
+          select r.room, r.wait_ms, r.full_limit into v_room, v_wait, v_limit from limit_room(v_lane, v_want, false, false, v_full, v_waits) r;
+        end if;
+        if v_room > 0 then
+          select r.room, r.wait_ms, r.full_limit into v_room, v_wait, v_limit from limit_room(v_lane, v_want, true, v_pass = 3, v_full, v_waits) r;
+        end if;
+        if v_room is null then
+          -- Somebody claims under the same limit: as if the lane were taken.
+          exit passes when v_pass = 3;
+          v_locked := coalesce(v_locked, v_lane);
+          continue;
+        end if;
+        if v_room = 0 then
+          return query select v_wait, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb;
+          v_full := v_full || v_limit;
+          v_waits := v_waits || v_wait;
+          exit passes when v_pass = 3;
+          continue;
+        end if;
+        v_limited := v_room < v_want;  -- from here on: whether a limit is what ends the batch
+        v_want := v_room;
+      else
+        v_room := null;
+      end if;
       v_fresh := v_seq is null;
       if v_fresh then v_seq := 0; v_lo := '1:1:'; v_hi := snapshot_now(); v_pos_txid := '0'; v_pos_id := 0; end if;
       loop
@@ -252,6 +300,12 @@ begin
         v_left := v_left - v_got;
         v_batches := v_batches + 1;
         p_start := greatest(p_start - v_got, 0);
+        if v_room is not null then
+          perform limit_claimed(v_lane, v_got);
+          if v_limited and v_got = v_room then
+            return query select v_wait, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb;
+          end if;
+        end if;
       end if;
       exit passes when v_pass = 3;
     end loop;
@@ -260,7 +314,7 @@ begin
   if v_left <= 0 and (p_token / 16) % 4 = 0 then perform wake_one(p_worker); end if;
 end $$;
 comment on function finish_and_claim(bigint, bigint[], text[], int[], jsonb, bigint, bigint[], int, int, jsonb) is
-'Acks as finish does, then claims up to p_n jobs of the given lanes (null or empty: of those that look finds) in at most 16 batches with tokens from p_token. A row with pos -1 names a token whose lease is lost.';
+'Acks as finish does, then claims up to p_n jobs of the given lanes (null or empty: of those that look finds) in at most 16 batches with tokens from p_token. A row with pos -1 names a token whose lease is lost; one with pos -2 a lane that a limit holds back, its token the milliseconds until a rate lets the next job start, or -1.';
 
 -- Bounded, since the lock may be held by a user's open transaction (cancel) while the acks of this call wait to commit.
 create or replace function wait_for_lane(p_lane bigint) returns boolean
@@ -302,6 +356,7 @@ begin
   return jsonb_build_object('alive', true,
     'leader_vacant', not exists (select from (select l.worker, l.at from leader l order by l.id desc limit 1) l, worker w
       where w.id = l.worker and w.ended_at is null and l.at > clock_timestamp() - interval '10 s'),
+    'cancel', to_jsonb(cancels_of(p_worker)),
     'open', coalesce((select jsonb_agg(b.token order by b.token) from batch b
       where b.worker = p_worker and b.token >= p_low_token and b.closed_at is null), '[]'));
 end $$;

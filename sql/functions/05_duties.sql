@@ -41,6 +41,7 @@ begin
   v_from := case when l.id % 10 = 0 then '-infinity' else least(l.promoted_to, v_now - interval '10 s') end;
   v_promoted := promote(v_from, 5000);
   v_rescued := reap(l.since);
+  perform end_late();
   v_fire := next_fire(v_from);
   if v_fire <= v_now then
     v_fired := fire_schedules(clock_timestamp(), v_from);
@@ -65,19 +66,29 @@ declare
   v_twins bigint[];
   v_moved bigint;
   v_id bigint[];
+  v_due timestamptz := clock_timestamp();  -- a variable, which an index can use
+  v_now text;
 begin
   select array_agg(d.id), array_agg(distinct d.lane order by d.lane) into v_id, v_lanes from (
-    select q.id, q.lane from deferred q where q.due_at >= p_from and q.due_at <= clock_timestamp()
+    select q.id, q.lane from deferred q where q.due_at >= p_from and q.due_at <= v_due
     order by q.due_at, q.id limit p_limit for update skip locked) d;
   if v_id is null then return 0; end if;
   select array_agg(express_of(u.lane) order by u.i) into v_twins from unnest(v_lanes) with ordinality u(lane, i);
+  v_now := utc_text(clock_timestamp());
   with gone as (
-      delete from deferred d using unnest(v_id) u(id) where d.id = u.id returning d.*),
+      delete from deferred d using unnest(v_id) u(id) where d.id = u.id
+      returning d.*, case when is_expired(d.options, v_now) then 'expired'
+        when exists (select from cancel_request r where r.job = d.id) then 'cancelled' end as ends),
+    dies as (
+      insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
+      select g.id, g.lane, g.ends, clock_timestamp(), g.queued_at, g.attempt, end_reason(g.ends), g.payload, g.payload_bytes, g.headers, g.options
+      from gone g where g.ends is not null),
     back as (
       insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
       select g.id, t.twin, g.attempt, g.payload, g.payload_bytes, g.headers,
         coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', g.queued_at)
-      from gone g join unnest(v_lanes, v_twins) t(lane, twin) on t.lane = g.lane order by g.due_at, g.id)
+      from gone g join unnest(v_lanes, v_twins) t(lane, twin) on t.lane = g.lane
+      where g.ends is null order by g.due_at, g.id)
   select count(*) into v_moved from gone;
   perform ring(r.lane) from (select distinct t.lane from unnest(v_twins) t(lane)) r;
   return v_moved;

@@ -1,4 +1,4 @@
--- Operators: look at jobs, cancel, retry, delete; counts.
+-- Operators: look at jobs, retry, delete; counts. cancel is in 11_time.sql.
 
 -- A function, not a view, so that the planner hashes its rows instead of guessing that there is one.
 create or replace function held() returns table (id bigint, lane bigint, worker bigint, claimed_at timestamptz, started boolean)
@@ -51,7 +51,7 @@ create or replace view jobs as
     j.queued_at as run_at,
     (batch_of(j.lane, j.txid, j.id)).claimed_at as started_at,
     case when o.id is null then (batch_of(j.lane, j.txid, j.id)).closed_at end as finished_at,
-    null::timestamptz as expires_at,
+    (j.options ->> 'expires_at')::timestamptz as expires_at,
     (batch_of(j.lane, j.txid, j.id)).worker as worker,
     j.payload, j.payload_bytes, j.headers,
     (select e.message from attempt_error e where e.job = j.id order by e.attempt desc, e.at desc limit 1) as last_error
@@ -64,7 +64,7 @@ create or replace view jobs as
   union all
   select d.id, coalesce(l.kind, s.kind), coalesce(l.queue, s.queue), coalesce(l.priority, s.priority), d.state, d.attempt,
     coalesce((d.options ->> 'max_attempts')::int, (
-      select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), null, d.options ->> 'dedupe_key', d.queued_at, d.due_at, null, null, null, null,
+      select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), null, d.options ->> 'dedupe_key', d.queued_at, d.due_at, null, null, (d.options ->> 'expires_at')::timestamptz, null,
     d.payload, d.payload_bytes, d.headers,
     (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1)
   from deferred d left join lane l on l.lane = d.lane
@@ -72,54 +72,13 @@ create or replace view jobs as
   union all
   select d.id, coalesce(l.kind, s.kind), coalesce(l.queue, s.queue), coalesce(l.priority, s.priority), d.state, d.attempt,
     coalesce((d.options ->> 'max_attempts')::int, (
-      select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), null, d.options ->> 'dedupe_key', d.queued_at, null, null, d.ended_at, null,
+      select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), null, d.options ->> 'dedupe_key', d.queued_at, null, null, d.ended_at, (d.options ->> 'expires_at')::timestamptz,
     (select e.worker from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1),
     d.payload, d.payload_bytes, d.headers, coalesce(d.reason,
     (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1))
   from dead d left join lane l on l.lane = d.lane
   left join lateral (select * from lane_seen s where s.lane = d.lane and l.lane is null limit 1) s on true;
 comment on view jobs is 'Every job with one derived state: scheduled, available, running, retryable, succeeded, failed, cancelled, expired. By id it takes milliseconds; counting through it takes about a second a million jobs (use counts()).';
-
-create or replace function cancel(id bigint) returns text
-language plpgsql security definer set search_path from current
-set enable_seqscan = off set jit = off as $$
-declare
-  j record;
-  c record;
-begin
-  perform need_read_committed('cancel');
-  -- A job that moves from table to table meanwhile (promotion, retry, rescue) is looked for again.
-  for i in 1..100 loop
-    with gone as (delete from deferred d where d.id = cancel.id returning d.*)
-    insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
-      select g.id, g.lane, 'cancelled', clock_timestamp(), g.queued_at, g.attempt, 'cancelled', g.payload, g.payload_bytes, g.headers, g.options from gone g;
-    if found then return 'cancelled'; end if;
-    select q.lane, q.txid into j from job q where q.id = cancel.id;
-    if found then
-      -- Under the lane's lock no claim is in flight; what the cursor says then is final.
-      perform pg_advisory_xact_lock(key_space(), hashint8(j.lane) & -4);
-      select b.lo, b.hi, b.pos_txid, b.pos_id into c from batch b where b.lane = j.lane order by b.seq desc limit 1;
-      if not is_claimed(j.txid, cancel.id, c.lo, c.hi, c.pos_txid, c.pos_id) then
-        with gone as (delete from job q where q.id = cancel.id and q.lane = j.lane and q.txid = j.txid returning q.*)
-        insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
-          select g.id, g.lane, 'cancelled', clock_timestamp(), coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at), g.attempt,
-            'cancelled', g.payload, g.payload_bytes, g.headers, g.options from gone g;
-        if found then return 'cancelled'; end if;
-      elsif exists (select from held() o where o.id = cancel.id) then
-        return 'running';
-      elsif exists (select from job q where q.id = cancel.id and q.lane = j.lane and q.txid = j.txid) then
-        return 'finished';
-      end if;
-    elsif exists (select from dead d where d.id = cancel.id) then
-      return 'finished';
-    elsif not exists (select from job q where q.id = cancel.id union all select from deferred d where d.id = cancel.id
-        union all select from dead d where d.id = cancel.id) then
-      return 'not_found';
-    end if;
-  end loop;
-  raise exception 'posthouse: job % moves faster than it can be cancelled', cancel.id using errcode = '40001', hint = 'Try again.';
-end $$;
-comment on function cancel(bigint) is 'Cancels a job that has not been claimed: cancelled; else running, finished or not_found, and nothing changes.';
 
 create or replace function retry(id bigint) returns boolean
 language plpgsql security definer set search_path from current as $$
@@ -137,21 +96,24 @@ begin
       from gone g;
   end if;
   if not found then return false; end if;
+  delete from cancel_request c where c.job = retry.id;
   with gone as (delete from deferred d where d.id = retry.id returning d.*), r as (select g.*, express_of(g.lane) as twin from gone g)
   insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
     select r.id, r.twin, r.attempt, r.payload, r.payload_bytes, r.headers,
-      coalesce(r.options, '{}') || jsonb_build_object('enqueued_at', r.queued_at) from r returning lane into v_twin;
+      case when is_expired(r.options, utc_text(clock_timestamp())) then r.options - 'expires_at' else coalesce(r.options, '{}') end
+        || jsonb_build_object('enqueued_at', r.queued_at) from r returning lane into v_twin;
   perform ring(v_twin);
   return true;
 end $$;
-comment on function retry(bigint) is 'Makes a scheduled, retryable, failed, cancelled or expired job available now, with one more attempt when its attempts are used up; fails with 23505 when another job has its dedupe_key by now. False: no such job in such a state.';
+comment on function retry(bigint) is 'Makes a scheduled, retryable, failed, cancelled or expired job available now, with one more attempt when its attempts are used up and without its expires_at when that has passed; fails with 23505 when another job has its dedupe_key by now. False: no such job in such a state.';
 
 create or replace function delete_job(id bigint) returns boolean
 language plpgsql security definer set search_path from current as $$
 declare
   d dead;
 begin
-  if cancel(delete_job.id) in ('running', 'not_found') then return false; end if;
+  perform need_read_committed('delete_job');
+  if end_waiting(delete_job.id, 'cancelled', true) in ('running', 'not_found') then return false; end if;
   delete from dead q where q.id = delete_job.id returning q.* into d;
   if not found then return false; end if;
   if d.options ? 'dedupe_key' then perform drop_key(d.id, d.lane, d.options); end if;

@@ -141,7 +141,7 @@ return case when key_options.p_key is null then null when key_options.p_scope = 
 -- One job with a key or a token. status: created, duplicate (of id), replayed (id is what the token made), mismatch.
 create or replace function enqueue_unique(p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority int,
   p_run_at timestamptz, p_delay interval, p_headers jsonb, p_max_attempts int,
-  p_key text, p_on_duplicate text, p_scope text, p_window interval, p_token uuid, out id bigint, out status text)
+  p_key text, p_on_duplicate text, p_scope text, p_window interval, p_token uuid, p_time jsonb default null, out id bigint, out status text)
 language plpgsql security definer set search_path from current as $$
 declare
   v_bound boolean;
@@ -177,7 +177,7 @@ begin
   id := v_id;
   status := 'created';
   -- As in enqueue.
-  if p_run_at is null and p_delay is null and p_headers is null and p_max_attempts is null
+  if p_run_at is null and p_delay is null and p_headers is null and p_max_attempts is null and p_time is null
      and (p_payload is null or pg_column_size(p_payload) <= 1048576) and (p_payload_bytes is null or octet_length(p_payload_bytes) <= 1048576) then
     insert into job (id, lane, payload, payload_bytes, options)
       select v_id, l.lane, p_payload, p_payload_bytes, key_options(p_key, p_scope) from lane l
@@ -187,7 +187,7 @@ begin
     if v_lane is not null then return; end if;
   end if;
   perform enqueue_one(p_kind, p_payload, p_payload_bytes, p_queue, p_priority, p_run_at, p_delay, p_headers, p_max_attempts,
-    v_id, key_options(p_key, p_scope));
+    v_id, case when p_time is null then key_options(p_key, p_scope) else coalesce(key_options(p_key, p_scope), '{}') || p_time end);
 end $$;
 
 create or replace function id_or_mismatch(p_id bigint, p_status text, p_token uuid) returns bigint
@@ -203,7 +203,8 @@ end $$;
 create or replace function enqueue_outcome(kind text, payload jsonb default null, payload_bytes bytea default null, queue text default 'default',
   priority int default 0, run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null,
   dedupe_key text default null, on_duplicate text default 'skip', dedupe_scope text default 'unfinished', dedupe_window interval default null,
-  token uuid default null, out id bigint, out status text)
+  token uuid default null, expires_at timestamptz default null, expires_in interval default null, timeout interval default null,
+  out id bigint, out status text)
 language plpgsql security definer set search_path from current as $$
 begin
   if payload is not null and payload_bytes is not null then
@@ -211,12 +212,12 @@ begin
   end if;
   select u.id, u.status into enqueue_outcome.id, enqueue_outcome.status
     from enqueue_unique(kind, payload, payload_bytes, queue, priority, run_at, delay, headers, max_attempts,
-      dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token) u;
+      dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token, time_options(expires_at, expires_in, timeout, run_at, delay)) u;
 end $$;
-comment on function enqueue_outcome(text, jsonb, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid) is
+comment on function enqueue_outcome(text, jsonb, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval) is
 'As enqueue, and says what happened: created; duplicate: the job id has the dedupe_key, nothing was enqueued; replayed: this token has enqueued the job id before; mismatch: it has, with another kind, queue, priority, payload, headers or dedupe_key, and nothing was enqueued.';
 
--- What enqueue_many does with elements that have a key or a token, and says what happened, in order.
+-- What enqueue_many does with elements that have a key, a token, an expiry or a timeout, and says what happened, in order.
 create or replace function enqueue_many_outcome(jobs jsonb) returns table (id bigint, status text)
 language plpgsql security definer set search_path from current set jit = off as $$
 declare
@@ -305,6 +306,7 @@ create or replace function insert_many(jobs jsonb, p_ids bigint[], p_status text
 language plpgsql security definer set search_path from current set jit = off as $$
 declare
   v_now timestamptz := clock_timestamp();
+  v_late text := utc_text(v_now);
 begin
   with e as materialized (
       select i, id, e,
@@ -315,13 +317,24 @@ begin
       select i, id, lane, due_at, e -> 'payload' as payload, decode(e ->> 'payload_bytes', 'base64') as payload_bytes,
         nullif(e -> 'headers', 'null') as headers,
         nullif(case when e ->> 'max_attempts' is not null then jsonb_build_object('max_attempts', (e ->> 'max_attempts')::int) else '{}' end
-          || coalesce(key_options(e ->> 'dedupe_key', coalesce(e ->> 'dedupe_scope', 'unfinished')), '{}'), '{}') as options
+          || coalesce(key_options(e ->> 'dedupe_key', coalesce(e ->> 'dedupe_scope', 'unfinished')), '{}')
+          || coalesce(case when e ?| array['expires_at', 'expires_in', 'timeout'] then time_options((e ->> 'expires_at')::timestamptz,
+            (e ->> 'expires_in')::interval, (e ->> 'timeout')::interval, null, null) end, '{}'), '{}') as options
       from e),
+    x as (
+      insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
+      select id, lane, 'expired', clock_timestamp(), statement_timestamp(), 0, end_reason('expired'), payload, payload_bytes, headers, options
+      from r where is_expired(options, v_late) returning id),
+    y as (
+      insert into expiry (job, at) select id, (options ->> 'expires_at')::timestamptz from r
+      where options ? 'expires_at' and not is_expired(options, v_late)),
     d as (
       insert into deferred (id, lane, state, due_at, queued_at, attempt, payload, payload_bytes, headers, options)
-      select id, lane, 'scheduled', due_at, statement_timestamp(), 0, payload, payload_bytes, headers, options from r where due_at > v_now)
+      select id, lane, 'scheduled', due_at, statement_timestamp(), 0, payload, payload_bytes, headers, options from r
+      where due_at > v_now and not is_expired(options, v_late))
   insert into job (id, lane, payload, payload_bytes, headers, options)
-    select id, lane, payload, payload_bytes, headers, options from r where due_at is null or due_at <= v_now order by i;
+    select id, lane, payload, payload_bytes, headers, options from r
+    where (due_at is null or due_at <= v_now) and not is_expired(options, v_late) order by i;
   perform ring(l.lane) from (select distinct lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false) as lane
     from rows from (jsonb_array_elements(jobs), unnest(p_status)) a(e, status) where status = 'created') l;
 end $$;

@@ -47,6 +47,7 @@ void Lanes::claimed(std::span<std::int64_t const> asked, std::span<std::int64_t 
     hot.empty = 0;
     hot.tries = 1;
     hot.next = full ? now : now + wait_after(1);
+    hot.blocked_since.reset();
   }
   if (full) return;
   for (auto lane : asked) {
@@ -56,6 +57,7 @@ void Lanes::claimed(std::span<std::int64_t const> asked, std::span<std::int64_t 
     auto& hot = it->second;
     if (hot.empty == 0) hot.empty_since = now;
     ++hot.empty;
+    hot.blocked_since.reset();
     hot.next = now + wait_after(hot.empty);
     bool const bell = bells_.contains(lane);
     bool const cold =
@@ -63,6 +65,25 @@ void Lanes::claimed(std::span<std::int64_t const> asked, std::span<std::int64_t 
     if (!cold) continue;
     hot_.erase(it);
     if (!bell) cold_.push_back(lane);
+  }
+}
+
+void Lanes::blocked(std::int64_t lane, std::optional<milliseconds> wait, Time now) {
+  auto& hot = hot_[lane];
+  hot.empty = 1;
+  hot.empty_since = now;
+  if (wait) {
+    hot.blocked_since.reset();
+    hot.next = now + std::clamp(*wait, milliseconds{1}, blocked_longest);
+  } else {
+    hot.blocked_since = now;
+    hot.next = now + blocked_retry;
+  }
+}
+
+void Lanes::freed(Time now) {
+  for (auto& [lane, hot] : hot_) {
+    if (hot.blocked_since) hot.next = std::min(hot.next, std::max(now, *hot.blocked_since + blocked_rest));
   }
 }
 

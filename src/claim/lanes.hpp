@@ -24,10 +24,13 @@ using LaneIds = std::vector<std::int64_t>;
 
 inline constexpr std::size_t max_bells = 2'000;  ///< of one keeper; each is an entry of the server's lock table
 inline constexpr std::size_t max_lanes_a_claim = 1'000;
-inline constexpr std::chrono::milliseconds cold_after{15};    ///< empty for this long, without a bell
-inline constexpr int cold_after_claims = 4;                   ///< and for so many claims
-inline constexpr std::chrono::milliseconds ring_window{100};  ///< a bell that rings too often in it is taken off
-inline constexpr int rings_to_unbell = 10;                    ///< within ring_window
+inline constexpr std::chrono::milliseconds cold_after{15};         ///< empty for this long, without a bell
+inline constexpr int cold_after_claims = 4;                        ///< and for so many claims
+inline constexpr std::chrono::milliseconds blocked_retry{250};     ///< others' jobs may have ended
+inline constexpr std::chrono::milliseconds blocked_rest{5};        ///< our own ends are followed no more often
+inline constexpr std::chrono::milliseconds blocked_longest{1000};  ///< a rate may have been raised
+inline constexpr std::chrono::milliseconds ring_window{100};       ///< a bell that rings too often in it is taken off
+inline constexpr int rings_to_unbell = 10;                         ///< within ring_window
 
 class Lanes {
  public:
@@ -38,6 +41,11 @@ class Lanes {
   /// A claim asked for `asked` and brought jobs of `found`. `full`: it brought all it was allowed to, so a lane that is
   /// not among the found may have work all the same.
   void claimed(std::span<std::int64_t const> asked, std::span<std::int64_t const> found, bool full, Time now);
+  /// A limit holds it back: it stays hot and is tried again when a rate lets the next job start (`wait`), else when a
+  /// job of ours has ended, and now and then since others' end too.
+  void blocked(std::int64_t lane, std::optional<std::chrono::milliseconds> wait, Time now);
+  /// A job of ours has ended.
+  void freed(Time now);
   /// A look said that no lanes but these have work, while no slot was free to try the hot ones: the others turn cold.
   void cool_but(std::span<std::int64_t const> lanes);
 
@@ -69,6 +77,7 @@ class Lanes {
     int empty = 0;             // claims in a row
     int tries = 2;
     Time empty_since{};
+    std::optional<Time> blocked_since{};  // by a limit of what runs at once
   };
   struct Bell {
     Time since{};

@@ -174,6 +174,7 @@ void Pacing::plan_look(Time now) {
 void Pacing::ended(int jobs, Time now) {
   if (jobs <= 0) return;
   if (!oldest_) oldest_ = now;
+  lanes_.freed(now);
   ends_.emplace_back(now, jobs);
   auto const keep = std::max<Clock::duration>(rate_window, 3 * round_trip_);
   while (now - ends_.front().first > keep) ends_.pop_front();

@@ -94,6 +94,10 @@ class Pacing {
   /// A finish, or the finish part of a claim, has been sent and answered; `took` is how long that was.
   void flushed(Time now, Clock::duration took);
   void claimed(std::span<std::int64_t const> asked, std::span<std::int64_t const> found, bool full, Time now);
+  /// After claimed(): a limit holds this lane back; see Lanes::blocked.
+  void blocked(std::int64_t lane, std::optional<std::chrono::milliseconds> wait, Time now) {
+    lanes_.blocked(lane, wait, now);
+  }
   void looked(std::span<std::int64_t const> lanes, Time now);
   void rang(std::int64_t lane, Time now);  ///< NOTIFY with a lane
   void new_lane(Time now);                 ///< NOTIFY "new"

@@ -38,6 +38,9 @@ struct Flags {
   std::optional<std::string> run_at{};
   std::vector<std::string> headers{};
   std::optional<int> max_attempts{};
+  std::optional<std::string> expires_in{};
+  std::optional<std::string> expires_at{};
+  std::optional<std::string> timeout{};
   std::optional<std::string> dedupe_key{};
   std::optional<std::string> on_duplicate{};
   std::optional<std::string> dedupe_scope{};
@@ -110,6 +113,11 @@ EnqueueOptions options_of(Flags const& flags) {
   options.max_attempts = flags.max_attempts;
   if (flags.delay) options.delay = core::parse_duration("--delay", *flags.delay, std::chrono::seconds(1));
   if (flags.run_at) options.run_at = core::parse_time("--run-at", *flags.run_at);
+  if (flags.expires_in) {
+    options.expires_in = core::parse_duration("--expires-in", *flags.expires_in, std::chrono::seconds(1));
+  }
+  if (flags.expires_at) options.expires_at = core::parse_time("--expires-at", *flags.expires_at);
+  if (flags.timeout) options.timeout = core::parse_duration("--timeout", *flags.timeout, std::chrono::seconds(1));
   if (flags.dedupe_key) {
     core::check_dedupe_key(*flags.dedupe_key);
     options.dedupe_key = *flags.dedupe_key;
@@ -292,6 +300,7 @@ void add_enqueue_command(CLI::App& app, Context& context) {
   auto& command = add_command(
       app, "enqueue", "Put one job in, or one a line of standard input; prints ids",
       {"posthouse enqueue send_mail '{\"to\": 42}' --delay 30s", "posthouse enqueue resize --raw - < image.png",
+       "posthouse enqueue remind '{\"to\": 42}' --expires-in 1h --timeout 30s",
        "posthouse enqueue sync '{\"account\": 7}' --dedupe-key account:7",
        "posthouse enqueue index --lines --queue bulk < payloads.jsonl > ids.txt"});
   command.add_option("KIND", flags->kind, "name of the handler")->required();
@@ -305,6 +314,11 @@ void add_enqueue_command(CLI::App& app, Context& context) {
       ->take_all()
       ->allow_extra_args(false);
   command.add_option("--max-attempts", flags->max_attempts, "1 to 32767 (default: the kind's own)")->type_name("N");
+  node::add_text(command, "--expires-in", flags->expires_in,
+                 "when it has not been started so long from now, it ends as expired", "TIME");
+  node::add_text(command, "--expires-at", flags->expires_at, "the same at a time, as 2030-01-31T12:00:00Z", "TIME");
+  node::add_text(command, "--timeout", flags->timeout,
+                 "an attempt is asked to stop after so long (default: the kind's own)", "TIME");
   node::add_text(command, "--dedupe-key", flags->dedupe_key,
                  "of its kind: while a job holds it, nothing is enqueued and that job's id is printed", "KEY");
   node::add_text(command, "--on-duplicate", flags->on_duplicate, "skip (default) or error", "WHAT");

@@ -136,6 +136,9 @@ std::vector<std::string> explain(JobInfo const& job, Around const& around) {
                                count_of(job.attempt, "attempt"), job.id));
   } else if (job.state == "cancelled") {
     said.push_back(fmt::format("It was cancelled; `posthouse jobs retry {}` brings it back.", job.id));
+  } else if (job.state == "expired") {
+    said.push_back(fmt::format("It was not started before {}; `posthouse jobs retry {}` brings it back.",
+                               job.expires_at.value_or("its time"), job.id));
   }
   return said;
 }

@@ -5,8 +5,10 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <span>
+#include <thread>
 #include <utility>
 
 #include "base/terminal.hpp"
@@ -30,6 +32,7 @@ struct Flags {
   std::optional<std::string> before{};
   int limit = 50;
   bool json = false;
+  bool wait = false;
   std::vector<std::string> ids{};
 };
 
@@ -64,7 +67,7 @@ JsonObject job_json(JobInfo const& job) {
       .text("run_at", job.run_at)
       .text("started_at", job.started_at)
       .text("finished_at", job.finished_at)
-      .raw("expires_at", "null")
+      .text("expires_at", job.expires_at)
       .id("worker", job.worker);
   add_payload(object, "payload", "payload_bytes", job.payload);
   object.raw("headers", job.headers.empty() ? "{}" : job.headers).text("last_error", job.last_error);
@@ -101,6 +104,7 @@ void show_people(JobInfo const& job, JobOutcome const& outcome, std::vector<Atte
   line("run at", job.run_at.value_or(""));
   line("started at", job.started_at.value_or(""));
   line("finished at", job.finished_at.value_or(""));
+  line("expires at", job.expires_at.value_or(""));
   if (outcome.progress) {
     line("progress", fmt::format("{:.0f} %{}{}", *outcome.progress * 100, outcome.progress_text.empty() ? "" : ", ",
                                  outcome.progress_text));
@@ -185,10 +189,22 @@ int each(Context const& context, Flags const& flags, Verb verb) {
 
 using Said = std::pair<bool, std::string>;
 
-Said cancel(store::Admin& admin, std::int64_t id) {
+/// How a job that was asked to stop has ended.
+Said wait_for_end(store::Admin& admin, std::int64_t id) {
+  for (;;) {
+    auto const job = admin.find(id);
+    if (!job || job->state == "cancelled") return {true, "cancelled"};
+    if (job->finished_at && job->state != "running") return {false, "was asked to stop and has " + job->state};
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
+Said cancel(store::Admin& admin, std::int64_t id, bool wait) {
   auto const outcome = admin.cancel(id);
   if (outcome == "cancelled") return {true, "cancelled"};
-  if (outcome == "running") return {false, "is running and goes on; stop its worker to end it"};
+  if (outcome == "requested") {
+    return wait ? wait_for_end(admin, id) : Said{true, "is running; its handler is asked to stop"};
+  }
   if (outcome == "finished") return {false, "has ended already"};
   return {false, "there is no such job"};
 }
@@ -261,7 +277,13 @@ void add_jobs_commands(CLI::App& app, Context& context) {
     command.add_option("ID", flags->ids, "ids of jobs")->required();
     on_run(command, context, [&context, flags, verb] { return each(context, *flags, verb); });
   };
-  add_each("cancel", "Cancel jobs that have not started", "posthouse jobs cancel 42 43", cancel);
+  auto& cancel_command = add_command(jobs, "cancel", "Cancel jobs; handlers of running ones are asked to stop",
+                                     {"posthouse jobs cancel 42 43", "posthouse jobs cancel 42 --wait"});
+  cancel_command.add_option("ID", flags->ids, "ids of jobs")->required();
+  cancel_command.add_flag("--wait", flags->wait, "until running ones have ended; fails when one was not cancelled");
+  on_run(cancel_command, context, [&context, flags] {
+    return each(context, *flags, [&](store::Admin& admin, std::int64_t id) { return cancel(admin, id, flags->wait); });
+  });
   add_each("retry", "Make jobs available now: scheduled, retryable, failed, cancelled or expired ones",
            "posthouse jobs retry 42", retry);
   add_each("delete", "Delete jobs that neither run nor have succeeded", "posthouse jobs delete 42", remove);

@@ -63,4 +63,13 @@ std::optional<store::Move> verdict(std::int64_t token, int position, std::int64_
       ending.outcome);
 }
 
+void name_timeout(Outcome& outcome) {
+  constexpr std::string_view type = "Timeout";
+  auto* const failure = std::get_if<Failure>(&outcome);
+  if (failure == nullptr || failure->type == type) return;
+  failure->message =
+      "the handler was asked to stop at its time limit and failed with " + failure->type + ": " + failure->message;
+  failure->type = type;
+}
+
 }  // namespace posthouse::complete

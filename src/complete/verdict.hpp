@@ -29,4 +29,7 @@ struct Ending {
 std::optional<store::Move> verdict(std::int64_t token, int position, std::int64_t id, Ending const& ending,
                                    double random);
 
+/// A handler that failed after its timeout had asked it to stop has run into the timeout, whatever it threw.
+void name_timeout(Outcome& outcome);
+
 }  // namespace posthouse::complete

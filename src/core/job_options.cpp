@@ -13,7 +13,7 @@ namespace posthouse::core {
 namespace {
 
 [[noreturn]] void refuse_options(std::string_view text) {
-  refuse("options", text, "a JSON object with max_attempts and timeout_ms as integers",
+  refuse("options", text, "a JSON object with max_attempts, timeout_ms and expires_in_ms as integers",
          "The row was written by hand; correct its column options or delete the job.");
 }
 
@@ -42,6 +42,9 @@ JobOptions parse_job_options(std::string_view text) {
   if (auto const n = integer(object, "max_attempts", int_max, text)) options.max_attempts = static_cast<int>(*n);
   if (auto const n = integer(object, "timeout_ms", max_delay_ms, text)) {
     options.timeout = std::chrono::milliseconds(*n);
+  }
+  if (auto const n = integer(object, "expires_in_ms", max_delay_ms, text)) {
+    options.expires_in = std::chrono::milliseconds(*n);
   }
   return options;
 }

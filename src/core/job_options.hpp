@@ -14,6 +14,8 @@ struct JobOptions {
   std::optional<int> max_attempts{};                   ///< unset: the handler's own
   std::optional<std::chrono::milliseconds> timeout{};  ///< unset: the handler's own
 
+  std::optional<std::chrono::milliseconds> expires_in{};  ///< from the claim's reply on; unset: never
+
   bool operator==(JobOptions const&) const = default;
 };
 

@@ -78,6 +78,7 @@ void Heart::beat() {
     return;
   }
   options_.beaten();
+  if (!beat.cancel.empty()) options_.cancel();
   if (!options_.duties || !beat.leader_vacant) return;
   options_.statement();
   if (work.lead(vitals.worker) != 0) {

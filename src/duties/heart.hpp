@@ -50,6 +50,7 @@ class Heart {
     std::function<Vitals()> vitals{};
     std::function<void(std::int64_t worker)> dead{};                 ///< that incarnation was declared dead
     std::function<std::vector<store::ProgressReport>()> progress{};  ///< what jobs have reported since the last call
+    std::function<void()> cancel{};                                  ///< some of its jobs are to be cancelled
     std::function<void()> beaten{};                                  ///< a heartbeat has been accepted
     std::function<void()> statement{};                               ///< called for each statement sent
   };

@@ -70,6 +70,8 @@ struct Pool::Slot final : Job::Link {
   std::stop_source stop{};
   bool stop_asked = false;
   bool result_given = false;  // to complete(); the handler's thread alone
+  bool cancelled = false;
+  bool timed_out = false;
 
   std::atomic<std::int64_t> id_for_log{0};
   std::mutex progress_mutex;  // guards the next two
@@ -190,6 +192,25 @@ void Pool::request_stop_all() {
   ask_to_stop([](Slot const&) { return true; });
 }
 
+void Pool::cancel(std::vector<std::int64_t> const& jobs, std::vector<Task>& tasks, std::set<std::int64_t>& unknown) {
+  unknown.insert(jobs.begin(), jobs.end());
+  {
+    std::lock_guard const lock(mutex_);
+    for (auto& slot : slots_) {
+      if (slot->busy && unknown.erase(slot->id) > 0) slot->cancelled = true;
+    }
+    for (auto it = tasks_.begin(); it != tasks_.end();) {
+      queued_ -= std::erase_if(it->second, [&](Task const& task) {
+        if (unknown.erase(task.id) == 0) return false;
+        tasks.push_back(task);
+        return true;
+      });
+      it = it->second.empty() ? tasks_.erase(it) : std::next(it);
+    }
+  }
+  ask_to_stop([](Slot const& slot) { return slot.cancelled; });
+}
+
 void Pool::close() {
   {
     std::lock_guard const lock(mutex_);
@@ -255,6 +276,8 @@ void Pool::work(Slot& slot) {
     slot.since = Clock::now();
     slot.id_for_log.store(task.id, std::memory_order_relaxed);
     slot.deadline.reset();
+    slot.cancelled = false;
+    slot.timed_out = false;
     if (slot.stop_asked) {
       slot.stop = std::stop_source{};
       slot.stop_asked = false;
@@ -272,8 +295,12 @@ void Pool::work(Slot& slot) {
 
     Ended ended{.token = task.token, .position = task.position, .id = task.id};
     slot.result_given = false;
-    auto result = run_task(slot, task, deadline);
-    if (auto const* success = std::get_if<Success>(&result.outcome)) {
+    if (task.expires && slot.since >= *task.expires) {
+      ended.otherwise = std::make_unique<Ended::Otherwise>();
+      ended.otherwise->kind = task.kind;
+      ended.otherwise->expired = true;
+    } else if (auto result = run_task(slot, task, deadline);
+               auto const* success = std::get_if<Success>(&result.outcome)) {
       if (!slot.result_given) ended.result = kept(*success, options_.max_result_bytes);
     } else {
       ended.otherwise.reset(new Ended::Otherwise{std::move(result), task.kind, task.attempt, task.max_attempts});
@@ -281,6 +308,10 @@ void Pool::work(Slot& slot) {
 
     lock.lock();
     slot.busy = false;
+    if (ended.otherwise) {
+      ended.otherwise->cancelled = slot.cancelled;
+      ended.otherwise->timed_out = slot.timed_out;
+    }
     --busy_;
     ended_.push_back(std::move(ended));
     if (busy_ == 0) quiet_.notify_all();
@@ -330,7 +361,11 @@ void Pool::watch(std::stop_token const& stop) {
     }
     if (stop.stop_requested()) return;
     auto const now = Clock::now();
-    ask_to_stop([now](Slot const& slot) { return slot.deadline && *slot.deadline <= now; });
+    ask_to_stop([now](Slot& slot) {
+      if (!slot.deadline || *slot.deadline > now) return false;
+      slot.timed_out = true;
+      return true;
+    });
     std::lock_guard const lock(mutex_);
     next_deadline_ = Clock::time_point::max();
     for (auto const& slot : slots_) {

@@ -20,6 +20,7 @@
 #include <posthouse/job.hpp>
 #include <posthouse/transaction.hpp>
 #include <posthouse/worker.hpp>
+#include <set>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -49,7 +50,8 @@ struct Task {
   std::int64_t id = 0;
   std::int64_t attempt = 1;  ///< the number of this attempt
   std::int64_t max_attempts = 25;
-  std::chrono::milliseconds timeout{0};  ///< 0: none
+  std::chrono::milliseconds timeout{0};        ///< 0: none
+  std::optional<Clock::time_point> expires{};  ///< must not start from then on
   std::string_view queue{};
   int priority = 0;
   bool is_null = true;
@@ -68,6 +70,9 @@ struct Ended {
     Registered const* kind = nullptr;
     std::int64_t attempt = 1;
     std::int64_t max_attempts = 25;
+    bool expired = false;    ///< it was not started at all
+    bool cancelled = false;  ///< it had been asked to stop by cancel()
+    bool timed_out = false;  ///< it had been asked to stop because of its timeout
   };
   std::unique_ptr<Otherwise> otherwise{};
   std::unique_ptr<Kept> result{};  ///< of a success that has one
@@ -123,6 +128,9 @@ class Pool {
   /// Asks the handlers of that batch, or all, to stop.
   void request_stop(std::int64_t token);
   void request_stop_all();
+  /// Asks the handlers of these jobs to stop; `tasks` receives those of them that no thread has taken, and that will not
+  /// run. `unknown`: the jobs that are neither.
+  void cancel(std::vector<std::int64_t> const& jobs, std::vector<Task>& tasks, std::set<std::int64_t>& unknown);
 
   /// No more tasks. Threads end when their handlers return.
   void close();

@@ -60,6 +60,8 @@ struct Config {
   std::optional<std::chrono::milliseconds> retain_results{};
   std::int64_t max_result_bytes = 1024 * 1024;
   std::map<std::string, KindConfig> kinds{};
+  std::map<std::string, QueueLimits> queue_limits{};
+  int cluster_wide_cap = 0;
   std::vector<std::string> warnings{};
 };
 

@@ -105,6 +105,11 @@ Key const kKeys[] = {
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.database.tcp_keepalives_count = static_cast<int>(integer_value(a, v, 1, 100));
      }},
+    {"cluster_wide_cap", "", "jobs at once in all workers together, 1 to 1000000; default: no such limit", "100", false,
+     false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       c.cluster_wide_cap = static_cast<int>(integer_value(a, v, 1, 1'000'000));
+     }},
     {"retention.succeeded", "1d", "how long succeeded jobs are kept, 0 to 3650d; a number is in days", "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.retain_succeeded = duration_value(a, v, 24h, 0ms, 24h * 3650);
@@ -163,6 +168,30 @@ Key const kKeys[] = {
      [](Config& c, string const& n, string const& a, Tree const& v) {
        kind(c, n).options.timeout = duration_value(a, v, 1s, 0ms, 24h * 30);
      }},
+    {"kinds.*.concurrency_limit", "", "jobs of the kind at once in all workers together, 1 to 1000000", "2", false,
+     false,
+     [](Config& c, string const& n, string const& a,
+        Tree const& v) { kind(c, n).options.concurrency_limit = static_cast<int>(integer_value(a, v, 1, 1'000'000)); }},
+    {"kinds.*.requests_per_second", "", "starts of the kind in all workers together, 0.0001 to 1000000", "10", false,
+     false,
+     [](Config& c, string const& n, string const& a,
+        Tree const& v) { kind(c, n).options.requests_per_second = decimal_value(a, v, 0.0001, 1'000'000); }},
+    {"kinds.*.burst", "", "starts at once after a pause, 1 to 1000000; default one second's worth", "20", false, false,
+     [](Config& c, string const& n, string const& a, Tree const& v) {
+       kind(c, n).options.burst = static_cast<int>(integer_value(a, v, 1, 1'000'000));
+     }},
+    {"queues.*.max_concurrency", "", "jobs of the queue at once in all workers together, 1 to 1000000", "20", false,
+     false,
+     [](Config& c, string const& n, string const& a,
+        Tree const& v) { c.queue_limits[n].max_concurrency = static_cast<int>(integer_value(a, v, 1, 1'000'000)); }},
+    {"queues.*.requests_per_second", "", "starts of the queue in all workers together, 0.0001 to 1000000", "100", false,
+     false,
+     [](Config& c, string const& n, string const& a,
+        Tree const& v) { c.queue_limits[n].requests_per_second = decimal_value(a, v, 0.0001, 1'000'000); }},
+    {"queues.*.burst", "", "starts at once after a pause, 1 to 1000000; default one second's worth", "200", false,
+     false,
+     [](Config& c, string const& n, string const& a,
+        Tree const& v) { c.queue_limits[n].burst = static_cast<int>(integer_value(a, v, 1, 1'000'000)); }},
     {"kinds.*.backoff", "",
      "wait between attempts: one delay, a list, or {type: exponential, first, longest, jitter} or "
      "{type: linear, step, longest, jitter}",
@@ -191,14 +220,12 @@ constexpr std::string_view kLater[] = {
     "worker_child_pool_max_size",
     "worker_child_pool_check",
     "claimed_stale_threshold_ms",
-    "cluster_wide_cap",
-    "queues",
+    "queues.*.priority",
+    "queues.*.paused",
     "broker",
     "processes",
     "kinds.*.http",
     "kinds.*.queue",
-    "kinds.*.concurrency_limit",
-    "kinds.*.requests_per_second",
     "kinds.*.retry_timer",
     "kinds.*.serialized_dispatch",
 };
@@ -220,12 +247,13 @@ class Walk {
   Walk(Config& config, std::vector<Problem>& problems) : config_(config), problems_(problems) {}
 
   void map(Tree const& tree, string const& prefix, string const& path, string const& name) {
-    bool const any_name = prefix == "kinds.";
+    bool const any_kind = prefix == "kinds.";
+    bool const any_name = any_kind || prefix == "queues.";
     for (auto const& [key, value] : tree.members) {
       auto const full = path + key;
       if (any_name) {
-        attempt(value, full, [&kind_name = key] { core::check_kind(kind_name); });
-        config_.kinds[key];
+        attempt(value, full, [&, &given = key] { any_kind ? core::check_kind(given) : core::check_queue(given); });
+        if (any_kind) config_.kinds[key];
         descend(value, prefix + "*.", full, key);
         continue;
       }
@@ -300,6 +328,16 @@ void check_together(Tree const& root, Config const& config, std::vector<Problem>
                         "heartbeat_interval_ms is " + std::to_string(config.heartbeat_interval.count()) +
                             " and claim_lease_ms " + std::to_string(config.claim_lease.count()) +
                             "; allowed: a lease of at least three heartbeats"});
+  }
+  auto const check_burst = [&](std::string const& full, int burst, double rate) {
+    if (burst == 0 || rate > 0) return;
+    problems.push_back({"", full + ".burst", full + ".burst goes with requests_per_second; add that or remove it"});
+  };
+  for (auto const& [name, queue] : config.queue_limits) {
+    check_burst("queues." + name, queue.burst, queue.requests_per_second);
+  }
+  for (auto const& [name, kind] : config.kinds) {
+    check_burst("kinds." + name, kind.options.burst, kind.options.requests_per_second);
   }
   auto const* const kinds = root.find("kinds");
   for (auto const& [name, kind] : config.kinds) {

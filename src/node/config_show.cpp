@@ -122,9 +122,11 @@ std::string show(Sources const& sources) {
     out += fmt::format("{}{}: {}  # {}\n", indent, name, node == nullptr ? yaml(key.fallback) : shown_value(key, *node),
                        node == nullptr ? "default" : node->where);
   }
-  if (auto const* kinds = root.find("kinds"); kinds != nullptr && !kinds->members.empty()) {
-    out += "kinds:";
-    write_tree(out, *kinds, 2, false);
+  for (auto const* const section : {"queues", "kinds"}) {
+    auto const* const named = root.find(section);
+    if (named == nullptr || named->members.empty()) continue;
+    out += fmt::format("{}:", section);
+    write_tree(out, *named, 2, false);
   }
   return out;
 }
@@ -143,6 +145,12 @@ std::string example() {
     out += fmt::format("# {}{}: {}  # {}\n", indent, name, value, key.meaning);
   }
   out +=
+      "\n# Limits of queues, in all workers together.\n"
+      "# queues:\n"
+      "#   reports:\n"
+      "#     max_concurrency: 20\n"
+      "#     requests_per_second: 100\n"
+      "#     burst: 200\n"
       "\n# Handlers without code. Each kind has exec or sql.\n"
       "kinds:\n"
       "  resize_image:\n"
@@ -152,6 +160,8 @@ std::string example() {
       "    env: [HOME, LANG=C.UTF-8]\n"
       "    timeout: 5m\n"
       "    max_attempts: 5\n"
+      "    concurrency_limit: 2        # at once in all workers together\n"
+      "    requests_per_second: 10     # started in all workers together\n"
       "    backoff: {type: exponential, first: 1s, longest: 1h, jitter: 0.25}\n"
       "  count_visit:\n"
       "    # SQL: statements in one transaction, which also completes the job.\n"

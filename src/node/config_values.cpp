@@ -50,6 +50,16 @@ std::int64_t integer_value(std::string const& argument, Tree const& value, std::
   return number;
 }
 
+double decimal_value(std::string const& argument, Tree const& value, double least, double most) {
+  auto const allowed = fmt::format("a number from {} to {}", least, most);
+  if (value.kind != Tree::Kind::scalar) refuse_node(argument, value, allowed);
+  double number = 0;
+  auto const* const last = value.text.data() + value.text.size();
+  auto const [end, code] = std::from_chars(value.text.data(), last, number);
+  if (code != std::errc{} || end != last || !(number >= least && number <= most)) refuse_node(argument, value, allowed);
+  return number;
+}
+
 bool boolean_value(std::string const& argument, Tree const& value) {
   static std::vector<std::string_view> const words{"true", "false", "yes", "no", "on", "off", "1", "0"};
   for (std::size_t i = 0; value.kind == Tree::Kind::scalar && i < words.size(); ++i) {

@@ -18,6 +18,7 @@ namespace posthouse::node {
 
 std::string const& text_value(std::string const& argument, Tree const& value);
 std::int64_t integer_value(std::string const& argument, Tree const& value, std::int64_t least, std::int64_t most);
+double decimal_value(std::string const& argument, Tree const& value, double least, double most);
 bool boolean_value(std::string const& argument, Tree const& value);
 /// A number is in `unit`; the range is checked.
 std::chrono::milliseconds duration_value(std::string const& argument, Tree const& value, std::chrono::milliseconds unit,

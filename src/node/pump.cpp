@@ -94,6 +94,9 @@ void Pump::turn() {
     return sleep(std::max(next_connect_, now + std::chrono::milliseconds{1}), true, 0);
   }
   if (listener_.maintain(now)) pacing_.listening(now);
+  if (core_.cancel_asked.exchange(false)) cancels_due_ = true;
+  // While some of them have not been found, again: a cancel may be over, and its job come back.
+  if (cancels_due_ || !not_to_start_.empty()) read_cancels();
   if (!unresolved_.empty()) resolve_lanes();
   hand_out();
   publish();
@@ -109,6 +112,7 @@ void Pump::turn() {
       deaf(error);
     }
   }
+  if (cancels_due_) return;  // first of the next turn
 
   auto const step = pacing_.step(now, load());
   if (step.what != claim::What::wait) return perform(step);
@@ -129,15 +133,21 @@ void Pump::collect(bool giving_back) {
     if (end.otherwise && giving_back) {
       // It ended because it was asked to: that is no attempt.
       move = store::Move{.token = end.token, .position = end.position, .id = end.id, .outcome = "release"};
+    } else if (end.otherwise && end.otherwise->expired) {
+      move = store::Move{.token = end.token, .position = end.position, .id = end.id, .outcome = "expire"};
     } else if (end.otherwise) {
       auto& other = *end.otherwise;
+      if (other.timed_out) complete::name_timeout(other.run.outcome);
       complete::Ending const ending{.outcome = std::move(other.run.outcome),
                                     .decode_error = other.run.decode_error,
                                     .attempt = other.attempt,
                                     .max_attempts = other.max_attempts,
                                     .kind = &other.kind->options};
       move = complete::verdict(end.token, end.position, end.id, ending, base::random_unit());
-      if (move && (move->outcome == "retry" || move->outcome == "fail")) {
+      if (move && other.cancelled) {
+        move->outcome = "cancel";
+        core_.log.info("job cancelled", {{"job", std::to_string(end.id)}, {"kind", other.kind->kind}});
+      } else if (move && (move->outcome == "retry" || move->outcome == "fail")) {
         base::Log::Fields const fields{{"job", std::to_string(end.id)},
                                        {"kind", other.kind->kind},
                                        {"attempt", std::to_string(other.attempt)},
@@ -169,6 +179,10 @@ void Pump::collect(bool giving_back) {
       ++counters.snoozed;
     } else if (outcome == "release") {
       ++counters.released;
+    } else if (outcome == "expire") {
+      ++counters.expired;
+    } else if (outcome == "cancel") {
+      ++counters.cancelled;
     } else {
       ++counters.failed;
     }
@@ -190,8 +204,12 @@ void Pump::hand_out() {
     if (lane == nullptr || lane->kind == nullptr) {
       // The claim names only lanes of our kinds; should it ever not, the job is somebody else's.
       core_.log.error("claimed a job of a kind without handler", {{"job", std::to_string(job->id)}});
-      book_.ended(job->token, job->position,
-                  store::Move{.token = job->token, .position = job->position, .id = job->id, .outcome = "release"});
+      release(job->token, job->position, job->id);
+      continue;
+    }
+    if (!not_to_start_.empty() && not_to_start_.erase(job->id) > 0) {
+      release(job->token, job->position, job->id);
+      ++core_.counters.cancelled;
       continue;
     }
     tasks_.push_back(task_for(*job, *lane));
@@ -219,6 +237,7 @@ execute::Task Pump::task_for(store::ClaimedJob const& job, Lane const& lane) con
       auto const own = core::parse_job_options(job.options);
       if (own.max_attempts) task.max_attempts = *own.max_attempts;
       if (own.timeout) task.timeout = *own.timeout;
+      if (own.expires_in) task.expires = job.received + *own.expires_in;
     } catch (Error const& error) {
       core_.log.warning("options of a job cannot be read, using its kind's",
                         {{"job", std::to_string(job.id)}, {"error", error.what()}});
@@ -266,14 +285,19 @@ void Pump::hear(std::vector<std::string> const& payloads) {
       pacing_.keeper_gone(now);
       continue;
     }
-    bool const named = payload.starts_with('w');
+    bool const cancel = payload.starts_with('c');
+    bool const named = cancel || payload.starts_with('w');
     auto const digits = payload.substr(named ? 1 : 0);
     std::int64_t number = 0;
     auto const [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
     if (error != std::errc{} || end != digits.data() + digits.size()) continue;
     if (!named) {
       pacing_.rang(number, now);
-    } else if (number == core_.incarnation.load(std::memory_order_relaxed)) {
+    } else if (number != core_.incarnation.load(std::memory_order_relaxed)) {
+      continue;
+    } else if (cancel) {
+      cancels_due_ = true;
+    } else {
       pacing_.called(now);
     }
   }

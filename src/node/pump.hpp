@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -80,6 +81,8 @@ class Pump {
   void in_doubt(std::int64_t token);
   void settle(std::vector<std::int64_t> const& lost);
   void lost_batch(std::int64_t token);
+  void read_cancels();
+  void release(std::int64_t token, int position, std::int64_t id);
   void resolve_lanes();
   void keeper_step(claim::Step const& step);
 
@@ -121,6 +124,8 @@ class Pump {
   std::optional<std::int64_t> doubt_from_{};
   Clock::time_point doubt_until_{};
   Clock::time_point next_doubt_check_{};
+  bool cancels_due_ = false;               // somebody has told us to ask which jobs are to be cancelled
+  std::set<std::int64_t> not_to_start_{};  // of these: those that may still be handed out
   std::unordered_map<std::int64_t, Lane> lanes_{};
   std::vector<std::int64_t> unresolved_{};
 

@@ -166,7 +166,11 @@ void Pump::opened(store::Claim&& claim, claim::Step const& step, int start) {
   urgent_ = step.urgent;
   auto const jobs = static_cast<int>(claimed->jobs.size());
   bool const full = jobs >= step.jobs || batches >= claim::max_batches_a_claim;
-  pacing_.claimed(step.lanes, found, full, Clock::now());
+  auto const now = Clock::now();
+  pacing_.claimed(step.lanes, found, full, now);
+  for (auto const& [lane, wait_ms] : claimed->blocked) {
+    pacing_.blocked(lane, wait_ms < 0 ? std::nullopt : std::optional(std::chrono::milliseconds(wait_ms)), now);
+  }
   core_.counters.claims.fetch_add(1, std::memory_order_relaxed);
   core_.counters.claimed.fetch_add(jobs, std::memory_order_relaxed);
   if (jobs == 0) core_.counters.empty_claims.fetch_add(1, std::memory_order_relaxed);
@@ -182,6 +186,25 @@ void Pump::lost_batch(std::int64_t token) {
   core_.counters.lease_lost += book_.take_dropped();
   for (auto const& task : pool_->take_back(token)) book_.ended(task.token, task.position, std::nullopt);
   pool_->request_stop(token);
+}
+
+// What is released while somebody wants it cancelled, the server cancels.
+void Pump::release(std::int64_t token, int position, std::int64_t id) {
+  book_.ended(token, position, store::Move{.token = token, .position = position, .id = id, .outcome = "release"});
+}
+
+void Pump::read_cancels() {
+  receive(false);
+  core_.statement();
+  auto const jobs = work().cancels(core_.incarnation);
+  cancels_due_ = false;
+  not_to_start_.clear();
+  if (jobs.empty()) return;
+  core_.log.debug("asked to cancel", {{"jobs", std::to_string(jobs.size())}});
+  std::vector<execute::Task> tasks;
+  pool_->cancel(jobs, tasks, not_to_start_);
+  for (auto const& task : tasks) release(task.token, task.position, task.id);
+  core_.counters.cancelled += static_cast<std::int64_t>(tasks.size());
 }
 
 void Pump::resolve_lanes() {

@@ -71,6 +71,7 @@ void Pump::check_open() {
     return;
   }
   core_.beaten = Clock::now();
+  if (!beat.cancel.empty()) cancels_due_ = true;
   auto const differences = book_.reconcile(beat.open);
   for (auto token : differences.lost) lost_batch(token);
   if (!differences.unknown.empty()) {
@@ -165,8 +166,10 @@ void Pump::shut_down() {
       pool_->request_stop_all();
     }
     publish();
-    if (book_.unreported()) {
+    bool const cancels = core_.cancel_asked.exchange(false) && connection_;
+    if (cancels || book_.unreported()) {
       try {
+        if (cancels) read_cancels();
         report_last();
       } catch (Error const& error) {
         trouble(error);

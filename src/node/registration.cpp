@@ -8,6 +8,7 @@
 #include <array>
 
 #include "core/text.hpp"
+#include "store/limits.hpp"
 
 namespace posthouse::node {
 
@@ -36,6 +37,34 @@ std::int64_t register_incarnation(WorkerCore& core, store::Work& work) {
   registration.slots = core.options.concurrency;
   core.statement();
   return work.register_worker(registration);
+}
+
+void declare_limits(WorkerCore const& core, pg::Connection& connection) {
+  std::vector<store::Limit> limits;
+  auto const add = [&](char const* scope, std::string const& name, int concurrency, double per_second, int burst) {
+    store::Limit limit{.scope = scope, .name = name};
+    if (concurrency > 0) limit.concurrency = concurrency;
+    if (per_second > 0) limit.per_second = per_second;
+    if (burst > 0) limit.burst = burst;
+    limits.push_back(std::move(limit));
+  };
+  for (auto const& [kind, registered] : core.handlers) {
+    auto const& options = registered.options;
+    add("kind", kind, options.concurrency_limit, options.requests_per_second, options.burst);
+  }
+  for (auto const& [queue, own] : core.options.queue_limits) {
+    add("queue", queue, own.max_concurrency, own.requests_per_second, own.burst);
+  }
+  if (core.options.cluster_wide_cap > 0) add("all", "", core.options.cluster_wide_cap, 0, 0);
+  for (auto const& change : store::Limits(connection).declare(limits)) {
+    base::Log::Fields const fields{
+        {"scope", change.scope}, {"name", change.name}, {"before", change.before}, {"now", change.after}};
+    if (change.hidden) {
+      core.log.warning("declared limit changed, but an operator has set another one, which counts", fields);
+    } else {
+      core.log.info("limit changed", fields);
+    }
+  }
 }
 
 std::string profile_of(WorkerCore const& core) {

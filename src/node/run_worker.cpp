@@ -45,6 +45,8 @@ WorkerOptions worker_options(Config const& config, WorkFlags const& flags, Logge
   options.claim_lease_given = config.claim_lease_given;
   options.heartbeat_interval = config.heartbeat_interval;
   options.max_result_bytes = static_cast<std::size_t>(config.max_result_bytes);
+  options.queue_limits = config.queue_limits;
+  options.cluster_wide_cap = config.cluster_wide_cap;
   options.once = flags.once;
   options.logger = std::move(logger);
   return options;

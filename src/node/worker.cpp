@@ -27,6 +27,13 @@ namespace {
 
 using core::check_range;
 
+void check_rate(double per_second, int burst) {
+  if (!(per_second == 0 || (per_second >= 0.0001 && per_second <= 1'000'000))) {
+    core::refuse("requests_per_second", std::to_string(per_second), "0 for no limit, else 0.0001 to 1000000", "");
+  }
+  check_range("burst", burst, 0, per_second > 0 ? 1'000'000 : 0);
+}
+
 void check(WorkerOptions& options) {
   if (!options.database_url.empty()) options.database.database_url = options.database_url;
   core::check_schema(options.database.schema);
@@ -40,6 +47,12 @@ void check(WorkerOptions& options) {
   check_range("flush_interval", options.flush_interval.count(), 0, 1'000, "ms");
   check_range("max_result_bytes", static_cast<std::int64_t>(std::min<std::size_t>(options.max_result_bytes, INT64_MAX)),
               0, 64LL * 1024 * 1024, "bytes");
+  for (auto const& [queue, limits] : options.queue_limits) {
+    core::check_queue(queue);
+    check_range("max_concurrency", limits.max_concurrency, 0, 1'000'000);
+    check_rate(limits.requests_per_second, limits.burst);
+  }
+  check_range("cluster_wide_cap", options.cluster_wide_cap, 0, 1'000'000);
   check_range("stop_grace", options.stop_grace.count(), 0, 7LL * 24 * 3600 * 1000, "ms");
 }
 
@@ -47,6 +60,8 @@ void check(HandlerOptions const& options) {
   check_range("max_attempts", options.max_attempts, 1, 32'767);
   check_range("timeout", options.timeout.count(), 0, 365LL * 24 * 3600 * 1000, "ms");
   core::validate(options.backoff);
+  check_range("concurrency_limit", options.concurrency_limit, 0, 1'000'000);
+  check_rate(options.requests_per_second, options.burst);
 }
 
 // Those of the handlers that this worker was restricted to.
@@ -70,6 +85,8 @@ class Session {
     auto connection = pg::Connection::open(core_.options.database);
     for (auto const& warning : store::check_version(*connection)) core_.log.warning(warning);
     store::Work work(*connection);
+    core_.statement();
+    node::declare_limits(core_, *connection);
     core_.incarnation = node::register_incarnation(core_, work);
     pump_ = std::make_unique<node::Pump>(core_, std::move(connection));
     heart_ = std::make_unique<duties::Heart>(heart_options(), core_.log);
@@ -145,6 +162,11 @@ class Session {
                 reports.push_back({one.token, one.position, one.id, one.fraction, std::move(one.text)});
               }
               return reports;
+            },
+        .cancel =
+            [this] {
+              core_.cancel_asked = true;
+              core_.wake.signal();
             },
         .beaten = [this] { core_.beaten = std::chrono::steady_clock::now(); },
         .statement = [this] { core_.statement(); }};

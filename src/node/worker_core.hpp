@@ -21,8 +21,8 @@
 namespace posthouse::node {
 
 struct Counters {
-  std::atomic<std::int64_t> claimed{0}, succeeded{0}, failed{0}, snoozed{0}, released{0}, lease_lost{0}, statements{0},
-      claims{0}, empty_claims{0};
+  std::atomic<std::int64_t> claimed{0}, succeeded{0}, failed{0}, snoozed{0}, released{0}, expired{0}, cancelled{0},
+      lease_lost{0}, statements{0}, claims{0}, empty_claims{0};
 
   [[nodiscard]] WorkerStats read() const {
     return {.claimed = claimed,
@@ -30,6 +30,8 @@ struct Counters {
             .failed = failed,
             .snoozed = snoozed,
             .released = released,
+            .expired = expired,
+            .cancelled = cancelled,
             .lease_lost = lease_lost,
             .statements = statements,
             .claims = claims,
@@ -57,6 +59,7 @@ struct WorkerCore {
   std::atomic<std::int64_t> dead_incarnation{0};  ///< the heart was told that this one is dead
   std::atomic<std::int64_t> low_token{0};         ///< no batch below is open
   std::atomic<std::chrono::steady_clock::time_point> beaten{std::chrono::steady_clock::now()};  ///< last heartbeat
+  std::atomic<bool> cancel_asked{false};  ///< the heart was told that jobs are to be cancelled
   std::atomic<int> free{0};
   std::atomic<int> running{0};
 

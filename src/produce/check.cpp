@@ -37,6 +37,23 @@ store::NewJob checked(std::string_view kind, EnqueueOptions const& options, std:
     }
     job.run_at = options.run_at;
   }
+  if (options.expires_at) {
+    if (options.expires_in) {
+      core::refuse_because("expires_in", "given together with expires_at", "one of the two", "leave one of them out");
+    }
+    if (*options.expires_at > system_clock::now() + std::chrono::hours(24 * 36'500)) {
+      core::refuse_because("expires_at", "more than 100 years ahead", "any time within 100 years", "check its unit");
+    }
+    job.expires_at = options.expires_at;
+  }
+  if (options.expires_in) {
+    core::check_range("expires_in", options.expires_in->count(), 1, core::max_delay_ms, "ms");
+    job.expires_in = options.expires_in;
+  }
+  if (options.timeout) {
+    core::check_range("timeout", options.timeout->count(), 1, core::max_delay_ms, "ms");
+    job.timeout = options.timeout;
+  }
   if (!options.dedupe_key.empty()) {
     core::check_dedupe_key(options.dedupe_key);
     job.dedupe_key = options.dedupe_key;

@@ -278,7 +278,7 @@ CancelOutcome Client::cancel(std::int64_t id) {
   std::string const outcome =
       impl_->run([&](pg::Connection& connection) { return store::Admin(connection).cancel(id); });
   if (outcome == "cancelled") return CancelOutcome::cancelled;
-  if (outcome == "running") return CancelOutcome::running;
+  if (outcome == "requested") return CancelOutcome::requested;
   if (outcome == "finished") return CancelOutcome::finished;
   return CancelOutcome::not_found;
 }

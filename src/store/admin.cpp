@@ -48,6 +48,7 @@ JobInfo job_info(pg::Result const& rows, int row) {
   if (!rows.is_null(row, 14)) job.headers = rows.text(row, 14);
   job.last_error = rows.maybe(row, 15);
   job.dedupe_key = rows.maybe(row, 16);
+  job.expires_at = rows.maybe(row, 17);
   return job;
 }
 

@@ -31,7 +31,8 @@ std::string const& job_columns() {
                                   rfc3339("j.enqueued_at") + ", " + rfc3339("j.run_at") + ", " +
                                   rfc3339("j.started_at") + ", " + rfc3339("j.finished_at") +
                                   ", j.worker, j.payload::text, pg_catalog.encode(j.payload_bytes, 'hex'), "
-                                  "j.headers::text, j.last_error, j.dedupe_key";
+                                  "j.headers::text, j.last_error, j.dedupe_key, " +
+                                  rfc3339("j.expires_at");
   return text;
 }
 

@@ -30,14 +30,16 @@ std::string plain_sql(std::string const& quoted_schema) {
 }
 
 /// $1 kind, $2 payload, $3 payload_bytes, $4 queue, $5 priority, $6 run_at, $7 delay, $8 headers, $9 max_attempts,
-/// $10 dedupe_key, $11 on_duplicate, $12 dedupe_scope, $13 dedupe_window, $14 token
+/// $10 dedupe_key, $11 on_duplicate, $12 dedupe_scope, $13 dedupe_window, $14 token,
+/// $15 expires_at, $16 expires_in, $17 timeout
 std::string outcome_sql(std::string const& quoted_schema) {
   return "select id, status from " + quoted_schema +
          ".enqueue_outcome(kind => $1, payload => $2::pg_catalog.jsonb, payload_bytes => $3::pg_catalog.bytea, "
          "queue => $4, priority => $5::pg_catalog.int4, run_at => $6::pg_catalog.timestamptz, "
          "delay => $7::pg_catalog.interval, headers => $8::pg_catalog.jsonb, max_attempts => $9::pg_catalog.int4, "
          "dedupe_key => $10, on_duplicate => $11, dedupe_scope => $12, dedupe_window => $13::pg_catalog.interval, "
-         "token => $14::pg_catalog.uuid)";
+         "token => $14::pg_catalog.uuid, expires_at => $15::pg_catalog.timestamptz, "
+         "expires_in => $16::pg_catalog.interval, timeout => $17::pg_catalog.interval)";
 }
 
 std::string_view name_of(OnDuplicate value) { return value == OnDuplicate::error ? "error" : "skip"; }
@@ -117,6 +119,9 @@ void append_element(std::string& json, NewJob const& job) {
     json += ",\"token\":";
     append_json_string(json, job.token);
   }
+  if (job.expires_at) json += ",\"expires_at\":\"" + core::format_time(*job.expires_at) + '"';
+  if (job.expires_in) json += ",\"expires_in\":\"" + interval_text(job.expires_in).value() + '"';
+  if (job.timeout) json += ",\"timeout\":\"" + interval_text(job.timeout).value() + '"';
   json += '}';
 }
 
@@ -146,9 +151,9 @@ std::string many_outcome_sql(std::string const& quoted_schema) {
   return "select id, status from " + quoted_schema + ".enqueue_many_outcome($1::pg_catalog.jsonb)";
 }
 
-bool any_keyed(JobList const& jobs) {
+bool any_special(JobList const& jobs) {
   for (std::size_t i = 0; i < jobs.size; ++i) {
-    if (jobs.at(i).keyed()) return true;
+    if (NewJob const job = jobs.at(i); job.keyed() || job.timed()) return true;
   }
   return false;
 }
@@ -170,7 +175,10 @@ std::vector<std::optional<std::string>> outcome_values(NewJob const& job) {
           std::string(name_of(job.on_duplicate)),
           std::string(name_of(job.dedupe_scope)),
           interval_text(job.dedupe_window),
-          unless_empty(job.token)};
+          unless_empty(job.token),
+          job.expires_at ? std::optional(core::format_time(*job.expires_at)) : std::nullopt,
+          interval_text(job.expires_in),
+          interval_text(job.timeout)};
 }
 
 EnqueueOutcome parse_outcome(Executor::Row const& row) {
@@ -182,7 +190,7 @@ EnqueueOutcome parse_outcome(Executor::Row const& row) {
 
 EnqueueOutcome enqueue(pg::Connection& connection, NewJob const& job) {
   pg::Params params;
-  if (job.keyed()) {
+  if (job.keyed() || job.timed()) {
     for (auto const& value : outcome_values(job)) params.text(value);
     pg::Result const rows = connection.prepared(outcome_sql(connection.quoted_schema()), params);
     return {rows.int8(0, 0), status_of(rows.field(0, 1))};
@@ -216,7 +224,7 @@ EnqueueOutcome enqueue(pg::Connection& connection, NewJob const& job) {
 }
 
 EnqueueOutcome enqueue(Transaction const& transaction, std::string const& schema, NewJob const& job) {
-  if (job.keyed()) {
+  if (job.keyed() || job.timed()) {
     auto const rows = transaction.executor().query(outcome_sql(pg::quote_identifier(schema)), outcome_values(job));
     return parse_outcome(rows.empty() ? Executor::Row{} : rows.front());
   }
@@ -240,13 +248,13 @@ EnqueueOutcome enqueue(Transaction const& transaction, std::string const& schema
 std::vector<EnqueueOutcome> enqueue_many(pg::Connection& connection, JobList const& jobs) {
   std::vector<EnqueueOutcome> outcomes;
   outcomes.reserve(jobs.size);
-  bool const keyed = any_keyed(jobs);
-  std::string const sql = keyed ? many_outcome_sql(connection.quoted_schema()) : many_sql(connection.quoted_schema());
+  bool const special = any_special(jobs);
+  std::string const sql = special ? many_outcome_sql(connection.quoted_schema()) : many_sql(connection.quoted_schema());
   std::optional<Block> block;
   auto const send = [&](std::string const& json) {
     pg::Result const rows = connection.query(sql, pg::Params().text(json), pg::Format::binary);
     for (int row = 0; row < rows.rows(); ++row) {
-      outcomes.push_back({rows.binary_int8(row, 0), keyed ? status_of(rows.field(row, 1)) : EnqueueStatus::created});
+      outcomes.push_back({rows.binary_int8(row, 0), special ? status_of(rows.field(row, 1)) : EnqueueStatus::created});
     }
   };
   // One statement is a transaction of its own; the block opens when a second one turns out to be needed.
@@ -266,12 +274,12 @@ std::vector<EnqueueOutcome> enqueue_many(Transaction const& transaction, std::st
                                          JobList const& jobs) {
   std::vector<EnqueueOutcome> outcomes;
   outcomes.reserve(jobs.size);
-  bool const keyed = any_keyed(jobs);
+  bool const special = any_special(jobs);
   std::string const quoted = pg::quote_identifier(schema);
-  std::string const sql = keyed ? many_outcome_sql(quoted) : many_sql(quoted);
+  std::string const sql = special ? many_outcome_sql(quoted) : many_sql(quoted);
   in_chunks(jobs, chunk_jobs, [&](std::string const& json) {
     for (auto const& row : transaction.executor().query(sql, {json})) {
-      outcomes.push_back(keyed ? parse_outcome(row) : EnqueueOutcome{parse_id({row}), EnqueueStatus::created});
+      outcomes.push_back(special ? parse_outcome(row) : EnqueueOutcome{parse_id({row}), EnqueueStatus::created});
     }
   });
   return outcomes;

@@ -100,11 +100,11 @@ void add_results(pg::Params& params, std::span<JobResult const> results) {
   params.text(json += ']');
 }
 
-constexpr std::string_view claim_columns =
-    "select token, lane, pos, id, attempt, payload, payload_bytes, headers, options from ";
-
-std::string claim_sql(pg::Connection const& connection) {
-  return std::string(claim_columns) + call(connection, "claim($1, $2, $3, $4, $5)");
+/// The time of day of an expiry is turned into time that is left, for the jobs that have one.
+std::string claim_sql(pg::Connection const& connection, std::string_view rest = "claim($1, $2, $3, $4, $5)") {
+  return "select token, lane, pos, id, attempt, payload, payload_bytes, headers, "
+         "case when pg_catalog.jsonb_exists(options, 'expires_at') then " +
+         call(connection, "with_time_left(options) else options end from ") + call(connection, rest);
 }
 
 pg::Params claim_params(std::int64_t worker, ClaimRequest const& request) {
@@ -118,13 +118,19 @@ Claim decode(pg::Result result) {
   Claim claim;
   int const rows = result.rows();
   claim.jobs.reserve(static_cast<std::size_t>(rows));
+  auto const now = std::chrono::steady_clock::now();
   for (int row = 0; row < rows; ++row) {
     int const place = result.binary_int4(row, position);
+    if (place == -2) {
+      claim.blocked.push_back({.lane = result.binary_int8(row, lane), .wait_ms = result.binary_int8(row, token)});
+      continue;
+    }
     if (place < 0) {
       claim.lost.push_back(result.binary_int8(row, token));
       continue;
     }
     ClaimedJob job;
+    job.received = now;
     job.token = result.binary_int8(row, token);
     job.lane = result.binary_int8(row, lane);
     job.position = place;
@@ -175,14 +181,15 @@ std::int64_t Work::register_worker(Registration const& registration) {
 
 Beat Work::beat(std::int64_t worker, std::int64_t low_token, int free, int running) {
   pg::Result const row = connection_.prepared(
-      "select d ->> 'alive', d ->> 'leader_vacant', array(select pg_catalog.jsonb_array_elements_text(d -> 'open')) "
-      "from " +
+      "select d ->> 'alive', d ->> 'leader_vacant', array(select pg_catalog.jsonb_array_elements_text(d -> 'open')), "
+      "array(select pg_catalog.jsonb_array_elements_text(d -> 'cancel')) from " +
           call(connection_, "beat($1, $2, $3, $4) d"),
       pg::Params().int8(worker).int8(low_token).int8(free).int8(running));
   Beat beat;
   beat.alive = row.field(0, 0) == "true";
   beat.leader_vacant = row.field(0, 1) == "true";
   beat.open = numbers(row.field(0, 2));
+  beat.cancel = numbers(row.field(0, 3));
   return beat;
 }
 
@@ -243,8 +250,7 @@ Claim Work::finish_and_claim(std::int64_t worker, std::span<BatchAck const> acks
   params.int8(request.token).int8_array(request.lanes).int8(request.jobs).int8(request.start);
   add_results(params, results);
   return decode(connection_.prepared(
-      std::string(claim_columns) + call(connection_, "finish_and_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"),
-      params, pg::Format::binary));
+      claim_sql(connection_, "finish_and_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"), params, pg::Format::binary));
 }
 
 void Work::report_progress(std::int64_t worker, std::span<ProgressReport const> reports) {
@@ -266,6 +272,11 @@ void Work::give_back(std::int64_t worker, std::span<std::int64_t const> tokens) 
 
 void Work::leave(std::int64_t worker) {
   connection_.query("select " + call(connection_, "leave($1)"), pg::Params().int8(worker));
+}
+
+std::vector<std::int64_t> Work::cancels(std::int64_t worker) {
+  return numbers(
+      connection_.prepared("select " + call(connection_, "cancels_of($1)"), pg::Params().int8(worker)).field(0, 0));
 }
 
 void Work::wake_one(std::int64_t worker) {

@@ -4,6 +4,7 @@
 // Thread safety: as the Connection behind it, one thread at a time.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -27,6 +28,7 @@ struct ClaimedJob {
   std::string_view payload{};  ///< JSON text or raw bytes
   std::string_view headers{};  ///< JSON object, empty when none
   std::string_view options{};  ///< JSON object, empty when none
+  std::chrono::steady_clock::time_point received{};
 };
 
 /// The rows of one claim; owns what the jobs' views point to. Jobs of one token are adjacent and in position order.
@@ -34,6 +36,11 @@ struct Claim {
   std::vector<pg::Result> results{};
   std::vector<ClaimedJob> jobs{};
   std::vector<std::int64_t> lost{};  ///< tokens of the finish part whose lease is lost
+  struct Blocked {
+    std::int64_t lane = 0;
+    std::int64_t wait_ms = -1;  ///< until a rate lets the next job start; -1: until a job of the limit ends
+  };
+  std::vector<Blocked> blocked{};  ///< lanes that a limit holds back
 };
 
 struct LaneInfo {
@@ -49,7 +56,7 @@ struct Move {
   std::int64_t token = 0;
   int position = 0;
   std::int64_t id = 0;
-  std::string_view outcome{};  ///< "retry", "fail", "snooze" or "release"
+  std::string_view outcome{};  ///< "retry", "fail", "snooze", "release", "expire" or "cancel"
   std::int64_t delay_ms = 0;
   std::string type{};
   std::string message{};
@@ -96,7 +103,8 @@ struct Registration {
 struct Beat {
   bool alive = false;  ///< false: this incarnation was declared dead
   bool leader_vacant = false;
-  std::vector<std::int64_t> open{};  ///< tokens of the incarnation's open batches at or above low_token
+  std::vector<std::int64_t> open{};    ///< tokens of the incarnation's open batches at or above low_token
+  std::vector<std::int64_t> cancel{};  ///< jobs that it shall stop
 };
 
 struct DutiesReport {
@@ -137,6 +145,8 @@ class Work {
   void report_progress(std::int64_t worker, std::span<ProgressReport const> reports);
   void give_back(std::int64_t worker, std::span<std::int64_t const> tokens);
   void leave(std::int64_t worker);
+  /// The jobs that this worker shall stop.
+  std::vector<std::int64_t> cancels(std::int64_t worker);
   /// Wakes one other worker that has said that it has free slots.
   void wake_one(std::int64_t worker);
 

@@ -150,7 +150,7 @@ TEST_F(EngineOperate, CancelTellsTheTruth) {
   auto const running = enqueue();
   auto const got = worker.claim(10);
   ASSERT_THAT(ids(got), ElementsAre(running)) << "what was cancelled is not claimed";
-  EXPECT_EQ(cancel(running), "running");
+  EXPECT_EQ(cancel(running), "requested");
   EXPECT_EQ(state(running), "running");
   worker.finish(got.at(0).token);
   EXPECT_EQ(cancel(running), "finished");
@@ -182,7 +182,7 @@ TEST_F(EngineOperate, ClaimBeforeCancel) {
   auto answer = beside(waiting, "select cancel(" + std::to_string(job) + ")");
   ASSERT_TRUE(waits_for_lock(sql, waiting.backend_pid()));
   session.exec("commit");
-  EXPECT_EQ(answer.get(), "running");
+  EXPECT_EQ(answer.get(), "requested");
   EXPECT_EQ(state(job), "running");
 }
 

@@ -158,6 +158,22 @@ TEST_P(EnginePlan, AClaimOfOneJobWalksTheSameIndex) {
   EXPECT_THAT(plan_with("l.lane = v_lane"), HasSubstr("Index Scan Backward using batch_pkey"));
 }
 
+TEST_P(EnginePlan, ALimitCountsByIndex) {
+  sql.rows("select set_limit('kind', 'k', 50000, 50000, 50000), set_limit('all', '', 60000)");
+  sql.rows(
+      "insert into limit_bucket select 'kind', 'k', i, now() - interval '1 hour', 1 from generate_series(1, 5000) i");
+  std::vector<Claimed> got;
+  auto const all = plans([&] { got = worker_->claim(10, 10, array({lane()})); });
+  ASSERT_EQ(got.size(), 10U);
+  expect_indexes_only(all);
+  EXPECT_THAT(all, Not(HasSubstr("Seq Scan on limit_bucket")));
+  auto const count = plan_with("bit_count");
+  EXPECT_THAT(count, HasSubstr("using batch_token"));
+  EXPECT_THAT(count, HasSubstr("heartbeat_worker"));
+  EXPECT_THAT(count, HasSubstr("done_pkey"));
+  EXPECT_THAT(count, HasSubstr("lane_pkey"));
+}
+
 TEST_P(EnginePlan, FinishAndItsMoves) {
   auto const jobs = worker_->claim(5, 5, array({lane()}));
   std::string const moves = "[" + move_of(jobs.at(0), "retry") + "," + move_of(jobs.at(1), "fail") + "," +
@@ -233,7 +249,8 @@ class EngineSettings : public EngineTest {
 
 // Planner hints inflate costs past jit_above_cost, and a plan for each call costs more than the claim.
 TEST_F(EngineSettings, HotFunctionsNeverCompileAndNeverPlanTwice) {
-  for (std::string const function : {"finish_and_claim", "finish", "apply_moves", "look"}) {
+  for (std::string const function :
+       {"finish_and_claim", "finish", "apply_moves", "look", "limit_running", "limits_of"}) {
     EXPECT_THAT(settings(function), ::testing::IsSupersetOf({"jit=off", "plan_cache_mode=force_generic_plan"}))
         << function;
   }

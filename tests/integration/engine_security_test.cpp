@@ -60,7 +60,7 @@ TEST_F(EngineSecurity, PublicHasNoRights) {
 TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
   grant(
       "execute on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, text, "
-      "interval, uuid), enqueue_many(jsonb), "
+      "interval, uuid, timestamptz, interval, interval), enqueue_many(jsonb), "
       "open_lane(text, text, int), reserve_ids(int), ring(bigint)");
   sql.exec("grant insert (id, lane, payload, payload_bytes, headers, options) on job to " + role_);
   become();

@@ -96,12 +96,13 @@ class Hand {
   /// From now on its calls go over this connection.
   void use(Sql& sql) { sql_ = &sql; }
 
-  /// `lanes`: an array literal; empty: the engine looks.
+  /// `lanes`: an array literal; empty: the engine looks. Without the rows that say what a limit holds back.
   std::vector<Claimed> claim(int n, int start = -1, std::string const& lanes = {}) {
     auto const token = take_token();
-    return claimed_rows(sql_->rows(
-        "select token, lane, pos, id, attempt from posthouse.claim($1, $2, nullif($3, '')::bigint[], $4, $5)", id_,
-        token, lanes, n, start < 0 ? n : start));
+    return claimed_rows(
+        sql_->rows("select token, lane, pos, id, attempt from posthouse.claim($1, $2, nullif($3, '')::bigint[], $4, "
+                   "$5) where pos >= 0",
+                   id_, token, lanes, n, start < 0 ? n : start));
   }
 
   /// Returns the tokens whose lease is lost. `acked` as the function takes it; nullopt closes the batch.

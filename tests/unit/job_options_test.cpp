@@ -15,9 +15,10 @@ TEST(JobOptions, NothingIsDefault) {
 }
 
 TEST(JobOptions, ReadsEachKey) {
-  auto const options = parse_job_options(R"({"max_attempts": 32767, "timeout_ms": 86400000000})");
+  auto const options = parse_job_options(R"({"max_attempts": 32767, "timeout_ms": 86400000000, "expires_in_ms": 0})");
   EXPECT_EQ(options.max_attempts, 32767);
   EXPECT_EQ(options.timeout, std::chrono::hours(24000));
+  EXPECT_EQ(options.expires_in, std::chrono::milliseconds(0));
 }
 
 TEST(JobOptions, UnknownKeysAndNullsAreLeftAlone) {
@@ -27,7 +28,7 @@ TEST(JobOptions, UnknownKeysAndNullsAreLeftAlone) {
 TEST(JobOptions, WrongTypesAreRefused) {
   for (std::string_view const text :
        {"[]", "null", "x", R"({"max_attempts": "3"})", R"({"max_attempts": 1.5})", R"({"max_attempts": 99999999999})",
-        R"({"timeout_ms": -1})", R"({"timeout_ms": 9223372036854775807})"}) {
+        R"({"timeout_ms": -1})", R"({"expires_in_ms": "soon"})", R"({"timeout_ms": 9223372036854775807})"}) {
     EXPECT_THROW(parse_job_options(text), InvalidArgument) << text;
   }
 }

@@ -127,5 +127,38 @@ TEST(Lanes, BellsGoWithTheirConnection) {
   EXPECT_GE(until_cold(lanes, now), cold_after_claims);
 }
 
+TEST(Lanes, ALaneHeldBackStaysHotAndIsTriedWhenAJobEnds) {
+  Lanes lanes;
+  Time const now = Clock::now();
+  lanes.heat(1, now);
+  for (int i = 0; i < 20; ++i) {
+    lanes.claimed(one, none, false, now + i * 1s);
+    lanes.blocked(1, std::nullopt, now + i * 1s);
+    ASSERT_TRUE(lanes.hot(1));
+  }
+  auto const then = now + 19s;
+  EXPECT_EQ(lanes.next(), then + blocked_retry);
+  lanes.freed(then + 1ms);
+  EXPECT_EQ(lanes.next(), then + blocked_rest) << "not at every end";
+  lanes.freed(then + 100ms);
+  EXPECT_EQ(lanes.next(), then + blocked_rest) << "never later";
+  auto later = then + blocked_rest;
+  EXPECT_GE(until_cold(lanes, later), cold_after_claims - 1) << "once it is just empty, it turns cold";
+}
+
+TEST(Lanes, ALaneUnderARateIsTriedWhenTheNextJobMayStart) {
+  Lanes lanes;
+  Time const now = Clock::now();
+  lanes.claimed(one, one, true, now);
+  lanes.blocked(1, 20ms, now);
+  EXPECT_EQ(lanes.next(), now + 20ms);
+  lanes.freed(now + 10ms);
+  EXPECT_EQ(lanes.next(), now + 20ms) << "ends of jobs change nothing";
+  lanes.blocked(1, 1h, now);
+  EXPECT_EQ(lanes.next(), now + blocked_longest) << "the rate may be raised meanwhile";
+  lanes.blocked(1, 0ms, now);
+  EXPECT_EQ(lanes.next(), now + 1ms);
+}
+
 }  // namespace
 }  // namespace posthouse::claim

@@ -213,6 +213,54 @@ TEST_F(PoolTest, TimeoutAsksToStop) {
   for (auto const& end : ended) EXPECT_EQ(std::get<Discard>(end.otherwise->run.outcome).reason, "late");
 }
 
+TEST_F(PoolTest, CancelStopsWhatRunsAndTakesWhatWaits) {
+  std::binary_semaphore running{0};
+  auto const k = kind([&](Job const& job) -> Outcome {
+    running.release();
+    while (!job.stop_token().stop_requested()) std::this_thread::yield();
+    throw Cancelled();
+  });
+  auto const p = pool(1);
+  p->push({task(k, 0), task(k, 1), task(k, 2)});
+  ASSERT_TRUE(running.try_acquire_for(30s));
+  std::vector<Task> taken;
+  std::set<std::int64_t> unknown;
+  p->cancel({100, 101, 7}, taken, unknown);
+  ASSERT_EQ(taken.size(), 1u);
+  EXPECT_EQ(taken[0].id, 101);
+  EXPECT_EQ(unknown, (std::set<std::int64_t>{7}));
+  auto ended = all(*p, 1);
+  ASSERT_EQ(ended.size(), 1u);
+  ASSERT_NE(ended[0].otherwise, nullptr);
+  EXPECT_EQ(ended[0].id, 100);
+  EXPECT_TRUE(ended[0].otherwise->cancelled);
+  EXPECT_FALSE(ended[0].otherwise->timed_out);
+  // The next one on the same thread knows nothing of it.
+  ASSERT_TRUE(running.try_acquire_for(30s));
+  p->request_stop_all();
+  ended = all(*p, 1);
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_EQ(ended[0].id, 102);
+  EXPECT_FALSE(ended[0].otherwise->cancelled);
+}
+
+TEST_F(PoolTest, AnExpiredTaskIsNotStarted) {
+  std::atomic<int> runs{0};
+  auto const k = kind([&](Job const&) -> Outcome { return ++runs, Success{}; });
+  auto const p = pool(1);
+  auto late = task(k, 0);
+  late.expires = Clock::now();
+  auto fine = task(k, 1);
+  fine.expires = Clock::now() + 1h;
+  p->push({late, fine});
+  auto const ended = all(*p, 2);
+  ASSERT_EQ(ended.size(), 2u);
+  ASSERT_NE(ended[0].otherwise, nullptr);
+  EXPECT_TRUE(ended[0].otherwise->expired);
+  EXPECT_EQ(ended[1].otherwise, nullptr);
+  EXPECT_EQ(runs, 1);
+}
+
 TEST_F(PoolTest, ArmIsRefusedWhileSomethingWaitsToBeHarvested) {
   std::latch ran{1};
   auto const k = kind([&](Job const&) -> Outcome { return ran.count_down(), Success{}; });

@@ -83,5 +83,18 @@ TEST(Verdict, TextsAreMadeStorable) {
   EXPECT_LE(move->stack.size(), max_message_bytes);
 }
 
+TEST(Verdict, AFailureAfterTheTimeoutIsATimeout) {
+  Outcome failed = Failure{.type = "std::runtime_error", .message = "half way"};
+  name_timeout(failed);
+  EXPECT_EQ(std::get<Failure>(failed).type, "Timeout");
+  EXPECT_NE(std::get<Failure>(failed).message.find("std::runtime_error: half way"), std::string::npos);
+  Outcome named = Failure{.type = "Timeout", .message = "was killed"};
+  name_timeout(named);
+  EXPECT_EQ(std::get<Failure>(named).message, "was killed");
+  Outcome fine = Success{};
+  name_timeout(fine);
+  EXPECT_TRUE(std::holds_alternative<Success>(fine));
+}
+
 }  // namespace
 }  // namespace posthouse::complete
