@@ -23,9 +23,13 @@ begin
   return v_id;
 end $$;
 
+create or replace function identity_of(cluster bigint, database oid, name name) returns text
+language sql stable
+return format('%s/%s/%s', identity_of.cluster, identity_of.database, identity_of.name);
+
 create or replace function identity_now() returns text
 language sql stable security definer set search_path from current as $$
-  select format('%s/%s/%s', (select system_identifier from pg_control_system()), oid, datname) from pg_database where datname = current_database()
+  select identity_of(c.system_identifier, d.oid, d.datname) from pg_control_system() c, pg_database d where d.datname = current_database()
 $$;
 
 create or replace function check_identity() returns void
@@ -43,16 +47,22 @@ begin
 end $$;
 comment on function check_identity() is 'Refuses a schema that came by dump and restore: its transaction ids mean nothing here. The first worker writes the identity.';
 
-create or replace function lanes_of_worker(p_worker bigint)
+-- Resolved when it is created and without rights of its own, so that it becomes a part of the statement that calls it.
+create or replace function served(p_worker bigint)
 returns table (lane bigint, queue_priority int, priority int, express boolean)
-language sql stable security definer set search_path from current as $$
+language sql stable
+begin atomic
   select l.lane, coalesce(q.priority, 0), l.priority, l.express
   from worker w
   join lane l on l.kind = any(w.kinds) and (cardinality(w.queues) = 0 or l.queue = any(w.queues))
   left join queue q on q.queue = l.queue
   left join kind k on k.kind = l.kind
-  where w.id = p_worker and w.ended_at is null and q.paused is not true and k.paused is not true
-$$;
+  where w.id = p_worker and w.ended_at is null and q.paused is not true and k.paused is not true;
+end;
+
+create or replace function lanes_of_worker(p_worker bigint)
+returns table (lane bigint, queue_priority int, priority int, express boolean)
+language sql stable security definer set search_path from current as $$ select * from served(p_worker) $$;
 
 -- The worker's lanes that have work, best first and then served longest ago. Exact in what it says of each lane, one index probe a lane and partition:
 -- rows above the cursor and above lo's xmax are unclaimed; of older ones only transactions that were open in lo or hi can be.
@@ -65,7 +75,7 @@ declare
 begin
   perform fold_lanes();
   select array_agg(e.lane order by e.queue_priority desc, e.priority desc, e.express desc, c.claimed_at nulls first, e.lane) into v_lanes
-  from lanes_of_worker(p_worker) e
+  from served(p_worker) e
   left join lateral (select b.lo, b.hi, b.pos_txid, b.pos_id, b.claimed_at from batch b where b.lane = e.lane order by b.seq desc limit 1) c on true
   where exists (select from job j where j.lane = e.lane
       and (j.txid, j.id) > (case when c.lo is null then '0'::xid8 when c.pos_txid < pg_snapshot_xmax(c.lo) then pg_snapshot_xmax(c.lo) else c.pos_txid end,
@@ -346,9 +356,13 @@ begin
 end $$;
 
 create or replace function beat(p_worker bigint, p_low_token bigint, p_free int, p_running int) returns jsonb
-language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off as $$
+language plpgsql security definer set search_path from current
+set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
 begin
-  if not exists (select from worker w, meta m where w.id = p_worker and w.ended_at is null and m.key = 'identity' and m.value = identity_now()) then
+  -- As identity_now() has it, which would be planned anew in each call.
+  if not exists (select from worker w, meta m, pg_control_system() c, pg_database d
+      where w.id = p_worker and w.ended_at is null and m.key = 'identity' and d.datname = current_database()
+        and m.value = identity_of(c.system_identifier, d.oid, d.datname)) then
     return jsonb_build_object('alive', false, 'leader_vacant', false, 'open', '[]'::jsonb);
   end if;
   perform set_config('synchronous_commit', 'off', true);
@@ -368,7 +382,6 @@ begin
   update worker w set ended_at = clock_timestamp(), end_reason = 'stopped' where w.id = p_worker and w.ended_at is null;
   if found then
     perform settle(p_worker);
-    perform wake('keep');  -- should it have been the keeper
   end if;
 end $$;
 comment on function leave(bigint) is 'The orderly end of an incarnation: whatever it still holds goes back uncounted.';
@@ -386,6 +399,12 @@ create or replace function keep(profile text) returns boolean
 language sql security definer set search_path from current as $$
   select pg_try_advisory_lock(key_space(), (hashtext('keeper ' || profile) & -4) | 3)
 $$;
+create or replace function peers(p_worker bigint) returns int
+language sql stable security definer set search_path from current as $$
+  select count(*)::int from worker w join worker o on o.kinds = w.kinds and o.queues = w.queues
+  where w.id = p_worker and o.reaped_at is null and o.ended_at is null
+$$;
+comment on function peers(bigint) is 'How many live workers serve just these queues and kinds, itself included. They share what each would have to do now and then.';
 create or replace function fence() returns xid8
 language sql volatile security definer set search_path from current as $$ select pg_current_xact_id() $$;
 create or replace function fence_passed(fence xid8) returns boolean

@@ -6,6 +6,8 @@
 #include <array>
 #include <utility>
 
+#include "base/random.hpp"
+
 namespace posthouse::claim {
 
 namespace {
@@ -167,8 +169,15 @@ void Pacing::plan_look(Time now) {
   } else if (keeper_ || lanes_.any_hot() || working_ > 0) {
     next_look_ = now + look_every;
   } else {
-    next_look_ = now + idle_look_every;
+    next_look_ = now + in_turn(idle_look_every, most_look_shares);
   }
+}
+
+// What one idle worker of many has to do now and then: at random, so that they do not all do it together.
+Clock::duration Pacing::in_turn(milliseconds every, int most) {
+  int const shares = std::min(shares_, most);
+  if (shares == 1) return every;
+  return std::chrono::duration_cast<Clock::duration>(every * shares * (0.5 + base::random_unit()));
 }
 
 void Pacing::ended(int jobs, Time now) {
@@ -230,11 +239,12 @@ void Pacing::keeper_gone(Time now) {
   if (!keeper_) next_keep_ = now;
 }
 
-void Pacing::kept(bool got, Time now) {
+void Pacing::kept(int peers, Time now) {
   failures_ = 0;
-  keeper_ = got;
-  next_keep_ = now + keep_every;
-  if (!got) return;
+  keeper_ = peers == 0;
+  shares_ = std::max(1, peers - 1);  // the keeper does not count
+  next_keep_ = now + in_turn(keep_every, most_keep_shares);
+  if (!keeper_) return;
   next_survey_ = now;
   next_look_ = now;
   next_rebell_ = now + rebell_every;

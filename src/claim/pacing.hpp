@@ -28,11 +28,13 @@ inline constexpr int max_jobs_a_claim = 2'000;
 inline constexpr int max_batches_a_claim = 16;  ///< as the SQL function has it; tokens are taken in such ranges
 inline constexpr std::chrono::milliseconds look_every{1'000};        ///< the net: keeper, and whoever is working
 inline constexpr std::chrono::milliseconds idle_look_every{10'000};  ///< the same of an idle worker beside a keeper
-inline constexpr std::chrono::milliseconds keep_every{3'000};        ///< tries to become the keeper
-inline constexpr std::chrono::milliseconds survey_every{60'000};     ///< keeper: which lanes are there at all
-inline constexpr std::chrono::milliseconds rebell_every{5'000};      ///< lanes whose bell another profile's keeper has
-inline constexpr std::chrono::milliseconds hand_on_every{50};        ///< a full keeper wakes others
-inline constexpr std::chrono::milliseconds deaf_poll_first{5};       ///< without a LISTEN connection
+inline constexpr std::chrono::milliseconds keep_every{3'000};        ///< somebody tries to become the keeper
+inline constexpr int most_keep_shares = 40;  ///< tries and looks are shared by all workers of the profile: each waits
+inline constexpr int most_look_shares = 6;   ///< so many times as long, at the most
+inline constexpr std::chrono::milliseconds survey_every{60'000};  ///< keeper: which lanes are there at all
+inline constexpr std::chrono::milliseconds rebell_every{5'000};   ///< lanes whose bell another profile's keeper has
+inline constexpr std::chrono::milliseconds hand_on_every{50};     ///< a full keeper wakes others
+inline constexpr std::chrono::milliseconds deaf_poll_first{5};    ///< without a LISTEN connection
 inline constexpr std::chrono::milliseconds deaf_poll_last{250};
 inline constexpr std::chrono::milliseconds rate_window{10};  ///< see Pacing::ahead()
 
@@ -103,7 +105,8 @@ class Pacing {
   void new_lane(Time now);                 ///< NOTIFY "new"
   void called(Time now);                   ///< NOTIFY with our own name
   void keeper_gone(Time now);              ///< NOTIFY "keep": a worker has left, or was lost
-  void kept(bool got, Time now);
+  void kept(int peers,
+            Time now);  ///< 0: we are the keeper; else how many workers the profile has, ourselves among them
   void surveyed(std::span<std::int64_t const> lanes, Time now);
   void belled(std::span<std::int64_t const> asked, std::span<std::int64_t const> got, Time now);
   void unbelled(std::span<std::int64_t const> lanes);
@@ -131,6 +134,7 @@ class Pacing {
   std::optional<Step> housekeeping(Time now, int want);
   [[nodiscard]] Time sleep_until(Time now, Load const& load, int want) const;
   void plan_look(Time now);
+  [[nodiscard]] Clock::duration in_turn(std::chrono::milliseconds every, int most);
   void want_bells(std::span<std::int64_t const> lanes);
 
   Limits limits_;
@@ -151,6 +155,7 @@ class Pacing {
   bool listening_ = false;
   bool keeper_ = false;
   Time next_keep_{};
+  int shares_ = 1;  // idle workers that look after the keeper and the lanes, as far as known
   Time next_survey_{};
   std::set<std::int64_t> bell_wanted_{};
   std::set<std::int64_t> bell_refused_{};

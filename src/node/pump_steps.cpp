@@ -226,7 +226,7 @@ void Pump::keeper_step(claim::Step const& step) {
     core_.statement();
     switch (step.what) {
       case claim::What::keep:
-        return pacing_.kept(session.keep(profile_), Clock::now());
+        return pacing_.kept(session.keep(profile_, core_.incarnation), Clock::now());
       case claim::What::bell: {
         auto const got = session.bell(step.lanes);
         if (!got.empty()) {

@@ -193,9 +193,17 @@ void Pump::shut_down() {
 
 void Pump::say_goodbye() {
   try {
+    if (pacing_.keeper() && listener_.connection() != nullptr) {
+      core_.statement();
+      store::Work(*listener_.connection()).let_go();
+    }
+  } catch (Error const&) {
+    listener_.drop();
+  }
+  try {
     if (connection_ || connect(Clock::now())) {
       core_.statement();
-      work().leave(core_.incarnation);
+      work().leave(core_.incarnation, pacing_.keeper());
     }
   } catch (Error const& error) {
     core_.log.warning("could not take leave: the lease of this worker will lapse", {{"error", error.what()}});

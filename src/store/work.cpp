@@ -270,8 +270,10 @@ void Work::give_back(std::int64_t worker, std::span<std::int64_t const> tokens) 
   connection_.query("select " + call(connection_, "give_back($1, $2)"), pg::Params().int8(worker).int8_array(tokens));
 }
 
-void Work::leave(std::int64_t worker) {
-  connection_.query("select " + call(connection_, "leave($1)"), pg::Params().int8(worker));
+void Work::leave(std::int64_t worker, bool keeper) {
+  connection_.query(
+      "select " + call(connection_, "leave($1)") + (keeper ? ", " + call(connection_, "wake('keep')") : ""),
+      pg::Params().int8(worker));
 }
 
 std::vector<std::int64_t> Work::cancels(std::int64_t worker) {
@@ -288,14 +290,19 @@ void Work::listen() {
   connection_.script("listen " + connection_.quote_identifier(channel));
 }
 
-bool Work::keep(std::string_view profile) {
-  return connection_.query("select " + call(connection_, "keep($1)"), pg::Params().text(profile)).field(0, 0) == "t";
+int Work::keep(std::string_view profile, std::int64_t worker) {
+  auto const row = connection_.prepared("select case when " + call(connection_, "keep($1)") +
+                                            " then 0 else greatest(1, " + call(connection_, "peers($2)") + ") end",
+                                        pg::Params().text(profile).int8(worker));
+  return static_cast<int>(row.int8(0, 0));
 }
 
 std::vector<std::int64_t> Work::bell(std::span<std::int64_t const> lanes) {
   return numbers(
       connection_.prepared("select " + call(connection_, "bell($1)"), pg::Params().int8_array(lanes)).field(0, 0));
 }
+
+void Work::let_go() { connection_.query("select pg_catalog.pg_advisory_unlock_all()"); }
 
 void Work::unbell(std::span<std::int64_t const> lanes) {
   connection_.prepared("select " + call(connection_, "unbell($1)"), pg::Params().int8_array(lanes));

@@ -144,7 +144,7 @@ class Work {
   /// Those of jobs that the worker does not hold (any more) are passed over.
   void report_progress(std::int64_t worker, std::span<ProgressReport const> reports);
   void give_back(std::int64_t worker, std::span<std::int64_t const> tokens);
-  void leave(std::int64_t worker);
+  void leave(std::int64_t worker, bool keeper);  ///< `keeper`: its place is free; others are called to take it
   /// The jobs that this worker shall stop.
   std::vector<std::int64_t> cancels(std::int64_t worker);
   /// Wakes one other worker that has said that it has free slots.
@@ -152,7 +152,9 @@ class Work {
 
   // On the LISTEN connection
   void listen();
-  bool keep(std::string_view profile);  ///< try to become the keeper of this profile (session lock)
+  /// Tries to become the keeper of this profile (session lock). 0: it is; else how many workers there are of its kind.
+  int keep(std::string_view profile, std::int64_t worker);
+  void let_go();  ///< of everything that this session keeps
   std::vector<std::int64_t> bell(std::span<std::int64_t const> lanes);
   void unbell(std::span<std::int64_t const> lanes);
   std::string fence();                          ///< a transaction id of our own, completed

@@ -186,6 +186,7 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
         std::string("bell('{1}')"),
         std::string("unbell('{1}')"),
         std::string("keep('p')"),
+        "peers(" + w + ")",
         std::string("fence()"),
         std::string("prune()"),
         std::string("rotate_ahead()"),

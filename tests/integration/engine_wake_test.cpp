@@ -91,6 +91,21 @@ TEST_F(EngineWake, ABellHasOneHolderAndVanishesWithItsSession) {
   EXPECT_TRUE(eventually([&] { return !second.rows("select unnest(bell($1))", array({lane()})).empty(); }));
 }
 
+TEST_F(EngineWake, PeersServeTheSameAndAreAlive) {
+  auto const like_us = [this](char const* kinds, char const* queues) {
+    return keeper_.number(std::string("select register_worker('w', 'h', 1, 'v', '") + queues + "', '" + kinds + "', 30000, 1)");
+  };
+  auto const first = like_us("{k}", "{}");
+  auto const second = like_us("{k}", "{}");
+  like_us("{k,other}", "{}");
+  like_us("{k}", "{q}");
+  auto const peers = [&] { return keeper_.number("select peers($1)", first); };
+  EXPECT_EQ(peers(), 2);
+  keeper_.exec("select leave(" + std::to_string(second) + ")");
+  EXPECT_EQ(peers(), 1);
+  EXPECT_EQ(keeper_.number("select peers(0)"), 0);
+}
+
 // The tries of producers are shared: two at once do not take each other for a sleeper.
 TEST_F(EngineWake, ProducersDoNotWakeForEachOther) {
   auto holder = open();

@@ -103,7 +103,7 @@ TEST_F(PoolerTest, ProducersAndTheMigratorNeedNoSession) {
   ASSERT_EQ(claim.jobs.size(), 50U);
   std::vector<store::BatchAck> const acks{{.token = claim.jobs[0].token}};
   EXPECT_EQ(work.finish_and_claim(worker, acks, {}, {.token = 32, .jobs = 50, .start = 50}).jobs.size(), 50U);
-  work.leave(worker);
+  work.leave(worker, false);
   EXPECT_EQ(sql.number("select count(*) from posthouse.held()"), 0);
   uninstall(options);
 }

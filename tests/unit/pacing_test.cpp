@@ -10,8 +10,11 @@ namespace posthouse::claim {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::AllOf;
 using testing::ElementsAre;
+using testing::Ge;
 using testing::IsEmpty;
+using testing::Le;
 
 LaneIds const none{};
 LaneIds const lane1{1};
@@ -40,7 +43,7 @@ class PacingTest : public testing::Test {
       case What::look:
         return pacing.looked(none, now);
       case What::keep:
-        return pacing.kept(keeps, now);
+        return pacing.kept(keeps ? 0 : peers, now);
       case What::survey:
         return pacing.surveyed(all_lanes, now);
       case What::bell:
@@ -74,6 +77,7 @@ class PacingTest : public testing::Test {
   Time until{};
   std::map<What, int> sent;
   bool keeps = true;
+  int peers = 2;  // a keeper and this worker
   bool fence_passes = true;
   LaneIds all_lanes{1, 2, 3};
 };
@@ -289,12 +293,25 @@ TEST_F(PacingTest, IdleWorkerBesideAKeeperIsNearlySilent) {
   EXPECT_LE(statements(), 55);
 }
 
+TEST_F(PacingTest, WorkersOfAFleetTakeTurns) {
+  keeps = false;
+  peers = 200;
+  Pacing pacing({.slots = 2}, now);
+  pacing.listening(now);
+  live(pacing, 200s);
+  sent.clear();
+  live(pacing, 3'600s);
+  // 120 s and 60 s, each half as much shorter or longer at random.
+  EXPECT_THAT(sent[What::keep], AllOf(Ge(20), Le(60)));
+  EXPECT_THAT(sent[What::look], AllOf(Ge(40), Le(120)));
+}
+
 TEST_F(PacingTest, AWorkerThatIsGoneMayHaveBeenTheKeeper) {
   keeps = false;
   Pacing pacing({.slots = 2}, now);
   pacing.listening(now);
   live(pacing, 30s);
-  while (pacing.step(now, {}).what == What::keep) pacing.kept(false, now);
+  while (pacing.step(now, {}).what == What::keep) pacing.kept(2, now);
   pacing.keeper_gone(now);
   EXPECT_EQ(pacing.step(now, {}).what, What::keep);
 }
