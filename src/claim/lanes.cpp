@@ -30,14 +30,23 @@ void Lanes::heat(std::int64_t lane, Time now, int tries) {
 
 void Lanes::rang(std::int64_t lane, Time now) {
   heat(lane, now);
+  hot_[lane].rung = true;
   auto const bell = bells_.find(lane);
   if (bell == bells_.end()) return;
   if (now - bell->second.since > ring_window) bell->second = {now, 0};
   if (++bell->second.rings >= rings_to_unbell) unbell_.insert(lane);
 }
 
+bool Lanes::rung(std::int64_t lane) const {
+  auto const hot = hot_.find(lane);
+  return hot != hot_.end() && hot->second.rung;
+}
+
 void Lanes::claimed(std::span<std::int64_t const> asked, std::span<std::int64_t const> found, bool full, Time now) {
   ++claims_;
+  for (auto lane : asked) {
+    if (auto const hot = hot_.find(lane); hot != hot_.end()) hot->second.rung = false;
+  }
   for (auto lane : found) {
     bool const bell = bells_.contains(lane);
     if (bell && full) unbell_.insert(lane);

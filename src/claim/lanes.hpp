@@ -38,6 +38,8 @@ class Lanes {
   void heat(std::int64_t lane, Time now, int tries = 2);
   /// Its bell rang.
   void rang(std::int64_t lane, Time now);
+  /// … and no claim has looked there since.
+  [[nodiscard]] bool rung(std::int64_t lane) const;
   /// A claim asked for `asked` and brought jobs of `found`. `full`: it brought all it was allowed to, so a lane that is
   /// not among the found may have work all the same.
   void claimed(std::span<std::int64_t const> asked, std::span<std::int64_t const> found, bool full, Time now);
@@ -76,6 +78,7 @@ class Lanes {
     std::uint64_t served = 0;  // number of the claim that last brought jobs; 0: none yet
     int empty = 0;             // claims in a row
     int tries = 2;
+    bool rung = false;  // and no claim since
     Time empty_since{};
     std::optional<Time> blocked_since{};  // by a limit of what runs at once
   };

@@ -87,7 +87,9 @@ std::optional<Step> Pacing::engine(Time now, Load const& load, int room, int wan
 
   if (auto next = claim_step(now, load, want)) {
     next->room = room;
-    next->flush = next->jobs < fuse_below && (load.unreported || load.waiting > 0);
+    // Jobs that end at once would wait for the disk, each for itself: they are claimed without, and reported together.
+    bool const apart = load.quick && load.waiting == 0 && !late && !stopping_ && now >= together_until_;
+    next->flush = !apart && next->jobs < fuse_below && (load.unreported || load.waiting > 0);
     if (next->flush || !(late || stuck)) return next;
     return finish;
   }
@@ -113,6 +115,11 @@ std::optional<Step> Pacing::claim_step(Time now, Load const& load, int want) con
   if (want <= 0) return std::nullopt;
   next.lanes = lanes_.due(now);
   if (next.lanes.empty()) return std::nullopt;
+  // A lane rang in a quiet moment: probably for one job, which is claimed soonest alone. The rest is asked for at once.
+  if (next.lanes.size() == 1 && load.handed + load.waiting + load.claiming == 0 && lanes_.rung(next.lanes.front())) {
+    next.probe = true;
+    next.jobs = 1;
+  }
   return next;
 }
 
@@ -189,7 +196,8 @@ void Pacing::ended(int jobs, Time now) {
   while (now - ends_.front().first > keep) ends_.pop_front();
 }
 
-void Pacing::flushed(Time /*now*/, Clock::duration took) {
+void Pacing::flushed(Time now, Clock::duration took) {
+  lanes_.freed(now);
   oldest_.reset();
   round_trip_ = took;
   failures_ = 0;
@@ -205,6 +213,13 @@ void Pacing::claimed(std::span<std::int64_t const> asked, std::span<std::int64_t
     if (found.empty()) deaf_poll_ = std::min(deaf_poll_ * 2, deaf_poll_last);
     plan_look(now);
   }
+}
+
+void Pacing::probed(std::int64_t lane, Time now) { lanes_.heat(lane, now); }
+
+void Pacing::blocked(std::int64_t lane, std::optional<milliseconds> wait, Time now) {
+  lanes_.blocked(lane, wait, now);
+  together_until_ = now + together_for;  // what has ended counts until it is reported
 }
 
 void Pacing::looked(std::span<std::int64_t const> lanes, Time now) {

@@ -3,9 +3,11 @@
 //
 // The caller reports what happened (found, finished, rang, …), asks step() what to do, does it, reports again. It
 // knows:
-// - finished jobs are reported at once when a handler is idle, else in groups, at the latest after flush_interval;
+// - finished jobs are reported at once when a handler is idle and nothing is to be claimed for it, else in groups, at the
+//   latest after flush_interval;
 // - a claim is sent when a slot is free, or when half of the prefetch buffer is used up, so that batches stay big; a
-//   small one shares its round trip and its commit with a report;
+//   small one shares its round trip and its commit with a report, unless jobs end as soon as they begin: then it does
+//   not wait for the disk, and the report is of a group;
 // - the keeper of a profile puts bells on cold lanes, and looks at them again until its fence has passed, since a
 //   producer whose transaction is older than the bell may not have seen it;
 // - a full look now and then is the net under all that.
@@ -41,6 +43,9 @@ inline constexpr std::chrono::milliseconds rate_window{10};  ///< see Pacing::ah
 /// Claims of so many jobs go alone: a claim that also reports holds its lanes' locks while its commit goes to disk.
 inline constexpr int fuse_below = 64;
 
+/// After a limit held a lane back, claims and reports share their statements again.
+inline constexpr std::chrono::milliseconds together_for{10'000};
+
 /// So few lanes that were quiet are claimed from although the buffer is full enough, so that no job there waits behind
 /// what is buffered.
 inline constexpr std::size_t max_urgent_lanes = 16;
@@ -56,6 +61,7 @@ struct Load {
   int handed = 0;           ///< with the handlers: running, or queued for a thread
   int waiting = 0;          ///< claimed, may not start yet
   bool unreported = false;  ///< something ended that the server does not know of
+  bool quick = false;       ///< jobs have been ending as soon as they began
   int claiming = 0;         ///< asked for by a claim whose reply is not here yet
 };
 
@@ -78,6 +84,7 @@ struct Step {
   int jobs = 0;
   int room = 0;          ///< how many more members may be allowed to start
   bool flush = false;    ///< something is to be reported or raised with this claim
+  bool probe = false;    ///< one job of a lane that rang: report probed() when it was there
   bool urgent = false;   ///< lanes that have been cold: their jobs go before those that are buffered
   Time until{};          ///< wait: the next moment at which there may be something to do
   bool any_end = false;  ///< wait: the first job that ends should wake the worker, else only
@@ -96,10 +103,10 @@ class Pacing {
   /// A finish, or the finish part of a claim, has been sent and answered; `took` is how long that was.
   void flushed(Time now, Clock::duration took);
   void claimed(std::span<std::int64_t const> asked, std::span<std::int64_t const> found, bool full, Time now);
+  /// After claimed(): the job was there, and more may be.
+  void probed(std::int64_t lane, Time now);
   /// After claimed(): a limit holds this lane back; see Lanes::blocked.
-  void blocked(std::int64_t lane, std::optional<std::chrono::milliseconds> wait, Time now) {
-    lanes_.blocked(lane, wait, now);
-  }
+  void blocked(std::int64_t lane, std::optional<std::chrono::milliseconds> wait, Time now);
   void looked(std::span<std::int64_t const> lanes, Time now);
   void rang(std::int64_t lane, Time now);  ///< NOTIFY with a lane
   void new_lane(Time now);                 ///< NOTIFY "new"
@@ -145,7 +152,8 @@ class Pacing {
   std::optional<Time> oldest_{};  // first job that ended and is not reported
   std::deque<std::pair<Time, int>> ends_{};
   Clock::duration round_trip_{};
-  int working_ = 0;    // members at the last step
+  int working_ = 0;  // members at the last step
+  Time together_until_{};
   bool full_ = false;  // no slot was free at the last step
 
   bool look_now_ = true;   // a claim should look first

@@ -128,6 +128,7 @@ void Pool::push(std::vector<Task> const& tasks, bool before) {
 
 void Pool::harvest(std::vector<Ended>& into) {
   std::lock_guard const lock(mutex_);
+  any_ended_.store(false, std::memory_order_relaxed);
   if (into.empty()) {
     std::swap(into, ended_);
   } else {
@@ -314,6 +315,7 @@ void Pool::work(Slot& slot) {
     }
     --busy_;
     ended_.push_back(std::move(ended));
+    any_ended_.store(true, std::memory_order_release);
     if (busy_ == 0) quiet_.notify_all();
     if (armed_ == Armed::any || (armed_ == Armed::low && queued_ <= low_water_)) {
       armed_ = Armed::no;

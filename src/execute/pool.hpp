@@ -7,6 +7,7 @@
 // Thread safety: all members. push(), harvest() and arm() are meant for one thread.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -118,6 +119,8 @@ class Pool {
   void push(std::vector<Task> const& tasks, bool before = false);
   /// Appends what has ended since the last call.
   void harvest(std::vector<Ended>& into);
+  /// Whether harvest() would find anything. Needs no lock.
+  [[nodiscard]] bool any_ended() const noexcept { return any_ended_.load(std::memory_order_acquire); }
   /// Tasks that no thread has taken, of one batch or of all (0); they will not run.
   std::vector<Task> take_back(std::int64_t token = 0);
 
@@ -162,6 +165,7 @@ class Pool {
   std::map<int, std::deque<Task>, std::greater<>> tasks_;  // by priority; no queue is empty
   std::size_t queued_ = 0;                                 // tasks in all of them
   std::vector<Ended> ended_;
+  std::atomic<bool> any_ended_{false};  // written with the lock
   std::vector<std::unique_ptr<Slot>> slots_;
   std::size_t idle_ = 0;
   std::size_t busy_ = 0;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <thread>
 #include <utility>
 
 #include "base/random.hpp"
@@ -214,6 +215,7 @@ void Pump::hand_out() {
     }
     tasks_.push_back(task_for(*job, *lane));
   }
+  handed_out_ = !tasks_.empty();
   pool_->push(tasks_, std::exchange(urgent_, false));
 }
 
@@ -250,6 +252,7 @@ claim::Load Pump::load() const {
   return {.handed = book_.handed(),
           .waiting = book_.waiting(),
           .unreported = book_.unreported(),
+          .quick = quick_,
           .claiming = sent_ ? sent_->step.jobs : 0};
 }
 
@@ -264,7 +267,29 @@ void Pump::publish() {
   core_.running.store(std::min(slots, book_.handed()), std::memory_order_relaxed);
 }
 
+// A job that does next to nothing ends before this thread would be asleep, and waking it up again costs more than the
+// job. So it watches for a moment; when that was in vain, it is longer until it does so again.
+bool Pump::ends_at_once() {
+  if (watch_again_ > 0) {
+    --watch_again_;
+    return false;
+  }
+  auto const end = Clock::now() + watch_for;
+  do {
+    if (pool_->any_ended()) {
+      watch_rest_ = 1;
+      quick_ = true;
+      return true;
+    }
+    std::this_thread::yield();
+  } while (Clock::now() < end);
+  quick_ = false;
+  watch_again_ = watch_rest_ = std::min(2 * watch_rest_, watch_rest_most);
+  return false;
+}
+
 void Pump::sleep(Clock::time_point until, bool any_end, int low_water) {
+  if (any_end && std::exchange(handed_out_, false) && ends_at_once()) return;
   if (!pool_->arm(any_end, static_cast<std::size_t>(low_water))) return;
   next_listen_ = Clock::now() + listen_every;
   try {

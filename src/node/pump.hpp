@@ -31,6 +31,8 @@ namespace posthouse::node {
 
 inline constexpr std::chrono::milliseconds stop_now_wait{2'000};  ///< for handlers that were asked to stop at once
 inline constexpr std::chrono::milliseconds listen_every{2};       ///< a busy pump looks for notifications so often
+inline constexpr std::chrono::microseconds watch_for{80};         ///< for jobs that end at once, before it sleeps
+inline constexpr int watch_rest_most = 256;                       ///< sleeps without it, after it was in vain
 inline constexpr std::chrono::milliseconds doubt_check_every{1'000};
 inline constexpr std::chrono::milliseconds doubt_margin{60'000};
 
@@ -66,6 +68,7 @@ class Pump {
   execute::Task task_for(store::ClaimedJob const& job, Lane const& lane) const;
   void publish();
   claim::Load load() const;
+  bool ends_at_once();
   void sleep(Clock::time_point until, bool any_end, int low_water);
   void hear(std::vector<std::string> const& payloads);
   bool drained();
@@ -131,6 +134,10 @@ class Pump {
 
   std::vector<execute::Ended> ended_{};
   std::vector<execute::Task> tasks_{};
+  bool handed_out_ = false;  // since it slept last
+  bool quick_ = false;       // the last job that was watched ended at once
+  int watch_again_ = 0;      // after so many sleeps
+  int watch_rest_ = 1;
   bool urgent_ = false;  // the last claim's jobs go before those that are queued
   Clock::time_point next_complaint_{};
   bool once_done_ = false;

@@ -68,7 +68,7 @@ void Pump::claim(claim::Step const& step) {
   if (step.flush) flush = book_.prepare(step.room, raised);
   token_ += claim::max_batches_a_claim;
   store::ClaimRequest const request{
-      .token = token_, .lanes = step.lanes, .jobs = step.jobs, .start = std::clamp(step.room - raised, 0, step.jobs)};
+      .token = token_, .lanes = step.lanes, .jobs = step.jobs, .start = std::clamp(step.room - raised, 0, step.jobs), .wake = !step.probe};
   auto const sent = Clock::now();
   store::Claim claimed;
   try {
@@ -165,9 +165,10 @@ void Pump::opened(store::Claim&& claim, claim::Step const& step, int start) {
   book_.open(claimed, start, step.urgent);
   urgent_ = step.urgent;
   auto const jobs = static_cast<int>(claimed->jobs.size());
-  bool const full = jobs >= step.jobs || batches >= claim::max_batches_a_claim;
+  bool const full = !step.probe && (jobs >= step.jobs || batches >= claim::max_batches_a_claim);
   auto const now = Clock::now();
   pacing_.claimed(step.lanes, found, full, now);
+  if (step.probe && jobs > 0) pacing_.probed(step.lanes.front(), now);
   for (auto const& [lane, wait_ms] : claimed->blocked) {
     pacing_.blocked(lane, wait_ms < 0 ? std::nullopt : std::optional(std::chrono::milliseconds(wait_ms)), now);
   }

@@ -113,6 +113,10 @@ pg::Params claim_params(std::int64_t worker, ClaimRequest const& request) {
   return params;
 }
 
+bool wants_one(ClaimRequest const& request) {
+  return request.lanes.size() == 1 && request.jobs == 1 && request.start == 1;
+}
+
 Claim decode(pg::Result result) {
   enum Column { token, lane, position, id, attempt, payload, payload_bytes, headers, options };
   Claim claim;
@@ -220,7 +224,21 @@ std::vector<std::int64_t> Work::eligible(std::int64_t worker) {
   return lanes;
 }
 
+Claim Work::claim_one(std::int64_t worker, BatchAck const* ended, ClaimRequest const& request) {
+  pg::Params params;
+  params.int8(worker);
+  if (ended != nullptr) {
+    params.int8(ended->token);
+  } else {
+    params.null();
+  }
+  params.int8(request.token).int8(request.lanes[0]).boolean(request.wake);
+  return decode(connection_.prepared(claim_sql(connection_, "finish_and_claim_one($1, $2, $3, $4, $5)"), params,
+                                     pg::Format::binary));
+}
+
 Claim Work::claim(std::int64_t worker, ClaimRequest const& request) {
+  if (wants_one(request)) return claim_one(worker, nullptr, request);
   return decode(connection_.prepared(claim_sql(connection_), claim_params(worker, request), pg::Format::binary));
 }
 
@@ -243,6 +261,8 @@ std::vector<std::int64_t> Work::finish(std::int64_t worker, std::span<BatchAck c
 
 Claim Work::finish_and_claim(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
                              ClaimRequest const& request, std::span<JobResult const> results) {
+  bool const plain = acks.size() == 1 && !acks[0].acked && moves.empty() && results.empty();
+  if (plain && wants_one(request)) return claim_one(worker, &acks[0], request);
   pg::Params params;
   params.int8(worker);
   add_acks(params, acks);

@@ -119,6 +119,7 @@ struct ClaimRequest {
   std::span<std::int64_t const> lanes{};  ///< empty: look first
   int jobs = 0;                           ///< most to claim
   int start = 0;                          ///< members that may start at once
+  bool wake = true;  ///< another worker, when there seems to be more; only a claim of one job can leave it out
 };
 
 class Work {
@@ -167,6 +168,8 @@ class Work {
   std::int64_t promote_reap_and_fire();
 
  private:
+  Claim claim_one(std::int64_t worker, BatchAck const* ended, ClaimRequest const& request);
+
   pg::Connection& connection_;
 };
 

@@ -136,6 +136,7 @@ class Torture : public EngineTest {
   void produce(int number, Dice dice);
   void copy(Dice dice);
   void claim(Dice dice);
+  void one_by_one(Hand& worker, Dice& dice);
   void tend();
   /// Ends jobs of one committed claim in one of the ways.
   void end(Hand& worker, std::vector<Claimed> const& jobs, Dice& dice);
@@ -194,7 +195,8 @@ void Torture::produce(int number, Dice dice) {
       if (dice.chance(0.5)) dice.pause(20'000);
     }
     if (dice.chance(0.3)) {
-      claimed = own.claim(dice.from(1, 20), -1, some_lane(dice));
+      claimed = dice.chance(0.3) ? own.claim_one(lanes_[static_cast<std::size_t>(dice.from(0, lanes - 1))])
+                                 : own.claim(dice.from(1, 20), -1, some_lane(dice));
       put(session, jobs, dice, 2);
     }
     if (dice.chance(0.02)) std::this_thread::sleep_for(1500ms);  // open over many windows
@@ -280,10 +282,27 @@ void Torture::end(Hand& worker, std::vector<Claimed> const& jobs, Dice& dice) {
   }
 }
 
+// Each call ends the job before and claims the next one; some are sent twice.
+void Torture::one_by_one(Hand& worker, Dice& dice) {
+  auto const from = lanes_[static_cast<std::size_t>(dice.from(0, lanes - 1))];
+  auto jobs = worker.claim_one(from);
+  ledger_.claimed(jobs);
+  for (auto left = dice.from(0, 20); left > 0 && !jobs.empty(); --left) {
+    auto const done = jobs.at(0);
+    ledger_.let_go(done.id, false, true);
+    jobs = worker.claim_one(from, done.token);
+    ledger_.claimed(jobs);
+    if (!jobs.empty() && dice.chance(0.1) && !worker.finish(done.token).empty()) ledger_.error("a lease was lost");
+    if (jobs.empty()) return;
+  }
+  end(worker, jobs, dice);
+}
+
 void Torture::claim(Dice dice) {
   auto session = open();
   Hand worker(session, {.kinds = "{t0,t1,t2}"});
   while (!stop_) {
+    if (dice.chance(0.3)) one_by_one(worker, dice);
     std::string const lane_list = dice.chance(0.5) ? some_lane(dice) : "";
     session.exec("begin");
     auto jobs = worker.claim(dice.from(1, 60), -1, lane_list);

@@ -158,6 +158,22 @@ TEST_P(EnginePlan, AClaimOfOneJobWalksTheSameIndex) {
   EXPECT_THAT(plan_with("l.lane = v_lane"), HasSubstr("Index Scan Backward using batch_pkey"));
 }
 
+TEST_P(EnginePlan, FinishAndClaimOfOneJobIsOneStatementByIndexes) {
+  auto const before = worker_->claim_one(lane());
+  ASSERT_EQ(before.size(), 1U);
+  std::vector<Claimed> next;
+  auto const all = plans([&] { next = worker_->claim_one(lane(), before.at(0).token); });
+  ASSERT_EQ(next.size(), 1U);
+  expect_indexes_only(all);
+  auto const claim = plan_with("insert into batch");
+  EXPECT_THAT(claim, HasSubstr("Update on batch"));
+  EXPECT_THAT(claim, HasSubstr("Index Cond: ((worker = $1) AND (token = $2))"));
+  EXPECT_THAT(claim, HasSubstr("Index Scan Backward using batch_pkey"));
+  EXPECT_THAT(claim, HasSubstr("_lane_txid_id_idx on " + partition_));
+  EXPECT_THAT(claim, Not(HasSubstr("Sort Key: j")));
+  EXPECT_THAT(all, Not(HasSubstr("v_lane"))) << "finish_and_claim was needed";
+}
+
 TEST_P(EnginePlan, ALimitCountsByIndex) {
   sql.rows("select set_limit('kind', 'k', 50000, 50000, 50000), set_limit('all', '', 60000)");
   sql.rows(
@@ -192,7 +208,7 @@ TEST_P(EnginePlan, FinishAndItsMoves) {
 TEST_P(EnginePlan, LookProbesIndexes) {
   auto const all = plans([&] { EXPECT_EQ(sql.rows("select unnest(look($1))", worker_->id()).size(), 2U); });
   expect_indexes_only(all);
-  auto const look = plan_with("lanes_of_worker");
+  auto const look = plan_with("from served(");
   EXPECT_THAT(look, HasSubstr("batch_pkey"));
   EXPECT_THAT(look, HasSubstr("_lane_txid_id_idx on " + partition_));
   EXPECT_THAT(look, Not(HasSubstr("Bitmap")));

@@ -173,6 +173,7 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
         std::string("promote()"),
         std::string("reap()"),
         "finish(" + w + ", '{16}', '{null}', '{1}', null)",
+        "finish_and_claim_one(" + w + ", null, 1600, 1)",
         "complete(" + w + ", 17, 0, 1)",
         "complete_with(" + w + ", 17, 1, 1, '1', null, null)",
         "finish(" + w + R"(, '{18}', '{null}', '{1}', null, '[{"token": 18, "pos": 0, "id": 1, "value": "1"}]'))",

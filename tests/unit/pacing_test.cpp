@@ -151,6 +151,67 @@ TEST_F(PacingTest, ReportAndClaimShareARoundTrip) {
   EXPECT_TRUE(step.flush);
 }
 
+TEST_F(PacingTest, JobsThatEndAtOnceAreClaimedApartAndReportedTogether) {
+  Pacing pacing({.slots = 1, .flush_interval = 5ms}, now);
+  pacing.claimed(none, lane1, true, now);
+  pacing.looked(lane1, now);
+  pacing.ended(1, now);
+  Load const load{.unreported = true, .quick = true};
+  auto step = pacing.step(now, load);
+  EXPECT_EQ(step.what, What::claim);
+  EXPECT_FALSE(step.flush);
+  pacing.claimed(lane1, lane1, true, now);
+  now += 5ms;
+  step = pacing.step(now, load);
+  if (step.what == What::look) {
+    pacing.looked(lane1, now);
+    step = pacing.step(now, load);
+  }
+  EXPECT_EQ(step.what, What::claim);
+  EXPECT_TRUE(step.flush) << "late: with the next claim";
+  pacing.flushed(now, 1ms);
+  pacing.claimed(lane1, none, false, now);
+  EXPECT_EQ(pacing.step(now, load).what, What::finish) << "nothing to claim: at once";
+}
+
+TEST_F(PacingTest, UnderALimitClaimsAndReportsGoTogether) {
+  Pacing pacing({.slots = 1}, now);
+  pacing.claimed(none, lane1, true, now);
+  pacing.looked(lane1, now);
+  pacing.blocked(1, {}, now);
+  pacing.flushed(now, 1ms);  // what was ours is free again
+  now += blocked_rest;
+  Load const load{.unreported = true, .quick = true};
+  auto step = pacing.step(now, load);
+  EXPECT_EQ(step.what, What::claim);
+  EXPECT_TRUE(step.flush);
+}
+
+TEST_F(PacingTest, ALaneThatRangIsAskedForOneJobAndThenForAll) {
+  Pacing pacing({.slots = 4}, now);
+  pacing.listening(now);
+  live(pacing, 3s);
+  ASSERT_TRUE(pacing.keeper());
+  pacing.rang(2, now);
+  auto step = pacing.step(now, {});
+  EXPECT_EQ(step.what, What::claim);
+  EXPECT_TRUE(step.probe);
+  EXPECT_EQ(step.jobs, 1);
+  pacing.claimed(step.lanes, step.lanes, false, now);
+  pacing.probed(2, now);
+  step = pacing.step(now, {.handed = 1});
+  if (step.what != What::claim) step = pacing.step(now, {.handed = 1});
+  EXPECT_EQ(step.what, What::claim);
+  EXPECT_FALSE(step.probe);
+  EXPECT_EQ(step.jobs, 3);
+  // A busy worker does not ask for one alone.
+  Pacing busy({.slots = 4}, now);
+  busy.listening(now);
+  live(busy, 3s);
+  busy.rang(2, now);
+  EXPECT_EQ(busy.step(now, {.handed = 1}).jobs, 3);
+}
+
 TEST_F(PacingTest, LargeClaimLeavesTheReportToAStatementOfItsOwn) {
   Pacing pacing({.slots = 4, .prefetch = 1000, .flush_interval = 5ms}, now);
   pacing.claimed(none, lane1, true, now);

@@ -1,0 +1,62 @@
+-- The commonest small call: one job has ended, the next one of the same lane is wanted. Whatever is not the plain case
+-- is left to finish_and_claim, which does and answers the same.
+
+-- Plain: no limit, nothing paused, no own transaction id (it would have to be taken out of the snapshot, see
+-- snapshot_now), and the job lies in the first interval of its lane's window that is not used up; or, when the window
+-- had no transaction open at its end, in the first interval of the next one. The lock of the lane comes before the
+-- statement, whose snapshot is therefore newer than the cursor.
+create or replace function finish_and_claim_one(p_worker bigint, p_done bigint, p_token bigint, p_lane bigint, p_wake boolean default true)
+returns table (token bigint, lane bigint, pos int, id bigint, attempt int, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb)
+language plpgsql security definer set search_path from current
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_sort = off
+set jit = off set plan_cache_mode = force_generic_plan as $$
+begin
+  if current_setting('transaction_isolation') = 'read committed' and pg_current_xact_id_if_assigned() is null
+      and lock_worker(p_worker) is not null and pg_try_advisory_xact_lock(key_space(), hashint8(p_lane) & -4)
+      and (p_done is not null or set_config('synchronous_commit', 'off', true) is not null) then
+    return query
+      with f as (
+          update batch b set started_to = b.n, closed_at = clock_timestamp()
+          where b.worker = p_worker and b.token = p_done and b.closed_at is null
+            and exists (select from worker w where w.id = p_worker and w.ended_at is null)
+          returning b.token),
+        c as (
+          select b.seq, b.lo, b.hi, pg_snapshot_xmax(b.hi) as ends, pg_current_snapshot() as now, s.txid, s.id,
+            -- A transaction that is open at the end of the window ends the interval; else it goes on into the next one.
+            case when pg_snapshot_xmin(b.hi) <> pg_snapshot_xmax(b.hi)
+                then coalesce((select x from pg_snapshot_xip(b.hi) x where x >= s.txid order by x limit 1), pg_snapshot_xmax(b.hi))
+              when pg_snapshot_xmin(pg_current_snapshot()) <> pg_snapshot_xmax(pg_current_snapshot())
+                then coalesce((select x from pg_snapshot_xip(pg_current_snapshot()) x where x >= pg_snapshot_xmax(b.hi) order by x limit 1),
+                  pg_snapshot_xmax(pg_current_snapshot()))
+              else pg_snapshot_xmax(pg_current_snapshot()) end as until
+          from lane l, worker w, lateral (select q.seq, q.lo, q.hi, q.pos_txid, q.pos_id from batch q where q.lane = p_lane order by q.seq desc limit 1) b,
+            lateral (select case when b.pos_txid < pg_snapshot_xmax(b.lo) then pg_snapshot_xmax(b.lo) else b.pos_txid end as txid,
+              case when b.pos_txid < pg_snapshot_xmax(b.lo) then -1 else b.pos_id end as id) s
+          where l.lane = p_lane and w.id = p_worker and w.ended_at is null
+            and l.kind = any(w.kinds) and (cardinality(w.queues) = 0 or l.queue = any(w.queues))
+            and (p_done is null or exists (select from f))
+            and (b.pos_txid >= pg_snapshot_xmax(b.lo) or pg_snapshot_xmin(b.lo) = pg_snapshot_xmax(b.lo))
+            and not exists (select from limit_rule r where r.name = any(array['', l.kind, l.queue]))
+            and not exists (select from queue q where q.queue = l.queue and q.paused)
+            and not exists (select from kind k where k.kind = l.kind and k.paused)),
+        k as materialized (
+          select c.seq, case when j.txid < c.ends then c.lo else c.hi end as lo, case when j.txid < c.ends then c.hi else c.now end as hi, j.*
+          from c, lateral (
+            select j.id, j.txid, j.attempt, j.payload, j.payload_bytes, j.headers, j.options from job j
+            where j.lane = p_lane and (j.txid, j.id) > (c.txid, c.id) and (j.txid, j.id) < (c.until, -1)
+            order by j.txid, j.id limit 1) j),
+        i as (
+          insert into batch (lane, seq, worker, token, lo, hi, pos_txid, pos_id, claimed_at, n, started_to, ids)
+          select p_lane, k.seq + 1, p_worker, p_token, k.lo, k.hi, k.txid, k.id, clock_timestamp(), 1, 1, array[k.id] from k)
+      select p_token, p_lane, 0, k.id, k.attempt, k.payload, k.payload_bytes, k.headers, k.options from k;
+    if found then
+      -- As finish_and_claim does: there is probably more.
+      if p_wake and (p_token / 16) % 4 = 0 then perform wake_one(p_worker); end if;
+      return;
+    end if;
+  end if;
+  return query select * from finish_and_claim(p_worker, array_remove(array[p_done], null), array[null::text], array[1], null,
+    p_token, array[p_lane], 1, 1);
+end $$;
+comment on function finish_and_claim_one(bigint, bigint, bigint, bigint, boolean) is
+'finish_and_claim for the succeeded batch p_done (null: none) and one job of one lane, which may start at once: the same answer, sooner. wake: whether an idle worker may be woken for what is left.';
