@@ -20,7 +20,7 @@ begin
           where b.worker = p_worker and b.token = p_done and b.closed_at is null
             and exists (select from worker w where w.id = p_worker and w.ended_at is null)
           returning b.token),
-        c as (
+        c as materialized (
           select b.seq, b.lo, b.hi, pg_snapshot_xmax(b.hi) as ends, pg_current_snapshot() as now, s.txid, s.id,
             -- A transaction that is open at the end of the window ends the interval; else it goes on into the next one.
             case when pg_snapshot_xmin(b.hi) <> pg_snapshot_xmax(b.hi)
