@@ -92,7 +92,7 @@ void register_handlers(posthouse::Worker& worker) {
   });
   worker.on("patient", [](Job const& job) {
     job.heartbeat();
-    for (int i = 0; i <= 500'000; ++i) job.progress(i / 1e6, pid().text);
+    for (int i = 0; i < 10'000; ++i) job.progress(i / 1e6, pid().text);
     while (!job.stop_token().stop_requested()) std::this_thread::sleep_for(1ms);
     throw posthouse::Cancelled();
   });
@@ -108,10 +108,6 @@ void register_handlers(posthouse::Worker& worker) {
   });
   worker.on("garbage", once, [](Job const&) {
     say("\xff\xff\xff\xff\xff", 5);
-    loop();
-  });
-  worker.on("closes", once, [](Job const&) {
-    ::close(3);
     loop();
   });
   worker.on("grow", [](Job const&) {
