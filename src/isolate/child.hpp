@@ -60,7 +60,6 @@ class Child {
   FrameStream frames{};
   base::EventFd wake{};                              ///< for whoever drives this child
   std::int64_t jobs = 0;                             ///< it was given
-  std::int64_t memory_seen = 0;                      ///< MiB, after its last job
   std::chrono::steady_clock::time_point deadline{};  ///< of its start, or of its leaving
 
  private:

@@ -22,7 +22,6 @@ constexpr auto hurried_grace = 1s;     // less than what a worker that stops at 
 constexpr auto child_wait = 10s;       // for a free child
 constexpr auto snooze = 1s;            // of a job for which there is none
 constexpr int tries = 3;               // children that die before they begin with the job
-constexpr auto leave_wait = 5s;        // of a child that was dismissed
 constexpr int without_pidfd_ms = 100;  // how often a child is looked at then
 constexpr auto never = Children::Clock::time_point::max();
 
@@ -36,20 +35,7 @@ int wait_ms(Children::Clock::time_point until, int longest) {
 
 Children::Children(Options options, base::Log const& log) : options_(std::move(options)), log_(log) {}
 
-Children::~Children() {
-  keeper_ = {};
-  auto const until = Clock::now() + leave_wait;
-  leaving_.splice(leaving_.end(), idle_);
-  leaving_.splice(leaving_.end(), starting_);
-  for (auto const& child : leaving_) child->dismiss();
-  for (auto const& child : leaving_) {
-    while (!child->dead() && Clock::now() < until) {
-      pollfd item{child->pidfd(), POLLIN, 0};
-      (void)::poll(&item, 1, wait_ms(until, child->pidfd() >= 0 ? 1000 : 20));
-    }
-  }
-  // What is left is killed by its destructor.
-}
+Children::~Children() { keeper_ = {}; }
 
 void Children::start() {
   keeper_ = std::jthread([this](std::stop_token const& stop) { keep(stop); });
@@ -94,8 +80,8 @@ void Children::give_back(Held child) {
   if (options_.max_jobs > 0 && child->jobs >= options_.max_jobs) {
     why = std::to_string(child->jobs) + " jobs";
   } else if (options_.max_memory_mb > 0) {
-    child->memory_seen = child->memory_mb();
-    if (child->memory_seen > options_.max_memory_mb) why = std::to_string(child->memory_seen) + " MiB";
+    auto const memory = child->memory_mb();
+    if (memory > options_.max_memory_mb) why = std::to_string(memory) + " MiB";
   }
   {
     std::lock_guard const lock(mutex_);
@@ -140,10 +126,10 @@ execute::Run Children::run(Job const& job) {
     }
     if (run) return *std::move(run);
   }
-  if (job.stop_token().stop_requested()) {
-    return {Failure{.type = "Stopped", .message = "the job was asked to stop before a child process was free"}};
+  // It was not started, so no attempt is counted, whatever has asked it to stop meanwhile.
+  if (!job.stop_token().stop_requested()) {
+    log_.warning("no child process is free, the job is put off", {{"job", std::to_string(job.id())}});
   }
-  log_.warning("no child process is free, the job is put off", {{"job", std::to_string(job.id())}});
   return {Snooze{snooze}};
 }
 

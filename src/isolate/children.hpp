@@ -30,6 +30,8 @@
 
 namespace posthouse::isolate {
 
+inline constexpr std::chrono::milliseconds leave_wait{5000};  ///< for a child that gets no more jobs, to end by itself
+
 class Children {
  public:
   using Clock = std::chrono::steady_clock;
@@ -45,7 +47,7 @@ class Children {
   };
 
   Children(Options options, base::Log const& log);
-  /// Dismisses all, and kills those that are still there after a moment.
+  /// Dismisses all, and kills those that are still there after leave_wait.
   ~Children();
   Children(Children const&) = delete;
   Children& operator=(Children const&) = delete;
@@ -74,7 +76,7 @@ class Children {
   void look_at_starting(Clock::time_point now);
   void look_at_idle();
   void look_at_leaving(Clock::time_point now);
-  void heard(Held const& child);
+  void dismiss_all();
   void failed(std::string const& why);
   [[nodiscard]] std::size_t living() const { return starting_.size() + idle_.size() + busy_.size(); }
 
@@ -89,7 +91,6 @@ class Children {
   std::list<Held> leaving_{};
   int failures_ = 0;  // starts that failed since the last that did not
   std::string last_failure_{};
-  bool memory_told_ = false;
   Clock::time_point next_spawn_{};
 
   std::atomic<bool> hurry_{false};

@@ -18,6 +18,7 @@ using namespace std::chrono_literals;
 using std::chrono::milliseconds;
 
 constexpr milliseconds look_every{1000};  // idle children are looked at so often
+constexpr int without_pidfd = 20;         // ms between two looks at a child that leaves
 constexpr milliseconds first_pause{100};  // after a start that failed
 constexpr milliseconds longest_pause{30'000};
 
@@ -52,6 +53,25 @@ void Children::keep(std::stop_token const& stop) {
     look_at_idle();
     look_at_leaving(now);
   }
+  dismiss_all();
+}
+
+// Here and not after this thread's end, with which the kernel kills the children that it has started.
+void Children::dismiss_all() {
+  std::lock_guard const lock(mutex_);
+  leaving_.splice(leaving_.end(), idle_);
+  leaving_.splice(leaving_.end(), starting_);
+  for (auto const& child : leaving_) child->dismiss();
+  auto const until = Clock::now() + leave_wait;
+  for (auto const& child : leaving_) {
+    while (!child->dead() && Clock::now() < until) {
+      pollfd item{child->pidfd(), POLLIN, 0};
+      auto const left = std::chrono::ceil<milliseconds>(until - Clock::now()).count();
+      (void)::poll(&item, 1, child->pidfd() >= 0 ? static_cast<int>(std::max<decltype(left)>(left, 0)) : without_pidfd);
+    }
+    child->reap();
+  }
+  leaving_.clear();
 }
 
 void Children::spawn_missing(Clock::time_point now) {

@@ -105,6 +105,7 @@ class Isolation : public CliDatabaseTest {
 };
 
 TEST_F(Isolation, HandlersRunInChildrenOfTheirOwn) {
+  environment["TEST_LEFT_FILE"] = (folder.path() / "left").string();
   auto const one = enqueue("pid");
   auto const prepared = enqueue("prepared");
   auto worker = start_worker({"--processes", "2"});
@@ -114,9 +115,16 @@ TEST_F(Isolation, HandlersRunInChildrenOfTheirOwn) {
   auto const children = children_of(worker.pid());
   EXPECT_THAT(children, SizeIs(2));
   EXPECT_TRUE(children.contains(static_cast<pid_t>(std::stol(result(one)))));
+  for (auto const pid : children) {
+    std::ifstream file("/proc/" + std::to_string(pid) + "/oom_score_adj");
+    std::string score;
+    file >> score;
+    EXPECT_EQ(score, "1000") << "the kernel takes the child and not the worker";
+  }
   worker.terminate();
   EXPECT_EQ(worker.wait(), 0) << worker.errors();
   for (auto const pid : children) EXPECT_FALSE(lives(pid));
+  EXPECT_EQ(folder.read("left"), "xx") << "they end as programs do, with their destructors";
 }
 
 TEST_F(Isolation, OutcomesPayloadsAndFactsAreThoseOfThreads) {
@@ -184,6 +192,14 @@ TEST_F(Isolation, ThreeCrashesQuarantineAJob) {
   work();
   EXPECT_EQ(state(id), "failed");
   EXPECT_EQ(attempts(id), 6) << "whoever says retry gives it three more";
+}
+
+TEST_F(Isolation, WhatAChildHasCommittedItHasDone) {
+  auto const id = sql.one("select enqueue('commits', headers => '{\"die\": \"1\"}')");
+  work();
+  EXPECT_EQ(state(id), "succeeded");
+  EXPECT_EQ(result(id), "\"inside\"");
+  EXPECT_EQ(sql.number("select count(*) from attempt_error"), 0);
 }
 
 TEST_F(Isolation, AHandlerThatIgnoresItsTimeoutIsKilled) {
