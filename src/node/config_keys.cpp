@@ -71,30 +71,25 @@ Key const kKeys[] = {
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.concurrency = static_cast<int>(integer_value(a, v, 1, 1000));
      }},
-    {"isolation", "thread", "process: handlers run in child processes", "", false,
-     false,
+    {"isolation", "thread", "process: handlers run in child processes", "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.isolated = choice_value(a, v, {"thread", "process"}) == 1;
      }},
-    {"processes", "0", "child processes, 0 to 1000; with isolation process: as concurrency",
-     "", false, false,
+    {"processes", "0", "child processes, 0 to 1000; with isolation process: as concurrency", "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.processes = static_cast<int>(integer_value(a, v, 0, 1000));
      }},
-    {"kill_grace_ms", "5000", "from asking a child to stop to killing it, 0 to 3600000 ms", "",
-     false, false,
+    {"kill_grace_ms", "5000", "from asking a child to stop to killing it, 0 to 3600000 ms", "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) { c.kill_grace = duration_value(a, v, 1ms, 0ms, 1h); }},
     {"max_jobs_per_child", "0", "jobs, 1 to 1000000000, then a child is replaced; 0: never", "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.max_jobs_per_child = static_cast<int>(integer_value(a, v, 0, 1'000'000'000));
      }},
-    {"max_memory_per_child_mb", "0", "MiB, 1 to 1000000, then a child is replaced; 0: never",
-     "", false, false,
+    {"max_memory_per_child_mb", "0", "MiB, 1 to 1000000, then a child is replaced; 0: never", "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.max_memory_per_child_mb = static_cast<int>(integer_value(a, v, 0, 1'000'000));
      }},
-    {"worker_child_pool_max_size", "2", "connections of a Client in a child, 1 to 100", "",
-     false, false,
+    {"worker_child_pool_max_size", "2", "connections of a Client in a child, 1 to 100", "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.worker_child_pool_max_size = static_cast<int>(integer_value(a, v, 1, 100));
      }},
