@@ -55,11 +55,13 @@ class Spawn {
     check(::posix_spawn_file_actions_adddup2(&actions_, socket, child_fd));
     // Descriptors that some library has opened without close-on-exec, our own sockets to other children among them.
     check(::posix_spawn_file_actions_addclosefrom_np(&actions_, child_fd + 1));
-    sigset_t none;
+    // What a child does not listen to waits until it has said so itself.
+    sigset_t blocked;
     sigset_t all;
-    sigemptyset(&none);
+    sigemptyset(&blocked);
+    for (int const signal : parents_signals) sigaddset(&blocked, signal);
     sigfillset(&all);
-    check(::posix_spawnattr_setsigmask(&attributes_, &none));
+    check(::posix_spawnattr_setsigmask(&attributes_, &blocked));
     check(::posix_spawnattr_setsigdefault(&attributes_, &all));
     check(::posix_spawnattr_setpgroup(&attributes_, 0));
     check(::posix_spawnattr_setflags(

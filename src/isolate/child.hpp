@@ -8,7 +8,9 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -24,6 +26,9 @@ namespace posthouse::isolate {
 
 /// Tells a process that it is a child: "descriptor:pid of the parent".
 inline constexpr char const* child_variable = "POSTHOUSE_JOB_CHILD";
+
+/// Signals that mean the worker and not its children.
+inline constexpr std::array<int, 3> parents_signals{SIGINT, SIGTERM, SIGHUP};
 
 /// The arguments with which this process was started.
 std::vector<std::string> own_arguments();

@@ -43,7 +43,13 @@ void leave_signals_to_the_parent() {
   action.sa_handler = nothing;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
-  for (int const signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(signal, &action, nullptr);
+  sigset_t blocked;
+  sigemptyset(&blocked);
+  for (int const signal : parents_signals) {
+    ::sigaction(signal, &action, nullptr);
+    sigaddset(&blocked, signal);
+  }
+  ::pthread_sigmask(SIG_UNBLOCK, &blocked, nullptr);
 }
 
 // Should memory run out, the kernel is to take the child that uses it up, and not its parent or the database.

@@ -38,6 +38,10 @@ Sources sources_of(GlobalFlags const& global, WorkFlags const& flags) {
   return sources;
 }
 
+int processes_of(Config const& config) {
+  return config.processes.value_or(config.isolated.value_or(false) ? config.concurrency : 0);
+}
+
 WorkerOptions worker_options(Config const& config, WorkFlags const& flags, Logger logger) {
   WorkerOptions options;
   options.database = config.database;
@@ -51,7 +55,7 @@ WorkerOptions worker_options(Config const& config, WorkFlags const& flags, Logge
   options.max_result_bytes = static_cast<std::size_t>(config.max_result_bytes);
   options.queue_limits = config.queue_limits;
   options.cluster_wide_cap = config.cluster_wide_cap;
-  options.processes = config.processes.value_or(config.isolated.value_or(false) ? config.concurrency : 0);
+  options.processes = processes_of(config);
   options.kill_grace = config.kill_grace;
   options.max_jobs_per_child = config.max_jobs_per_child;
   options.max_memory_per_child_mb = config.max_memory_per_child_mb;
@@ -60,9 +64,11 @@ WorkerOptions worker_options(Config const& config, WorkFlags const& flags, Logge
   return options;
 }
 
-execute::ExecOptions exec_options(KindConfig const& kind, std::int64_t max_result_bytes) {
+execute::ExecOptions exec_options(KindConfig const& kind, Config const& config) {
   execute::ExecOptions options;
-  options.output_limit = static_cast<std::size_t>(max_result_bytes);
+  options.output_limit = static_cast<std::size_t>(config.max_result_bytes);
+  // The child that runs the program is to see its end before it is killed itself.
+  if (processes_of(config) > 0) options.kill_grace = std::min(options.kill_grace, config.kill_grace / 2);
   options.argv = kind.exec;
   options.backoff = kind.options.backoff;
   for (auto const& entry : kind.env) {
@@ -117,7 +123,7 @@ void register_configured(Worker& worker, Config const& config, std::vector<std::
   for (auto const& [name, kind] : config.kinds) {
     if (!wanted(only, name)) continue;
     if (!kind.exec.empty()) {
-      worker.on(name, kind.options, execute::exec_handler(exec_options(kind, config.max_result_bytes)));
+      worker.on(name, kind.options, execute::exec_handler(exec_options(kind, config)));
       continue;
     }
     if (!sql) {

@@ -271,10 +271,17 @@ TEST_F(Isolation, AnIdleChildThatDiesIsReplacedAndCostsNothing) {
 
 TEST_F(Isolation, AWorkerThatIsKilledLeavesNoProcess) {
   auto const id = enqueue("loop");
-  auto worker = start_worker({"--processes", "3"});
+  enqueue("nap");
+  auto worker = start_worker({"--config", config("processes: 3\nkinds:\n  nap: {exec: [/bin/sleep, '1000']}\n")});
   running_in(id);
-  auto const children = children_of(worker.pid());
+  auto children = children_of(worker.pid());
   EXPECT_THAT(children, SizeIs(3));
+  std::set<pid_t> programs;
+  ASSERT_TRUE(eventually([&] {
+    for (auto const pid : children) programs.merge(children_of(pid));
+    return !programs.empty();
+  }));
+  children.merge(programs);
   worker.kill();
   ASSERT_EQ(worker.wait(), 128 + SIGKILL);
   for (auto const pid : children) EXPECT_TRUE(eventually([&] { return !lives(pid); })) << pid;
