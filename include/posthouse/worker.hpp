@@ -5,6 +5,7 @@
 // in 16 batches of at most 16 MiB of payloads each, and is freed when its last job has ended. Results, of at most
 // max_result_bytes each, wait for their acknowledgement; a statement carries at most 16 MiB of them, or one.
 // Connections: two and one for LISTEN, whatever the concurrency; the leader opens one more about once a minute.
+// Child processes (WorkerOptions::processes): the worker opens none for them; what their handlers open is theirs.
 // Thread safety: register handlers before start(); start(), stop() and wait() may be called from any thread and are
 // idempotent; stop() inside a handler only asks, since a handler cannot wait for its own end. Only run() and
 // run_worker() touch signals. Handlers must not outlive stop(). Use after fork() throws.
@@ -64,11 +65,18 @@ struct WorkerOptions {
   std::chrono::milliseconds flush_interval{5};         ///< longest wait of a finished job for its group, 0 to 1 s
   std::chrono::milliseconds stop_grace{30000};         ///< how long stop() lets running handlers finish
   bool once = false;                                   ///< leave when nothing is available or running
-  std::size_t max_result_bytes = 1024 * 1024;          ///< larger results are dropped, 0 to 64 MiB; 0: keep none
-  std::map<std::string, QueueLimits> queue_limits{};   ///< declared at start(); queues not named keep what they have
-  int cluster_wide_cap = 0;                            ///< jobs at once in all workers together; 0: says nothing
-  bool duties = true;                                  ///< take part in the elected work (promote, reap, rotate)
-  Logger logger{};                                     ///< empty: warnings and errors to standard error
+  /// Child processes that run the handlers, 1 to 1,000, each one job at a time; `concurrency` is as many then. 0: threads
+  /// of this process do. Only through run_worker(), since a child is this program started anew.
+  int processes = 0;
+  std::chrono::milliseconds kill_grace{5000};  ///< a child is killed so long after it was asked to stop, 0 to 1 h
+  int max_jobs_per_child = 0;                  ///< then it is replaced, 1 to 1,000,000,000; 0: never
+  int max_memory_per_child_mb =
+      0;  ///< a child with more resident MiB after a job is replaced, 1 to 1,000,000; 0: never
+  std::size_t max_result_bytes = 1024 * 1024;         ///< larger results are dropped, 0 to 64 MiB; 0: keep none
+  std::map<std::string, QueueLimits> queue_limits{};  ///< declared at start(); queues not named keep what they have
+  int cluster_wide_cap = 0;                           ///< jobs at once in all workers together; 0: says nothing
+  bool duties = true;                                 ///< take part in the elected work (promote, reap, rotate)
+  Logger logger{};                                    ///< empty: warnings and errors to standard error
   /// Called around every run: must call `next` exactly once and return its outcome.
   std::function<Outcome(Job const&, std::function<Outcome()> const& next)> around{};
 
@@ -138,6 +146,10 @@ class Worker {
     return on(kind, HandlerOptions{}, std::move(function));
   }
 
+  /// Called in each child process before its first job, for what handlers need there; what it throws keeps the child, and
+  /// a worker that starts, from becoming ready. Never called without `processes`. Before start(); the last one counts.
+  Worker& on_child_start(std::function<void()> function);
+
   /// Connects, registers and begins to claim; returns when the worker is registered. Throws SchemaMissing,
   /// Unavailable or InvalidArgument (nothing registered, prefetch without lease).
   void start();
@@ -168,6 +180,7 @@ class Worker {
     }
   }
 
+  friend struct WorkerDoor;
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

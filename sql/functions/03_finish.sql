@@ -81,12 +81,12 @@ begin
     where m.outcome = 'release' and b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token order by 1) l;
   with m as materialized (
       select m.*, b.lane from jsonb_to_recordset(p_moves)
-          m(token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text)
+          m(token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, crashes int)
         join batch b on b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token and b.closed_at is null
       where b.ids[m.pos + 1] = m.id and (b.acked is null or get_bit(b.acked, m.pos) = 0)
         and not exists (select from done d where d.worker = p_worker and d.token = m.token and d.pos = m.pos)),
     gone as (delete from job j using m where j.id = m.id and j.lane = m.lane
-      returning j.*, m.token, m.outcome, m.delay_ms, m.type, m.message, m.stack,
+      returning j.*, m.token, m.outcome, m.delay_ms, m.type, m.message, m.stack, m.crashes,
         -- What would make it available again does not, once it is to be cancelled or has expired.
         case when exists (select from cancel_request r where r.job = j.id) then 'cancel'
           when m.outcome in ('retry', 'snooze', 'release') and is_expired(j.options, v_late) then 'expire'
@@ -99,7 +99,8 @@ begin
       select g.id, g.lane, case g.ends when 'retry' then 'retryable' else 'scheduled' end,
         v_now + greatest(coalesce(g.delay_ms, 0), 0) * interval '1 millisecond',
         coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at),
-        g.attempt + case g.ends when 'retry' then 1 else 0 end, g.payload, g.payload_bytes, g.headers, g.options
+        g.attempt + case g.ends when 'retry' then 1 else 0 end, g.payload, g.payload_bytes, g.headers,
+        case when g.crashes is null then g.options else coalesce(g.options, '{}') || jsonb_build_object('child_crashes', g.crashes) end
       from gone g where g.ends in ('retry', 'snooze')),
     dies as (
       insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)

@@ -101,7 +101,7 @@ begin
   insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
     select r.id, r.twin, r.attempt, r.payload, r.payload_bytes, r.headers,
       case when is_expired(r.options, utc_text(clock_timestamp())) then r.options - 'expires_at' else coalesce(r.options, '{}') end
-        || jsonb_build_object('enqueued_at', r.queued_at) from r returning lane into v_twin;
+        - 'child_crashes' || jsonb_build_object('enqueued_at', r.queued_at) from r returning lane into v_twin;
   perform ring(v_twin);
   return true;
 end $$;

@@ -12,7 +12,8 @@ void add_work_command(CLI::App& app, Context& context) {
   auto const flags = std::make_shared<node::WorkFlags>();
   auto& command =
       add_command(app, "work", "Run jobs with the handlers that the configuration declares, until SIGTERM or SIGINT",
-                  {"posthouse work --config posthouse.yaml --concurrency 8", "posthouse work --queue bulk --once"});
+                  {"posthouse work --config posthouse.yaml --concurrency 8", "posthouse work --queue bulk --once",
+                   "posthouse work --config posthouse.yaml --processes 4"});
   node::add_work_flags(command, *flags);
   on_run(command, context, [&context, flags] { return node::work(context.global, *flags, {}); });
 }

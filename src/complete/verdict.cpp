@@ -3,6 +3,7 @@
 #include "complete/verdict.hpp"
 
 #include <algorithm>
+#include <string>
 #include <type_traits>
 #include <variant>
 
@@ -49,7 +50,15 @@ std::optional<store::Move> verdict(std::int64_t token, int position, std::int64_
           explain("retry later", end.reason);
           retry(bounded(end.delay));
         } else {
+          auto const crashes = ending.crashes + (ending.crashed ? 1 : 0);
+          if (ending.crashed && crashes >= max_crashes) {
+            explain(end.type, "quarantined: " + std::to_string(crashes) +
+                                  " child processes have died of this job; last: " + end.message);
+            move.outcome = "fail";
+            return move;
+          }
           explain(end.type, end.message, end.stack);
+          if (ending.crashed) move.crashes = crashes;
           bool const keep =
               !ending.decode_error || (ending.kind != nullptr && ending.kind->on_decode_error == OnDecodeError::retry);
           if (keep) {

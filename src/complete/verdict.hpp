@@ -13,6 +13,7 @@
 
 namespace posthouse::complete {
 
+inline constexpr std::int64_t max_crashes = 3;  ///< that many child processes a job may cost, then it is quarantined
 inline constexpr std::size_t max_type_bytes = 200;
 inline constexpr std::size_t max_message_bytes = 64 * 1024;
 
@@ -23,6 +24,8 @@ struct Ending {
   std::int64_t attempt = 1;        ///< the number of this attempt
   std::int64_t max_attempts = 25;  ///< the job's own, else its kind's
   HandlerOptions const* kind = nullptr;
+  bool crashed = false;      ///< its child process died of it
+  std::int64_t crashes = 0;  ///< child processes that this job has cost before
 };
 
 /// The move that the server is asked for; nullopt: success. Texts are made storable. `random` in [0, 1) is the jitter.

@@ -46,6 +46,7 @@ JobOptions parse_job_options(std::string_view text) {
   if (auto const n = integer(object, "expires_in_ms", max_delay_ms, text)) {
     options.expires_in = std::chrono::milliseconds(*n);
   }
+  if (auto const n = integer(object, "child_crashes", int_max, text)) options.child_crashes = *n;
   return options;
 }
 

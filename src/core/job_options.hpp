@@ -5,6 +5,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string_view>
 
@@ -15,6 +16,8 @@ struct JobOptions {
   std::optional<std::chrono::milliseconds> timeout{};  ///< unset: the handler's own
 
   std::optional<std::chrono::milliseconds> expires_in{};  ///< from the claim's reply on; unset: never
+
+  std::int64_t child_crashes = 0;  ///< child processes that it has cost
 
   bool operator==(JobOptions const&) const = default;
 };

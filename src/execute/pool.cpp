@@ -304,7 +304,8 @@ void Pool::work(Slot& slot) {
                auto const* success = std::get_if<Success>(&result.outcome)) {
       if (!slot.result_given) ended.result = kept(*success, options_.max_result_bytes);
     } else {
-      ended.otherwise.reset(new Ended::Otherwise{std::move(result), task.kind, task.attempt, task.max_attempts});
+      ended.otherwise.reset(
+          new Ended::Otherwise{std::move(result), task.kind, task.attempt, task.max_attempts, task.crashes});
     }
 
     lock.lock();
@@ -342,6 +343,7 @@ Run Pool::run_task(Slot& slot, Task const& task, std::optional<Clock::time_point
     facts.position = task.position;
     facts.deadline = deadline;
     Job const job(std::move(facts), slot.stop.get_token(), &slot);
+    if (options_.run) return options_.run(job);
     return run(task.kind->handler, options_.around, job);
   } catch (std::exception const&) {
     return outcome_of(std::current_exception());

@@ -51,6 +51,7 @@ struct Task {
   std::int64_t id = 0;
   std::int64_t attempt = 1;  ///< the number of this attempt
   std::int64_t max_attempts = 25;
+  std::int64_t crashes = 0;                    ///< child processes that this job has cost so far
   std::chrono::milliseconds timeout{0};        ///< 0: none
   std::optional<Clock::time_point> expires{};  ///< must not start from then on
   std::string_view queue{};
@@ -71,9 +72,10 @@ struct Ended {
     Registered const* kind = nullptr;
     std::int64_t attempt = 1;
     std::int64_t max_attempts = 25;
-    bool expired = false;    ///< it was not started at all
-    bool cancelled = false;  ///< it had been asked to stop by cancel()
-    bool timed_out = false;  ///< it had been asked to stop because of its timeout
+    std::int64_t crashes = 0;  ///< before this run
+    bool expired = false;      ///< it was not started at all
+    bool cancelled = false;    ///< it had been asked to stop by cancel()
+    bool timed_out = false;    ///< it had been asked to stop because of its timeout
   };
   std::unique_ptr<Otherwise> otherwise{};
   std::unique_ptr<Kept> result{};  ///< of a success that has one
@@ -102,6 +104,8 @@ class Pool {
   struct Options {
     int threads = 1;
     Around around{};
+    /// Instead of calling the handler here; must not throw. Empty: it is called here.
+    std::function<Run(Job const&)> run{};
     std::size_t max_result_bytes = 1024 * 1024;
     /// Behind Job::complete; the result may be null.
     std::function<void(Job const&, Transaction const&, Kept const* result)> complete{};

@@ -30,7 +30,7 @@ std::string current_type() {
 template <class Call>
 Run contained(Call const& call) {
   try {
-    return {call(), false};
+    return {call()};
   } catch (abi::__forced_unwind&) {
     throw;  // the thread is being cancelled; the runtime insists on this
   } catch (...) {
@@ -44,25 +44,25 @@ Run outcome_of(std::exception_ptr const& exception) {
   try {
     std::rethrow_exception(exception);
   } catch (Outcome const& outcome) {
-    return {outcome, false};
+    return {outcome};
   } catch (Discard const& discard) {
-    return {discard, false};
+    return {discard};
   } catch (Snooze const& snooze) {
-    return {snooze, false};
+    return {snooze};
   } catch (RetryAfter const& retry) {
-    return {retry, false};
+    return {retry};
   } catch (Failure const& failure) {
-    return {failure, false};
+    return {failure};
   } catch (DecodeError const& error) {
     return {Failure{.type = current_type(), .message = error.what()}, true};
   } catch (std::exception const& error) {
-    return {Failure{.type = current_type(), .message = error.what()}, false};
+    return {Failure{.type = current_type(), .message = error.what()}};
   } catch (std::string const& text) {
-    return {Failure{.type = current_type(), .message = text}, false};
+    return {Failure{.type = current_type(), .message = text}};
   } catch (char const* text) {
-    return {Failure{.type = current_type(), .message = text == nullptr ? "" : text}, false};
+    return {Failure{.type = current_type(), .message = text == nullptr ? "" : text}};
   } catch (...) {
-    return {Failure{.type = current_type(), .message = "not derived from std::exception"}, false};
+    return {Failure{.type = current_type(), .message = "not derived from std::exception"}};
   }
 }
 

@@ -12,12 +12,14 @@
 namespace posthouse::execute {
 
 using Handler = std::function<Outcome(Job const&)>;
+inline constexpr char const* crashed_type = "Crashed";  ///< the Failure of a Run that crashed
 /// WorkerOptions::around.
 using Around = std::function<Outcome(Job const&, std::function<Outcome()> const& next)>;
 
 struct Run {
   Outcome outcome{};
   bool decode_error = false;  ///< it threw DecodeError: the payload could not be read
+  bool crashed = false;       ///< its child process died of it
 };
 
 /// With `around`, next() never throws: the hook sees a handler's exception as Failure. A hook that throws itself has

@@ -51,6 +51,12 @@ struct Config {
   LogLevel log_level = LogLevel::info;
   base::LogFormat log_format = base::LogFormat::text;
   int concurrency = 4;
+  std::optional<bool> isolated{};  ///< isolation: process
+  std::optional<int> processes{};
+  std::chrono::milliseconds kill_grace{5000};
+  int max_jobs_per_child = 0;
+  int max_memory_per_child_mb = 0;
+  int worker_child_pool_max_size = 2;
   int prefetch_buffer = 0;
   std::chrono::milliseconds claim_lease{30000};
   bool claim_lease_given = false;

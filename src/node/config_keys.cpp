@@ -71,6 +71,28 @@ Key const kKeys[] = {
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.concurrency = static_cast<int>(integer_value(a, v, 1, 1000));
      }},
+    {"isolation", "thread", "process: handlers run in child processes", "", false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       c.isolated = choice_value(a, v, {"thread", "process"}) == 1;
+     }},
+    {"processes", "0", "child processes, 0 to 1000; with isolation process: as concurrency", "", false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       c.processes = static_cast<int>(integer_value(a, v, 0, 1000));
+     }},
+    {"kill_grace_ms", "5000", "from asking a child to stop to killing it, 0 to 3600000 ms", "", false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) { c.kill_grace = duration_value(a, v, 1ms, 0ms, 1h); }},
+    {"max_jobs_per_child", "0", "jobs, 1 to 1000000000, then a child is replaced; 0: never", "", false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       c.max_jobs_per_child = static_cast<int>(integer_value(a, v, 0, 1'000'000'000));
+     }},
+    {"max_memory_per_child_mb", "0", "MiB, 1 to 1000000, then a child is replaced; 0: never", "", false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       c.max_memory_per_child_mb = static_cast<int>(integer_value(a, v, 0, 1'000'000));
+     }},
+    {"worker_child_pool_max_size", "2", "connections of a Client in a child, 1 to 100", "", false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       c.worker_child_pool_max_size = static_cast<int>(integer_value(a, v, 1, 100));
+     }},
     {"prefetch_buffer", "0", "jobs claimed ahead of a free slot, 0 to 10000; above 0 claim_lease_ms must be given too",
      "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
@@ -217,13 +239,11 @@ constexpr std::string_view kLater[] = {
     "conn_max_idle_time",
     "worker_pool_size",
     "worker_max_overflow",
-    "worker_child_pool_max_size",
     "worker_child_pool_check",
     "claimed_stale_threshold_ms",
     "queues.*.priority",
     "queues.*.paused",
     "broker",
-    "processes",
     "kinds.*.http",
     "kinds.*.queue",
     "kinds.*.retry_timer",
@@ -315,6 +335,12 @@ string where_of(Tree const& root, std::string_view key) {
 
 /// What no key can say alone.
 void check_together(Tree const& root, Config const& config, std::vector<Problem>& problems) {
+  if (config.isolated && config.processes && *config.isolated != (*config.processes > 0)) {
+    problems.push_back({where_of(root, "processes"), "processes",
+                        "processes is " + std::to_string(*config.processes) + " but isolation is " +
+                            (*config.isolated ? "process; allowed: 1 to 1000, or none for as many as concurrency"
+                                              : "thread; allowed: isolation process, or no isolation")});
+  }
   if (config.prefetch_buffer > 0 && !config.claim_lease_given) {
     problems.push_back({where_of(root, "prefetch_buffer"), "prefetch_buffer",
                         "prefetch_buffer is " + std::to_string(config.prefetch_buffer) +

@@ -10,45 +10,20 @@
 #include "base/random.hpp"
 #include "complete/verdict.hpp"
 #include "core/job_options.hpp"
+#include "node/completion.hpp"
 #include "node/registration.hpp"
-#include "store/completion.hpp"
 
 namespace posthouse::node {
 
 namespace {
-
-std::optional<store::JobResult> result_of(std::int64_t token, int position, std::int64_t id,
-                                          execute::Kept const* kept) {
-  if (kept == nullptr) return std::nullopt;
-  return store::JobResult{.token = token,
-                          .position = position,
-                          .id = id,
-                          .has_value = kept->has_value,
-                          .is_bytes = kept->is_bytes,
-                          .data = kept->data,
-                          .problem = kept->problem};
-}
-
-void tell_problem(WorkerCore& core, std::int64_t id, execute::Kept const& kept) {
-  if (kept.problem.empty()) return;
-  core.log.warning(kept.has_value ? "result of a job is not whole" : "result of a job is not stored",
-                   {{"job", std::to_string(id)}, {"problem", kept.problem}});
-}
 
 execute::Pool::Options pool_options(WorkerCore& core) {
   execute::Pool::Options options;
   options.threads = core.options.concurrency;
   options.around = core.options.around;
   options.max_result_bytes = core.options.max_result_bytes;
-  options.complete = [&core](Job const& job, Transaction const& transaction, execute::Kept const* kept) {
-    auto const& facts = job.facts();
-    auto const result = result_of(facts.token, facts.position, facts.id, kept);
-    if (kept != nullptr) tell_problem(core, facts.id, *kept);
-    if (!store::complete(transaction, core.options.database.schema, facts.worker, facts.token, facts.position, facts.id,
-                         result ? &*result : nullptr)) {
-      throw LeaseLost("job " + std::to_string(facts.id) + " is no longer ours: nothing was completed");
-    }
-  };
+  options.complete = completion(core.log, core.options.database.schema);
+  if (core.children) options.run = [&core](Job const& job) { return core.children->run(job); };
   options.wake = [&core] { core.wake.signal(); };
   options.progressed = [&core] {
     if (core.progressed) core.progressed();
@@ -143,7 +118,9 @@ void Pump::collect(bool giving_back) {
                                     .decode_error = other.run.decode_error,
                                     .attempt = other.attempt,
                                     .max_attempts = other.max_attempts,
-                                    .kind = &other.kind->options};
+                                    .kind = &other.kind->options,
+                                    .crashed = other.run.crashed,
+                                    .crashes = other.crashes};
       move = complete::verdict(end.token, end.position, end.id, ending, base::random_unit());
       if (move && other.cancelled) {
         move->outcome = "cancel";
@@ -165,7 +142,7 @@ void Pump::collect(bool giving_back) {
     auto& counters = core_.counters;
     std::optional<store::JobResult> result;
     if (end.result) {
-      tell_problem(core_, end.id, *end.result);
+      tell_problem(core_.log, end.id, *end.result);
       result = result_of(end.token, end.position, end.id, end.result.get());
       end.result.reset();
     }
@@ -239,6 +216,7 @@ execute::Task Pump::task_for(store::ClaimedJob const& job, Lane const& lane) con
       auto const own = core::parse_job_options(job.options);
       if (own.max_attempts) task.max_attempts = *own.max_attempts;
       if (own.timeout) task.timeout = *own.timeout;
+      task.crashes = own.child_crashes;
       if (own.expires_in) task.expires = job.received + *own.expires_in;
     } catch (Error const& error) {
       core_.log.warning("options of a job cannot be read, using its kind's",

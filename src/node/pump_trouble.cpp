@@ -163,6 +163,7 @@ void Pump::shut_down() {
         core_.log.warning("handlers still run: they are asked to stop, their jobs are given back",
                           {{"jobs", std::to_string(book_.handed())}});
       }
+      if (core_.children) core_.children->hurry();
       pool_->request_stop_all();
     }
     publish();

@@ -14,7 +14,10 @@
 #include "core/refuse.hpp"
 #include "execute/exec_handler.hpp"
 #include "execute/sql_handler.hpp"
+#include "isolate/serve.hpp"
 #include "node/sql_runner.hpp"
+#include "node/worker_door.hpp"
+#include "pg/pool.hpp"
 #include "store/upkeep.hpp"
 
 namespace posthouse::node {
@@ -30,8 +33,13 @@ Sources sources_of(GlobalFlags const& global, WorkFlags const& flags) {
   };
   add(flags.concurrency, "concurrency", "--concurrency");
   add(flags.prefetch, "prefetch_buffer", "--prefetch");
+  add(flags.processes, "processes", "--processes");
   add(flags.claim_lease, "claim_lease_ms", "--claim-lease");
   return sources;
+}
+
+int processes_of(Config const& config) {
+  return config.processes.value_or(config.isolated.value_or(false) ? config.concurrency : 0);
 }
 
 WorkerOptions worker_options(Config const& config, WorkFlags const& flags, Logger logger) {
@@ -47,14 +55,20 @@ WorkerOptions worker_options(Config const& config, WorkFlags const& flags, Logge
   options.max_result_bytes = static_cast<std::size_t>(config.max_result_bytes);
   options.queue_limits = config.queue_limits;
   options.cluster_wide_cap = config.cluster_wide_cap;
+  options.processes = processes_of(config);
+  options.kill_grace = config.kill_grace;
+  options.max_jobs_per_child = config.max_jobs_per_child;
+  options.max_memory_per_child_mb = config.max_memory_per_child_mb;
   options.once = flags.once;
   options.logger = std::move(logger);
   return options;
 }
 
-execute::ExecOptions exec_options(KindConfig const& kind, std::int64_t max_result_bytes) {
+execute::ExecOptions exec_options(KindConfig const& kind, Config const& config) {
   execute::ExecOptions options;
-  options.output_limit = static_cast<std::size_t>(max_result_bytes);
+  options.output_limit = static_cast<std::size_t>(config.max_result_bytes);
+  // The child that runs the program is to see its end before it is killed itself.
+  if (processes_of(config) > 0) options.kill_grace = std::min(options.kill_grace, config.kill_grace / 2);
   options.argv = kind.exec;
   options.backoff = kind.options.backoff;
   for (auto const& entry : kind.env) {
@@ -81,10 +95,6 @@ void keep_retention(Config const& config) {
 void check(WorkFlags const& flags) {
   for (auto const& queue : flags.queues) core::check_queue(queue);
   for (auto const& kind : flags.kinds) core::check_kind(kind);
-  if (flags.processes && *flags.processes != 1) {
-    core::refuse("--processes", std::to_string(*flags.processes), "1",
-                 "This version runs one process; start `posthouse work` several times for more.");
-  }
 }
 
 }  // namespace
@@ -102,7 +112,8 @@ void add_work_flags(CLI::App& app, WorkFlags& flags) {
   add_text(app, "--prefetch", flags.prefetch, "jobs claimed ahead of a free slot, 0 to 10000 (default: 0)", "N");
   add_text(app, "--claim-lease", flags.claim_lease,
            "silence after which a worker counts as dead, 1s to 10m; a number is in ms (default: 30s)", "TIME");
-  app.add_option("--processes", flags.processes, "worker processes; this version takes 1 alone")->type_name("N");
+  add_text(app, "--processes", flags.processes,
+           "child processes that run the handlers, 1 to 1000, one job at a time each (default: 0, threads)", "N");
   app.add_flag("--once", flags.once, "work what is available, then leave");
 }
 
@@ -112,7 +123,7 @@ void register_configured(Worker& worker, Config const& config, std::vector<std::
   for (auto const& [name, kind] : config.kinds) {
     if (!wanted(only, name)) continue;
     if (!kind.exec.empty()) {
-      worker.on(name, kind.options, execute::exec_handler(exec_options(kind, config.max_result_bytes)));
+      worker.on(name, kind.options, execute::exec_handler(exec_options(kind, config)));
       continue;
     }
     if (!sql) {
@@ -123,16 +134,22 @@ void register_configured(Worker& worker, Config const& config, std::vector<std::
 }
 
 int work(GlobalFlags const& global, WorkFlags const& flags, std::function<void(Worker&)> const& register_handlers) {
+  auto parent = isolate::parent_socket();
   check(flags);
-  auto const config = load_and_tell(sources_of(global, flags));
+  // A child says nothing that its parent has said.
+  auto const sources = sources_of(global, flags);
+  auto const config = parent ? load(sources) : load_and_tell(sources);
   require_url(config);
   auto const logger = base::fd_logger(STDERR_FILENO, config.log_format, config.log_level);
   base::Log const log(logger);
-  if (!config.file.empty()) log.info("configuration read", {{"file", config.file}});
+  if (parent) pg::Pool::cap(static_cast<std::size_t>(config.worker_child_pool_max_size));
+  if (!config.file.empty() && !parent) log.info("configuration read", {{"file", config.file}});
 
   Worker worker(worker_options(config, flags, logger));
   register_configured(worker, config, flags.kinds, log);
   if (register_handlers) register_handlers(worker);
+  if (parent) return WorkerDoor::serve(worker, *std::move(parent), log);
+  WorkerDoor::allow_processes(worker);
   keep_retention(config);
   worker.run();
 

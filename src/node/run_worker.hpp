@@ -22,7 +22,7 @@ struct WorkFlags {
   std::optional<std::string> concurrency{};
   std::optional<std::string> prefetch{};
   std::optional<std::string> claim_lease{};
-  std::optional<int> processes{};
+  std::optional<std::string> processes{};
   bool once = false;
 };
 

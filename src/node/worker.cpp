@@ -15,10 +15,13 @@
 #include "core/refuse.hpp"
 #include "core/text.hpp"
 #include "duties/heart.hpp"
+#include "isolate/serve.hpp"
+#include "node/completion.hpp"
 #include "node/pump.hpp"
 #include "node/registration.hpp"
 #include "node/signals.hpp"
 #include "node/worker_core.hpp"
+#include "node/worker_door.hpp"
 #include "store/migrate.hpp"
 
 namespace posthouse {
@@ -40,6 +43,11 @@ void check(WorkerOptions& options) {
   core::check_text("name", options.name);
   for (auto const& queue : options.queues) core::check_queue(queue);
   for (auto const& kind : options.kinds) core::check_kind(kind);
+  check_range("processes", options.processes, 0, 1'000);
+  check_range("kill_grace", options.kill_grace.count(), 0, 3'600'000, "ms");
+  check_range("max_jobs_per_child", options.max_jobs_per_child, 0, 1'000'000'000);
+  check_range("max_memory_per_child_mb", options.max_memory_per_child_mb, 0, 1'000'000);
+  if (options.processes > 0) options.concurrency = options.processes;
   check_range("concurrency", options.concurrency, 1, 1'000);
   check_range("prefetch_buffer", options.prefetch_buffer, 0, 10'000);
   check_range("claim_lease", options.claim_lease.count(), 1'000, 600'000, "ms");
@@ -82,6 +90,7 @@ node::Handlers wanted(WorkerOptions const& options, node::Handlers const& handle
 class Session {
  public:
   Session(WorkerOptions const& options, node::Handlers const& handlers) : core_(options, wanted(options, handlers)) {
+    start_children();
     auto connection = pg::Connection::open(core_.options.database);
     for (auto const& warning : store::check_version(*connection)) core_.log.warning(warning);
     store::Work work(*connection);
@@ -140,6 +149,21 @@ class Session {
   [[nodiscard]] std::int64_t incarnation() const { return core_.incarnation; }
 
  private:
+  // Before the worker is registered: one whose children do not start shall not hold jobs.
+  void start_children() {
+    auto const& options = core_.options;
+    if (options.processes == 0) return;
+    isolate::Children::Options wanted;
+    wanted.processes = options.processes;
+    wanted.argv = isolate::own_arguments();
+    for (auto const& [kind, registered] : core_.handlers) wanted.kinds.push_back(kind);
+    wanted.kill_grace = options.kill_grace;
+    wanted.max_jobs = options.max_jobs_per_child;
+    wanted.max_memory_mb = options.max_memory_per_child_mb;
+    core_.children = std::make_unique<isolate::Children>(std::move(wanted), core_.log);
+    core_.children->start();
+  }
+
   duties::Heart::Options heart_options() {
     return {
         .database = core_.options.database,
@@ -205,6 +229,8 @@ class Session {
 struct Worker::Impl {
   WorkerOptions options;
   node::Handlers handlers{};
+  std::function<void()> on_child_start{};
+  bool may_have_processes = false;
   base::ForkGuard guard{"Worker"};
   pid_t const owner = ::getpid();
 
@@ -270,6 +296,27 @@ Worker& Worker::on(std::string_view kind, HandlerOptions options, Handler handle
   return *this;
 }
 
+Worker& Worker::on_child_start(std::function<void()> function) {
+  if (impl_->current()) {
+    core::refuse_because("on_child_start()", "the worker is running", "calling it before start()",
+                         "stop the worker first");
+  }
+  impl_->on_child_start = std::move(function);
+  return *this;
+}
+
+void WorkerDoor::allow_processes(Worker& worker) { worker.impl_->may_have_processes = true; }
+
+int WorkerDoor::serve(Worker& worker, base::UniqueFd socket, base::Log const& log) {
+  auto const& impl = *worker.impl_;
+  isolate::Service const service{.handlers = impl.handlers,
+                                 .around = impl.options.around,
+                                 .on_start = impl.on_child_start,
+                                 .max_result_bytes = impl.options.max_result_bytes,
+                                 .complete = node::completion(log, impl.options.database.schema)};
+  return isolate::serve(std::move(socket), service, log);
+}
+
 void Worker::start() {
   impl_->guard.check();
   std::lock_guard const lock(impl_->mutex);
@@ -277,6 +324,11 @@ void Worker::start() {
   if (impl_->session) impl_->session->finish();
   if (impl_->handlers.empty()) {
     core::refuse_because("worker", "it has no handlers", "at least one kind", "call on(kind, handler) before start()");
+  }
+  if (impl_->options.processes > 0 && !impl_->may_have_processes) {
+    core::refuse("processes", std::to_string(impl_->options.processes), "0 in a Worker that a program makes by itself",
+                 "A child process is this program started anew, so it has to know what to do then: let "
+                 "posthouse::run_worker(argc, argv, …) make the Worker, or run `posthouse work`.");
   }
   if (impl_->options.prefetch_buffer > 0 && !impl_->options.claim_lease_given) {
     core::refuse("prefetch_buffer", std::to_string(impl_->options.prefetch_buffer),

@@ -11,12 +11,14 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <posthouse/worker.hpp>
 #include <string>
 
 #include "base/event_fd.hpp"
 #include "base/log.hpp"
 #include "execute/pool.hpp"
+#include "isolate/children.hpp"
 
 namespace posthouse::node {
 
@@ -62,6 +64,8 @@ struct WorkerCore {
   std::atomic<bool> cancel_asked{false};  ///< the heart was told that jobs are to be cancelled
   std::atomic<int> free{0};
   std::atomic<int> running{0};
+
+  std::unique_ptr<isolate::Children> children{};  ///< null: handlers run in threads of this process
 
   std::function<void()> progressed{};  ///< fixed before the pump runs; wakes who reports progress
 

@@ -2,7 +2,19 @@
 // A few connections that many threads share.
 #include "pg/pool.hpp"
 
+#include <algorithm>
+#include <atomic>
+#include <limits>
+
 namespace posthouse::pg {
+
+namespace {
+
+std::atomic<std::size_t> capped{std::numeric_limits<std::size_t>::max()};
+
+}  // namespace
+
+void Pool::cap(std::size_t most) noexcept { capped = most; }
 
 Pool::Pool(DatabaseOptions options, int size, std::chrono::milliseconds wait)
     : options_(std::move(options)), size_(static_cast<std::size_t>(size)), wait_(wait) {
@@ -16,6 +28,7 @@ Pool::Lease::~Lease() {
 Pool::Lease Pool::acquire() {
   guard_.check();  // before the mutex, which a thread of the parent may have held at the moment of the fork
   auto const until = Clock::now() + wait_;
+  auto const size = std::min(size_, capped.load(std::memory_order_relaxed));
   std::unique_lock lock(mutex_);
   for (;;) {
     while (!idle_.empty()) {
@@ -24,10 +37,10 @@ Pool::Lease Pool::acquire() {
       if (connection->alive()) return {*this, std::move(connection)};
       --count_;
     }
-    if (count_ < size_) break;
-    if (free_.wait_until(lock, until) == std::cv_status::timeout && idle_.empty() && count_ >= size_) {
+    if (count_ < size) break;
+    if (free_.wait_until(lock, until) == std::cv_status::timeout && idle_.empty() && count_ >= size) {
       throw Timeout("no connection came free within " + std::to_string(wait_.count()) + " ms; all " +
-                        std::to_string(size_) + " are in use",
+                        std::to_string(size) + " are in use",
                     {.sqlstate = {}, .in_doubt = false, .hint = "raise pool_size or pool_timeout"});
     }
   }

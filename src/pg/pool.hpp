@@ -46,6 +46,9 @@ class Pool {
   /// Opens a connection when none is free and fewer than `size` are out. Throws Timeout, Unavailable.
   Lease acquire();
 
+  /// No pool of this process has more connections than this from now on.
+  static void cap(std::size_t most) noexcept;
+
   [[nodiscard]] DatabaseOptions const& options() const noexcept { return options_; }
 
  private:

@@ -61,6 +61,7 @@ struct Move {
   std::string type{};
   std::string message{};
   std::string stack{};
+  std::int64_t crashes = 0;  ///< child processes that it has cost, to be remembered; 0: nothing new
 };
 
 /// What a job that succeeded brought back. Goes with the first ack that has its member's bit, or never.

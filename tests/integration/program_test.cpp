@@ -222,7 +222,8 @@ TEST_F(HandlersWithoutCode, FlagsChooseKindsAndQueues) {
   EXPECT_EQ(work(kinds, {"--prefetch", "10", "--claim-lease", "20s"}).status, 0);
   EXPECT_EQ(state(b), "succeeded");
   EXPECT_EQ(state(other), "succeeded");
-  EXPECT_EQ(work(kinds, {"--processes", "2"}).status, 2);
+  EXPECT_EQ(work(kinds, {"--processes", "2"}).status, 0);
+  EXPECT_EQ(work(kinds, {"--processes", "1001"}).status, 2);
   EXPECT_EQ(work(kinds, {"--kind", "unknown"}).status, 2);
   EXPECT_EQ(work("  {}\n").status, 2) << "there is nothing to work with";
 }

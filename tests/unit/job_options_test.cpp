@@ -15,7 +15,9 @@ TEST(JobOptions, NothingIsDefault) {
 }
 
 TEST(JobOptions, ReadsEachKey) {
-  auto const options = parse_job_options(R"({"max_attempts": 32767, "timeout_ms": 86400000000, "expires_in_ms": 0})");
+  auto const options = parse_job_options(
+      R"({"max_attempts": 32767, "timeout_ms": 86400000000, "expires_in_ms": 0, "child_crashes": 2})");
+  EXPECT_EQ(options.child_crashes, 2);
   EXPECT_EQ(options.max_attempts, 32767);
   EXPECT_EQ(options.timeout, std::chrono::hours(24000));
   EXPECT_EQ(options.expires_in, std::chrono::milliseconds(0));

@@ -42,6 +42,27 @@ TEST(Verdict, LastAttemptFailsForGood) {
   EXPECT_EQ(judge(RetryAfter{.delay = 1s}, 3, 3)->outcome, "fail");
 }
 
+TEST(Verdict, ThreeCrashesAreQuarantined) {
+  auto const crash = [](std::int64_t before, std::int64_t attempt, bool crashed = true) {
+    return verdict(1, 0, 2,
+                   {.outcome = Failure{.type = "Crashed", .message = "signal 11"},
+                    .attempt = attempt,
+                    .max_attempts = 5,
+                    .crashed = crashed,
+                    .crashes = before},
+                   0.5);
+  };
+  EXPECT_EQ(crash(0, 1)->outcome, "retry");
+  EXPECT_EQ(crash(0, 1)->crashes, 1);
+  EXPECT_EQ(crash(1, 2)->crashes, 2);
+  EXPECT_EQ(crash(2, 3)->outcome, "fail");
+  EXPECT_EQ(crash(2, 3)->type, "Crashed");
+  EXPECT_EQ(crash(2, 3)->message, "quarantined: 3 child processes have died of this job; last: signal 11");
+  EXPECT_EQ(crash(0, 5)->outcome, "fail") << "its attempts are used up";
+  EXPECT_EQ(crash(2, 3, false)->outcome, "retry") << "a failure is no crash";
+  EXPECT_EQ(crash(2, 3, false)->crashes, 0);
+}
+
 TEST(Verdict, RetryAfterKeepsItsDelay) {
   auto const move = judge(RetryAfter{.delay = 1500ms, .reason = "rate limit"});
   EXPECT_EQ(move->outcome, "retry");
