@@ -46,7 +46,9 @@ struct ClientOptions {
   /// true: when the reply to an enqueue is lost, the client finds out what became of it and sends it again if it must,
   /// so that there is one job. Costs a row for each single job (a token); many at once cost a round trip.
   bool safe_resend = false;
-  std::chrono::milliseconds resend_timeout{10000};  ///< 100 ms to 10 min; then the enqueue is reported as in doubt
+  /// 100 ms to 10 min; then the enqueue is reported as in doubt. Also how long an enqueue with a token waits, in steps of
+  /// posthouse.lock_timeout (5 s), for an open transaction that has the token, before it fails with SQLSTATE 55P03.
+  std::chrono::milliseconds resend_timeout{10000};
   /// Called around every enqueue, on the caller's thread, once its arguments were checked: must call `next` exactly once.
   /// When it throws before that, nothing is enqueued.
   std::function<void(Enqueueing const&, std::function<void()> const& next)> around{};
@@ -62,8 +64,10 @@ struct Request {
 enum class EnqueueStatus {
   created,    ///< the job is new; or the token had made it before: the same again
   duplicate,  ///< nothing was enqueued: `id` holds the dedupe_key
-  mismatch  ///< nothing was enqueued: the token has made `id`, which differs in kind, queue, priority, payload, headers
-            ///< or dedupe_key
+  mismatch,   ///< nothing was enqueued: the token has made `id`, which differs in kind, queue, priority, payload, headers
+              ///< or dedupe_key
+  replaced,   ///< `id` holds the dedupe_key, had not started, and has this payload now (OnDuplicate::replace)
+  rescheduled  ///< `id` holds the dedupe_key, had not started, and runs at this time now (OnDuplicate::reschedule)
 };
 struct EnqueueOutcome {
   std::int64_t id = 0;

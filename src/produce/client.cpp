@@ -96,11 +96,16 @@ struct Client::Impl {
   /// One job with a token: when the reply is lost it is sent again, which the token makes safe.
   EnqueueOutcome run_with_token(store::NewJob const& job) {
     std::exception_ptr first;
-    try {
-      return run([&](pg::Connection& connection) { return store::enqueue(connection, job); });
-    } catch (Error const& error) {
-      if (!error.in_doubt()) throw;
-      first = std::current_exception();
+    auto const until = std::chrono::steady_clock::now() + options.resend_timeout;
+    while (!first) {
+      try {
+        return run([&](pg::Connection& connection) { return store::enqueue(connection, job); });
+      } catch (Error const& error) {
+        // Another sending of this token is in an open transaction: only when that has ended is it known who has it.
+        if (error.sqlstate() == "55P03" && std::chrono::steady_clock::now() < until) continue;
+        if (!error.in_doubt()) throw;
+        first = std::current_exception();
+      }
     }
     EnqueueOutcome outcome;
     bool const resolved = produce::until_resolved(options.resend_timeout, [&](std::chrono::milliseconds remaining) {
