@@ -179,8 +179,10 @@ class Client {
   [[nodiscard]] std::optional<JobInfo> find(std::int64_t id);
   [[nodiscard]] std::vector<AttemptError> errors(std::int64_t id);
   /// Blocks until the job has ended, attempts that are retried included, at most for `timeout` (0: looks once; longer
-  /// than 10 years: 10 years). Looks after 5 ms, then less and less often, down to once a second, and holds no
-  /// connection between two looks. A job enqueued in a transaction that is still open is not_found.
+  /// than 10 years: 10 years). Looks after 5 ms, then less and less often, down to once a second, and holds no connection
+  /// of the pool between two looks. For a job that takes longer than about 100 ms it listens as well, on one connection for
+  /// all waits of this client, and is woken at the end; not behind a transaction pooler without session_database_url. A
+  /// job enqueued in a transaction that is still open is not_found.
   JobOutcome wait(std::int64_t id, std::chrono::milliseconds timeout);
   /// The same for up to 100,000 jobs, in order; returns when all have ended or the time is over. An id may be repeated.
   std::vector<JobOutcome> wait_many(std::span<std::int64_t const> ids, std::chrono::milliseconds timeout);

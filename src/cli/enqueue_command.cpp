@@ -208,11 +208,9 @@ int enqueue_one(Context const& context, Flags const& flags) {
   } else if (outcome.status != EnqueueStatus::created && !flags.json) {
     tell(fmt::format("posthouse: job {} has the dedupe key: {}\n", outcome.id, name_of(outcome.status)));
   }
-  print(flags.json ? json_array({JsonObject()
-                                     .id("id", outcome.id)
-                                     .text("status", std::string(name_of(outcome.status)))
-                                     .str()})
-                   : fmt::format("{}\n", outcome.id));
+  print(flags.json
+            ? json_array({JsonObject().id("id", outcome.id).text("status", std::string(name_of(outcome.status))).str()})
+            : fmt::format("{}\n", outcome.id));
   return node::ExitStatus::done;
 }
 
@@ -348,10 +346,11 @@ void add_enqueue_command(CLI::App& app, Context& context) {
                  "an attempt is asked to stop after so long (default: the kind's own)", "TIME");
   node::add_text(command, "--dedupe-key", flags->dedupe_key,
                  "of its kind: while a job holds it, nothing is enqueued and that job's id is printed", "KEY");
-  node::add_text(command, "--on-duplicate", flags->on_duplicate,
-                 "skip (default), error, replace (that job takes this payload unless it has started) or reschedule (the "
-                 "same with --delay or --run-at)",
-                 "WHAT");
+  node::add_text(
+      command, "--on-duplicate", flags->on_duplicate,
+      "skip (default), error, replace (that job takes this payload unless it has started) or reschedule (the "
+      "same with --delay or --run-at)",
+      "WHAT");
   node::add_text(command, "--dedupe-scope", flags->dedupe_scope,
                  "the key is held while the job is unfinished (default), or until_claimed", "SCOPE");
   node::add_text(command, "--dedupe-window", flags->dedupe_window, "the key is held at least that long", "TIME");
