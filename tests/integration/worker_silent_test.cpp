@@ -28,7 +28,7 @@ TEST_F(WorkerSilent, GoesToAnotherWorkerAndItsCompletionIsRefused) {
   std::promise<std::string> answer;
   std::binary_semaphore go_on(0);
   auto const handler = [&](Job const& job) {
-    Sql own(url());
+    Sql own = open();
     own.exec("begin; insert into effect values (" + std::to_string(job.attempt()) + ")");
     if (job.attempt() == 1) {
       taken.set_value();
