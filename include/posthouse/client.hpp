@@ -64,9 +64,9 @@ struct Request {
 enum class EnqueueStatus {
   created,    ///< the job is new; or the token had made it before: the same again
   duplicate,  ///< nothing was enqueued: `id` holds the dedupe_key
-  mismatch,   ///< nothing was enqueued: the token has made `id`, which differs in kind, queue, priority, payload, headers
-              ///< or dedupe_key
-  replaced,   ///< `id` holds the dedupe_key, had not started, and has this payload now (OnDuplicate::replace)
+  mismatch,  ///< nothing was enqueued: the token has made `id`, which differs in kind, queue, priority, payload, headers
+             ///< or dedupe_key
+  replaced,    ///< `id` holds the dedupe_key, had not started, and has this payload now (OnDuplicate::replace)
   rescheduled  ///< `id` holds the dedupe_key, had not started, and runs at this time now (OnDuplicate::reschedule)
 };
 struct EnqueueOutcome {
