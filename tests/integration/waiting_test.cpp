@@ -49,6 +49,22 @@ TEST_F(Waiting, WhoIsNotWaitedForIsNotNotified) {
   EXPECT_EQ(locks(), 0);
 }
 
+// The short way of a worker that has done one job and wants the next.
+TEST_F(Waiting, TheClaimOfOneTellsAsWell) {
+  auto const jobs = enqueue_some(3);
+  watch({jobs[0]});
+  Hand hand(sql);
+  auto const job = hand.claim(1).at(0);
+  auto const next = hand.take_token();
+  EXPECT_EQ(sql.number("select id from finish_and_claim_one($1, $2, $3, $4)", hand.id(), job.token, next, job.lane),
+            jobs[1]);
+  EXPECT_THAT(heard(), ElementsAre(jobs[0]));
+  EXPECT_EQ(
+      sql.number("select id from finish_and_claim_one($1, $2, $3, $4)", hand.id(), next, hand.take_token(), job.lane),
+      jobs[2]);
+  EXPECT_THAT(heard(), IsEmpty());
+}
+
 TEST_F(Waiting, NotBeforeTheCommit) {
   auto const id = enqueue();
   watch({id});
