@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -72,6 +73,7 @@ void Pool::find_silent(Clock::time_point now) {
     ended.otherwise->silent = true;
     ended_.push_back(std::move(ended));
   }
+  if (any) any_ended_.store(true, std::memory_order_release);
   if (any && armed_ != Armed::no) {
     armed_ = Armed::no;
     options_.wake();
