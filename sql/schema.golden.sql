@@ -55,6 +55,7 @@ column done.worker bigint not null
 column enqueue_token.at timestamp with time zone not null default clock_timestamp()
 column enqueue_token.fingerprint bytea not null
 column enqueue_token.job bigint not null
+column enqueue_token.status text collate "C"
 column enqueue_token.token uuid not null
 column expiry.at timestamp with time zone not null
 column expiry.job bigint not null
@@ -270,6 +271,7 @@ function add_schedule(text,text,text,interval,timestamp with time zone,text,json
 function add_schedule_json(text,jsonb) (name text, definition jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function adopt() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function ahead(bigint,integer) (id bigint, most integer DEFAULT 1000) returns bigint language sql stable security definer set jit=off set search_path=<schema>, pg_temp
+function amend_job(bigint,text,jsonb,bytea,jsonb,timestamp with time zone) (p_job bigint, p_how text, p_payload jsonb, p_payload_bytes bytea, p_headers jsonb, p_due timestamp with time zone) returns boolean language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function apply_moves(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function backlog() () returns TABLE(queue text, kind text, state text, jobs bigint, oldest_at timestamp with time zone) language sql stable security definer set jit=off set search_path=<schema>, pg_temp
 function batch_of(bigint,xid8,bigint) (p_lane bigint, p_txid xid8, p_id bigint) returns batch language plpgsql stable security definer set search_path=<schema>, pg_temp
@@ -286,6 +288,7 @@ function check_limit(text,text,integer,numeric,integer) (p_scope text, p_name te
 function check_many(jsonb) (jobs jsonb) returns boolean language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function check_name(text,text) (p_what text, p_name text) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_preview(integer) (p_n integer) returns void language plpgsql immutable set search_path=<schema>, pg_temp
+function check_reschedule(text,timestamp with time zone,interval) (p_on_duplicate text, p_run_at timestamp with time zone, p_delay interval) returns void language plpgsql immutable security definer set search_path=<schema>, pg_temp
 function check_time_zone(text) (p_zone text) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function check_unique(text,text,text,interval) (p_key text, p_on_duplicate text, p_scope text, p_window interval) returns void language plpgsql immutable security definer set search_path=<schema>, pg_temp
 function claim(bigint,bigint,bigint[],integer,integer) (p_worker bigint, p_token bigint, p_lanes bigint[], p_n integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language sql volatile security definer set search_path=<schema>, pg_temp
@@ -301,6 +304,7 @@ function dead_batch(text,text,text,timestamp with time zone,bigint,integer) (p_s
 function declare_limits(jsonb) (limits jsonb) returns TABLE(scope text, name text, old_value text, new_value text, hidden boolean) language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function delete_job(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function detached() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
+function done_channel() () returns text language sql stable security definer set search_path=<schema>, pg_temp
 function drain_duties() () returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function drop_detached(text) (p_relname text) returns boolean language plpgsql volatile security definer set lock_timeout=50ms set search_path=<schema>, pg_temp
 function drop_key(bigint,bigint,jsonb) (p_job bigint, p_lane bigint, p_options jsonb) returns void language sql volatile security definer set search_path=<schema>, pg_temp
@@ -338,8 +342,10 @@ function identity_of(bigint,oid,name) (cluster bigint, database oid, name name) 
 function in_limbo() () returns boolean language sql stable security definer set search_path=<schema>, pg_temp
 function insert_many(jsonb,bigint[],text[]) (jobs jsonb, p_ids bigint[], p_status text[]) returns void language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function is_claimed(xid8,bigint,pg_snapshot,pg_snapshot,xid8,bigint) (txid xid8, id bigint, lo pg_snapshot, hi pg_snapshot, pos_txid xid8, pos_id bigint) returns boolean language sql immutable parallel safe
+function is_claimed_now(bigint,xid8,bigint) (p_lane bigint, p_txid xid8, p_job bigint) returns boolean language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function is_expired(jsonb,text) (p_options jsonb, p_now text) returns boolean language sql immutable parallel safe
 function is_unfinished(bigint) (p_job bigint) returns boolean language sql stable security definer set search_path=<schema>, pg_temp
+function is_waited_for(bigint) (job bigint) returns boolean language sql volatile
 function keep(text) (profile text) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
 function keep_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function key_options(text,text) (p_key text, p_scope text) returns jsonb language sql stable parallel safe
@@ -409,21 +415,28 @@ function set_queue_priority(text,integer) (queue text, priority integer) returns
 function set_schedule(text,jsonb) (name text, changes jsonb) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function settle(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function snapshot_now() () returns pg_snapshot language plpgsql volatile set search_path=<schema>, pg_temp
+function someone_waits() () returns boolean language sql volatile
 function split_partition(text,timestamp with time zone) (p_relname text, p_at timestamp with time zone) returns void language plpgsql volatile security definer set TimeZone=UTC set lock_timeout=50ms set search_path=<schema>, pg_temp
 function stats() () returns TABLE(queue text, kind text, state text, jobs bigint, oldest_at timestamp with time zone, last_minute bigint, last_hour bigint) language sql stable security definer set jit=off set search_path=<schema>, pg_temp
 function status() () returns TABLE(schema_version text, program_version text, leader bigint, leader_name text, leader_since timestamp with time zone, leader_seen_at timestamp with time zone, workers bigint, slots bigint, running bigint, available bigint, queues_paused text[], kinds_paused text[], oldest_available_at timestamp with time zone, next_due_at timestamp with time zone, dead_last_hour bigint, at timestamp with time zone) language sql stable security definer set jit=off set search_path=<schema>, pg_temp
 function sync_schedules(text,jsonb) (owner text, schedules jsonb) returns jsonb language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function take_back(bigint,bigint[],boolean) (p_worker bigint, p_tokens bigint[], p_crashed boolean) returns bigint language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function take_key(text,text,bigint,text,timestamp with time zone) (p_kind text, p_key text, p_job bigint, p_scope text, p_until timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function take_key_or_amend(text,text,bigint,text,timestamp with time zone,text,jsonb,bytea,jsonb,timestamp with time zone) (p_kind text, p_key text, p_job bigint, p_scope text, p_until timestamp with time zone, p_on_duplicate text, p_payload jsonb, p_payload_bytes bytea, p_headers jsonb, p_due timestamp with time zone, OUT holder bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function take_token(uuid,bigint,bytea) (p_token uuid, p_job bigint, p_fingerprint bytea, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function tell_waiters(bigint,bigint[],text[]) (p_worker bigint, p_tokens bigint[], p_acked text[]) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function tell_waiters_of_dead() () returns trigger language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function time_options(timestamp with time zone,interval,interval,timestamp with time zone,interval) (p_expires_at timestamp with time zone, p_expires_in interval, p_timeout interval, p_run_at timestamp with time zone, p_delay interval) returns jsonb language plpgsql stable security definer set search_path=<schema>, pg_temp
 function unbell(bigint[]) (lanes bigint[]) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function unfrozen() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
+function unwatch_jobs(bigint[]) (ids bigint[]) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function utc_text(timestamp with time zone) (p_at timestamp with time zone) returns text language sql stable parallel safe
 function wait_for_lane(bigint) (p_lane bigint) returns boolean language plpgsql volatile security definer set lock_timeout=1s set search_path=<schema>, pg_temp
 function wait_for_limit(text,text) (p_scope text, p_name text) returns boolean language plpgsql volatile security definer set lock_timeout=200ms set search_path=<schema>, pg_temp
+function wait_space() () returns integer language sql immutable parallel safe
 function wake(text) (p_message text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function wake_one(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function watch_jobs(bigint[]) (ids bigint[]) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function with_time_left(jsonb) (p_options jsonb) returns jsonb language sql volatile security definer set search_path=<schema>, pg_temp
 function write_schedule(text,jsonb,text,timestamp with time zone) (p_name text, p_definition jsonb, p_owner text, p_now timestamp with time zone DEFAULT clock_timestamp()) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function xmin_holders(interval) (older_than interval DEFAULT '00:01:00'::interval) returns TABLE(what text, name text, pid integer, role text, application text, state text, since timestamp with time zone, xmin_age bigint) language sql stable security definer set search_path=<schema>, pg_temp
@@ -495,6 +508,7 @@ table schedule
 table schedule_fire
 table unique_key with (fillfactor=80)
 table worker
+trigger dead_told on dead CREATE TRIGGER dead_told AFTER INSERT ON dead FOR EACH ROW WHEN (someone_waits()) EXECUTE FUNCTION tell_waiters_of_dead()
 view jobs
 view limits
 view partition

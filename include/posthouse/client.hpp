@@ -46,7 +46,9 @@ struct ClientOptions {
   /// true: when the reply to an enqueue is lost, the client finds out what became of it and sends it again if it must,
   /// so that there is one job. Costs a row for each single job (a token); many at once cost a round trip.
   bool safe_resend = false;
-  std::chrono::milliseconds resend_timeout{10000};  ///< 100 ms to 10 min; then the enqueue is reported as in doubt
+  /// 100 ms to 10 min; then the enqueue is reported as in doubt. Also how long an enqueue with a token waits, in steps of
+  /// posthouse.lock_timeout (5 s), for an open transaction that has the token, before it fails with SQLSTATE 55P03.
+  std::chrono::milliseconds resend_timeout{10000};
   /// Called around every enqueue, on the caller's thread, once its arguments were checked: must call `next` exactly once.
   /// When it throws before that, nothing is enqueued.
   std::function<void(Enqueueing const&, std::function<void()> const& next)> around{};
@@ -62,8 +64,10 @@ struct Request {
 enum class EnqueueStatus {
   created,    ///< the job is new; or the token had made it before: the same again
   duplicate,  ///< nothing was enqueued: `id` holds the dedupe_key
-  mismatch  ///< nothing was enqueued: the token has made `id`, which differs in kind, queue, priority, payload, headers
-            ///< or dedupe_key
+  mismatch,  ///< nothing was enqueued: the token has made `id`, which differs in kind, queue, priority, payload, headers
+             ///< or dedupe_key
+  replaced,    ///< `id` holds the dedupe_key, had not started, and has this payload now (OnDuplicate::replace)
+  rescheduled  ///< `id` holds the dedupe_key, had not started, and runs at this time now (OnDuplicate::reschedule)
 };
 struct EnqueueOutcome {
   std::int64_t id = 0;
@@ -175,8 +179,10 @@ class Client {
   [[nodiscard]] std::optional<JobInfo> find(std::int64_t id);
   [[nodiscard]] std::vector<AttemptError> errors(std::int64_t id);
   /// Blocks until the job has ended, attempts that are retried included, at most for `timeout` (0: looks once; longer
-  /// than 10 years: 10 years). Looks after 5 ms, then less and less often, down to once a second, and holds no
-  /// connection between two looks. A job enqueued in a transaction that is still open is not_found.
+  /// than 10 years: 10 years). Looks after 5 ms, then less and less often, down to once a second, and holds no connection
+  /// of the pool between two looks. For a job that takes longer than about 100 ms it listens as well, on one connection for
+  /// all waits of this client, and is woken at the end; not behind a transaction pooler without session_database_url. A
+  /// job enqueued in a transaction that is still open is not_found.
   JobOutcome wait(std::int64_t id, std::chrono::milliseconds timeout);
   /// The same for up to 100,000 jobs, in order; returns when all have ended or the time is over. An id may be repeated.
   std::vector<JobOutcome> wait_many(std::span<std::int64_t const> ids, std::chrono::milliseconds timeout);

@@ -75,14 +75,15 @@ class Job {
   void progress(double fraction, std::string_view text = {}) const {
     if (link_ != nullptr) link_->progress(fraction, text);
   }
-  /// Noted in the worker's log at level debug. The lease is the worker's, which renews it whatever its handlers do.
+  /// A sign of life, for a kind with a retry_timer, as progress() is; noted in the worker's log at level debug. The lease
+  /// is the worker's, which renews it whatever its handlers do.
   void heartbeat() const {
     if (link_ != nullptr) link_->heartbeat();
   }
 
   /// Finishes the job inside the caller's transaction: the handler's effects and the completion commit together, and
   /// a rollback leaves the job unfinished: throw then, since a normal return reports success. Throws LeaseLost when the
-  /// job is no longer ours. A `result` that is not null is stored in the same transaction, and what the handler returns
+  /// job is no longer ours. From this call on, no retry_timer takes it from its handler. A `result` that is not null is stored in the same transaction, and what the handler returns
   /// afterwards is not; without one, a returned value is stored when the job's end is acknowledged.
   void complete(Transaction const& transaction, Payload const& result = {}) const {
     if (link_ != nullptr) link_->complete(*this, transaction, result);

@@ -43,8 +43,10 @@ struct DatabaseOptions {
 
 /// What becomes of an enqueue whose dedupe_key another job holds.
 enum class OnDuplicate {
-  skip,  ///< nothing is enqueued; the outcome is `duplicate` with that job's id
-  error  ///< InvalidArgument with SQLSTATE 23505
+  skip,       ///< nothing is enqueued; the outcome is `duplicate` with that job's id
+  error,      ///< InvalidArgument with SQLSTATE 23505
+  replace,    ///< that job takes over payload and given headers, unless it has started: then it is a `duplicate`
+  reschedule  ///< the same with run_at or delay, one of which must be given: each enqueue pushes it (debounce)
 };
 
 /// How long a job holds its dedupe_key.

@@ -42,6 +42,10 @@ struct HandlerOptions {
   int concurrency_limit = 0;       ///< jobs of this kind at once in all workers together, 1 to 1,000,000; 0: no limit
   double requests_per_second = 0;  ///< starts in all workers together, 0.0001 to 1,000,000; 0: no limit
   int burst = 0;                   ///< starts at once after a pause, to 1,000,000; 0: one second's worth, at least 1
+  /// 0: off. A job whose handler has given no sign of life (Job::heartbeat(), Job::progress(), its start) for so long, 1 ms
+  /// to 365 days, is taken from it: that attempt has failed, and the next one is made at once, by whoever is free. The
+  /// handler is asked to stop and keeps its thread until it returns; what it then says counts for nothing.
+  std::chrono::milliseconds retry_timer{0};
 };
 
 /// Limits of a queue, in all workers together.

@@ -187,7 +187,7 @@ begin
   return id_or_mismatch(v_new.id, v_new.status, token);
 end $$;
 comment on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval) is
-'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). dedupe_key: 1 to 512 bytes; while a job of the kind holds it, nothing is enqueued and that job''s id comes back (on_duplicate skip, the default) or the call fails with 23505 (error). dedupe_scope: unfinished (the default: until the job has ended) or until_claimed (while it waits for a worker). dedupe_window: held at least that long, up to 10 years. token: the same call again gives the same id, for meta.retention_tokens (1 day). expires_at (within 100 years) or expires_in (more than 0, at most 10 years, from now): a job that has not been started by then ends as expired; at once when expires_at is in the past. timeout: 1 ms to 10 years, asks an attempt to stop after that long, default that of the kind. Name the arguments: later versions append more.';
+'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). dedupe_key: 1 to 512 bytes; while a job of the kind holds it, nothing is enqueued and that job''s id comes back (on_duplicate skip, the default), the call fails with 23505 (error), or that job, unless it has started, takes over payload and given headers (replace) or run_at or delay (reschedule). dedupe_scope: unfinished (the default: until the job has ended) or until_claimed (while it waits for a worker). dedupe_window: held at least that long, up to 10 years. token: the same call again gives the same id, for meta.retention_tokens (1 day). expires_at (within 100 years) or expires_in (more than 0, at most 10 years, from now): a job that has not been started by then ends as expired; at once when expires_at is in the past. timeout: 1 ms to 10 years, asks an attempt to stop after that long, default that of the kind. Name the arguments: later versions append more.';
 
 create or replace function enqueue_bytes(kind text, payload bytea, queue text default 'default', priority int default 0,
   run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null,
@@ -248,7 +248,7 @@ begin
     where e ?| array['run_at', 'delay', 'delay_ms', 'headers', 'max_attempts', 'payload_bytes', 'dedupe_window', 'token',
       'expires_at', 'expires_in', 'timeout']
       or e ?| array['dedupe_key', 'on_duplicate', 'dedupe_scope'] and (coalesce(octet_length(e ->> 'dedupe_key') not between 1 and 512, true)
-        or coalesce(e ->> 'on_duplicate', 'skip') not in ('skip', 'error') or coalesce(e ->> 'dedupe_scope', 'unfinished') not in ('unfinished', 'until_claimed'))
+        or coalesce(e ->> 'on_duplicate', 'skip') not in ('skip', 'error', 'replace') or coalesce(e ->> 'dedupe_scope', 'unfinished') not in ('unfinished', 'until_claimed'))
       or pg_column_size(e) > 1048576 or not e ? 'kind'
   loop
     begin
@@ -261,6 +261,8 @@ begin
         nullif(v_bad.e -> 'headers', 'null'), (v_bad.e ->> 'max_attempts')::int);
       perform check_unique(v_bad.e ->> 'dedupe_key', coalesce(v_bad.e ->> 'on_duplicate', 'skip'),
         coalesce(v_bad.e ->> 'dedupe_scope', 'unfinished'), (v_bad.e ->> 'dedupe_window')::interval), (v_bad.e ->> 'token')::uuid;
+      perform check_reschedule(v_bad.e ->> 'on_duplicate', (v_bad.e ->> 'run_at')::timestamptz,
+        coalesce((v_bad.e ->> 'delay')::interval, (v_bad.e ->> 'delay_ms')::bigint * interval '1 millisecond'));
       perform time_options((v_bad.e ->> 'expires_at')::timestamptz, (v_bad.e ->> 'expires_in')::interval, (v_bad.e ->> 'timeout')::interval,
         (v_bad.e ->> 'run_at')::timestamptz, coalesce((v_bad.e ->> 'delay')::interval, ((v_bad.e ->> 'delay_ms')::bigint * interval '1 millisecond')));
     exception when others then

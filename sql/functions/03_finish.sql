@@ -55,6 +55,7 @@ begin
   where b.worker = p_worker and b.token = any(p_tokens) and b.token = a.token and b.closed_at is null
     and exists (select from worker w where w.id = p_worker and w.ended_at is null);
   get diagnostics v_count = row_count;
+  if someone_waits() then perform tell_waiters(p_worker, p_tokens, p_acked); end if;
   if v_count = cardinality(p_tokens) then return '{}'; end if;
   if not exists (select from worker w where w.id = p_worker and w.ended_at is null) then return p_tokens; end if;
   -- A batch of a living worker is closed by nobody else, so a closed one was closed by an earlier sending of this call.

@@ -4,9 +4,9 @@
 create or replace function check_unique(p_key text, p_on_duplicate text, p_scope text, p_window interval) returns void
 language plpgsql immutable security definer set search_path from current as $$
 begin
-  if p_on_duplicate is null or p_on_duplicate not in ('skip', 'error') then
+  if p_on_duplicate is null or p_on_duplicate not in ('skip', 'error', 'replace', 'reschedule') then
     raise exception 'posthouse: on_duplicate is %', coalesce(quote_literal(p_on_duplicate), 'null')
-      using errcode = '22023', hint = 'on_duplicate is skip (the default) or error.';
+      using errcode = '22023', hint = 'on_duplicate is skip (the default), error, replace or reschedule.';
   end if;
   if p_scope is null or p_scope not in ('unfinished', 'until_claimed') then
     raise exception 'posthouse: dedupe_scope is %', coalesce(quote_literal(p_scope), 'null')
@@ -109,7 +109,29 @@ begin
   end loop;
 end $$;
 
--- Takes the token for a new job: status null. Else replayed or mismatch, and the job that has it.
+-- The same, and what on_duplicate replace and reschedule do when the job that holds the key has not started: holder and
+-- status; status null: that job stays as it is, since it has.
+create or replace function take_key_or_amend(p_kind text, p_key text, p_job bigint, p_scope text, p_until timestamptz,
+  p_on_duplicate text, p_payload jsonb, p_payload_bytes bytea, p_headers jsonb, p_due timestamptz, out holder bigint, out status text)
+language plpgsql security definer set search_path from current as $$
+declare
+  v_started bigint;
+begin
+  for i in 1..100 loop
+    holder := take_key(p_kind, p_key, p_job, p_scope, p_until);
+    -- Found started twice, it holds the key all the same.
+    if holder is null or p_on_duplicate not in ('replace', 'reschedule') or holder = v_started then return; end if;
+    if amend_job(holder, p_on_duplicate, p_payload, p_payload_bytes, p_headers, p_due) then
+      status := case p_on_duplicate when 'replace' then 'replaced' else 'rescheduled' end;
+      return;
+    end if;
+    v_started := holder;
+  end loop;
+  raise exception 'posthouse: the dedupe_key % of kind % changes hands too fast', quote_literal(p_key), p_kind
+    using errcode = '40001', hint = 'Try again.';
+end $$;
+
+-- Takes the token for a new job: status null. Else what the same call did before, or mismatch, and the job that has it.
 create or replace function take_token(p_token uuid, p_job bigint, p_fingerprint bytea, out id bigint, out status text)
 language plpgsql security definer set search_path from current
 set enable_seqscan = off set jit = off as $$
@@ -122,7 +144,7 @@ begin
     select * into t from enqueue_token q where q.token = p_token;
     continue when not found;
     id := t.job;
-    status := case when t.fingerprint = p_fingerprint then 'replayed' else 'mismatch' end;
+    status := case when t.fingerprint = p_fingerprint then coalesce(t.status, 'replayed') else 'mismatch' end;
     return;
   end loop;
 end $$;
@@ -138,7 +160,8 @@ language sql stable parallel safe
 return case when key_options.p_key is null then null when key_options.p_scope = 'unfinished' then jsonb_build_object('dedupe_key', key_options.p_key)
   else jsonb_build_object('dedupe_key', key_options.p_key, 'dedupe_scope', key_options.p_scope) end;
 
--- One job with a key or a token. status: created, duplicate (of id), replayed (id is what the token made), mismatch.
+-- One job with a key or a token. status: created, duplicate (of id), replaced, rescheduled (id), replayed (id is what the
+-- token made), mismatch.
 create or replace function enqueue_unique(p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority int,
   p_run_at timestamptz, p_delay interval, p_headers jsonb, p_max_attempts int,
   p_key text, p_on_duplicate text, p_scope text, p_window interval, p_token uuid, p_time jsonb default null, out id bigint, out status text)
@@ -148,10 +171,15 @@ declare
   v_id bigint := nextval('job_id');
   v_until timestamptz;
   v_holder bigint;
+  v_due timestamptz;
   v_lane bigint;
   v_sleeper boolean;
 begin
   perform check_unique(p_key, p_on_duplicate, p_scope, p_window);
+  if p_on_duplicate in ('replace', 'reschedule') then
+    perform check_reschedule(p_on_duplicate, p_run_at, p_delay);
+    v_due := check_enqueue(p_payload, p_payload_bytes, p_run_at, p_delay, p_headers, p_max_attempts);
+  end if;
   if p_kind is null then perform meet_lane(null, p_queue, p_kind, p_priority); end if;
   v_bound := bound_wait();
   if p_token is not null then
@@ -161,8 +189,20 @@ begin
   if status is null and p_key is not null then
     v_until := clock_timestamp() + p_window;
     insert into unique_key values (p_kind, p_key, v_id, p_scope, v_until) on conflict do nothing;
-    if not found then v_holder := take_key(p_kind, p_key, v_id, p_scope, v_until); end if;
-    if v_holder is not null then
+    if not found then
+      if p_on_duplicate in ('replace', 'reschedule') then
+        select k.holder, k.status into v_holder, status
+          from take_key_or_amend(p_kind, p_key, v_id, p_scope, v_until, p_on_duplicate, p_payload, p_payload_bytes, p_headers, v_due) k;
+      else
+        v_holder := take_key(p_kind, p_key, v_id, p_scope, v_until);
+      end if;
+    end if;
+    if status is not null then
+      if p_token is not null then
+        update enqueue_token t set job = v_holder, status = enqueue_unique.status where t.token = p_token;
+      end if;
+      id := v_holder;
+    elsif v_holder is not null then
       if p_on_duplicate = 'error' then
         raise exception 'posthouse: job % of kind % has the dedupe_key %', v_holder, p_kind, quote_literal(p_key)
           using errcode = '23505', hint = 'Enqueue it with on_duplicate => ''skip'' to get that job''s id instead.';
@@ -215,7 +255,7 @@ begin
       dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token, time_options(expires_at, expires_in, timeout, run_at, delay)) u;
 end $$;
 comment on function enqueue_outcome(text, jsonb, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval) is
-'As enqueue, and says what happened: created; duplicate: the job id has the dedupe_key, nothing was enqueued; replayed: this token has enqueued the job id before; mismatch: it has, with another kind, queue, priority, payload, headers or dedupe_key, and nothing was enqueued.';
+'As enqueue, and says what happened: created; duplicate: the job id has the dedupe_key, nothing was enqueued; replayed: this token has enqueued the job id before; mismatch: it has, with another kind, queue, priority, payload, headers or dedupe_key, and nothing was enqueued; replaced, rescheduled: the job id has the dedupe_key and had not started, so its payload or its time was changed (once it has started, it is a duplicate).';
 
 -- What enqueue_many does with elements that have a key, a token, an expiry or a timeout, and says what happened, in order.
 create or replace function enqueue_many_outcome(jobs jsonb) returns table (id bigint, status text)
@@ -232,6 +272,7 @@ declare
   v_kind text;
   v_key text;
   v_token uuid;
+  v_did text;
   k record;
   p record;
 begin
@@ -268,7 +309,8 @@ begin
       order by f.kind, f.key on conflict do nothing returning job)
   select array_agg(n.i order by n.kind, n.key, n.i) into v_rest from n where n.job not in (select t.job from taken t);
   for k in select u.i, e ->> 'kind' as kind, e ->> 'dedupe_key' as key, coalesce(e ->> 'on_duplicate', 'skip') as on_duplicate,
-      coalesce(e ->> 'dedupe_scope', 'unfinished') as scope, v_now + (e ->> 'dedupe_window')::interval as until, (e ->> 'token')::uuid as token
+      coalesce(e ->> 'dedupe_scope', 'unfinished') as scope, v_now + (e ->> 'dedupe_window')::interval as until, (e ->> 'token')::uuid as token,
+      e
     from unnest(v_rest) with ordinality u(i, n), lateral (select jobs -> (u.i - 1) as e) a order by u.n
   loop
     -- The first of this call that has the key wins, or is a duplicate itself. A row that this call has taken names a
@@ -279,14 +321,24 @@ begin
       v_kind := k.kind;
       v_key := k.key;
       select q.job into v_first from unique_key q where q.kind = k.kind and q.key = k.key;
-      if v_first >= v_made[1] and v_first = any(v_made) then
-        v_holder := v_first;
-      else
-        v_holder := take_key(k.kind, k.key, v_ids[k.i], k.scope, k.until);
-        v_first := coalesce(v_holder, v_ids[k.i]);
-      end if;
+      v_holder := null;
+      if v_first >= v_made[1] and v_first = any(v_made) then v_holder := v_first; end if;
     end if;
-    if v_holder is not null then
+    -- The first of this call is what it is; a job that was there before takes what the last of them says.
+    v_did := null;
+    if v_holder is null or k.on_duplicate in ('replace', 'reschedule') and (v_holder < v_made[1] or v_holder <> all(v_made)) then
+      select t.holder, t.status into v_holder, v_did
+        from take_key_or_amend(k.kind, k.key, v_ids[k.i], k.scope, k.until, k.on_duplicate, k.e -> 'payload',
+          decode(k.e ->> 'payload_bytes', 'base64'), nullif(k.e -> 'headers', 'null'),
+          check_enqueue(null, null, (k.e ->> 'run_at')::timestamptz,
+            coalesce((k.e ->> 'delay')::interval, (k.e ->> 'delay_ms')::bigint * interval '1 millisecond'), null, null)) t;
+      v_first := coalesce(v_holder, v_ids[k.i]);
+    end if;
+    if v_did is not null then
+      update enqueue_token t set job = v_holder, status = v_did where t.token = k.token;
+      v_ids[k.i] := v_holder;
+      v_status[k.i] := v_did;
+    elsif v_holder is not null then
       if k.on_duplicate = 'error' then
         raise exception 'posthouse: enqueue_many: element %: job % of kind % has the dedupe_key %', k.i - 1, v_holder, k.kind, quote_literal(k.key)
           using errcode = '23505', hint = 'Enqueue it with on_duplicate skip to leave it out instead.';

@@ -124,8 +124,15 @@ EnqueueOptions options_of(Flags const& flags) {
   }
   if (flags.on_duplicate == "error") {
     options.on_duplicate = OnDuplicate::error;
+  } else if (flags.on_duplicate == "replace") {
+    options.on_duplicate = OnDuplicate::replace;
+  } else if (flags.on_duplicate == "reschedule") {
+    options.on_duplicate = OnDuplicate::reschedule;
+    if (!flags.delay && !flags.run_at) {
+      core::refuse_because("--on-duplicate", "reschedule without --delay or --run-at", "one of them beside it", "");
+    }
   } else if (flags.on_duplicate && flags.on_duplicate != "skip") {
-    core::refuse("--on-duplicate", *flags.on_duplicate, "skip, error", "");
+    core::refuse("--on-duplicate", *flags.on_duplicate, "skip, error, replace, reschedule", "");
   }
   if (flags.dedupe_scope == "until_claimed") {
     options.dedupe_scope = DedupeScope::until_claimed;
@@ -154,6 +161,22 @@ Payload payload_of(Flags const& flags, std::string text) {
   return json{std::move(text)};
 }
 
+std::string_view name_of(EnqueueStatus status) {
+  switch (status) {
+    case EnqueueStatus::created:
+      return "created";
+    case EnqueueStatus::duplicate:
+      return "duplicate";
+    case EnqueueStatus::mismatch:
+      return "mismatch";
+    case EnqueueStatus::replaced:
+      return "replaced";
+    case EnqueueStatus::rescheduled:
+      return "rescheduled";
+  }
+  return "created";
+}
+
 int enqueue_one(Context const& context, Flags const& flags) {
   ClientOptions client_options;
   auto const options = options_of(flags);
@@ -178,15 +201,16 @@ int enqueue_one(Context const& context, Flags const& flags) {
     throw InvalidArgument(fmt::format("--token {} has enqueued another job: {}", options.token, outcome.id),
                           {.hint = "A token names one job; make a new one for a new job."});
   }
-  bool const duplicate = outcome.status == EnqueueStatus::duplicate;
-  if (duplicate && !flags.json) {
-    tell(fmt::format("posthouse: nothing was enqueued: job {} has the dedupe key\n", outcome.id));
+  if (outcome.status == EnqueueStatus::duplicate && !flags.json) {
+    bool const started = options.on_duplicate != OnDuplicate::skip;
+    tell(fmt::format("posthouse: nothing was enqueued: job {} has the dedupe key{}\n", outcome.id,
+                     started ? " and has started" : ""));
+  } else if (outcome.status != EnqueueStatus::created && !flags.json) {
+    tell(fmt::format("posthouse: job {} has the dedupe key: {}\n", outcome.id, name_of(outcome.status)));
   }
-  print(flags.json ? json_array({JsonObject()
-                                     .id("id", outcome.id)
-                                     .text("status", std::string(duplicate ? "duplicate" : "created"))
-                                     .str()})
-                   : fmt::format("{}\n", outcome.id));
+  print(flags.json
+            ? json_array({JsonObject().id("id", outcome.id).text("status", std::string(name_of(outcome.status))).str()})
+            : fmt::format("{}\n", outcome.id));
   return node::ExitStatus::done;
 }
 
@@ -302,6 +326,7 @@ void add_enqueue_command(CLI::App& app, Context& context) {
       {"posthouse enqueue send_mail '{\"to\": 42}' --delay 30s", "posthouse enqueue resize --raw - < image.png",
        "posthouse enqueue remind '{\"to\": 42}' --expires-in 1h --timeout 30s",
        "posthouse enqueue sync '{\"account\": 7}' --dedupe-key account:7",
+       "posthouse enqueue reindex '{\"page\": 7}' --dedupe-key page:7 --on-duplicate reschedule --delay 30s",
        "posthouse enqueue index --lines --queue bulk < payloads.jsonl > ids.txt"});
   command.add_option("KIND", flags->kind, "name of the handler")->required();
   node::add_text(command, "PAYLOAD", flags->payload, "JSON, or - to read it from standard input", "");
@@ -321,7 +346,11 @@ void add_enqueue_command(CLI::App& app, Context& context) {
                  "an attempt is asked to stop after so long (default: the kind's own)", "TIME");
   node::add_text(command, "--dedupe-key", flags->dedupe_key,
                  "of its kind: while a job holds it, nothing is enqueued and that job's id is printed", "KEY");
-  node::add_text(command, "--on-duplicate", flags->on_duplicate, "skip (default) or error", "WHAT");
+  node::add_text(
+      command, "--on-duplicate", flags->on_duplicate,
+      "skip (default), error, replace (that job takes this payload unless it has started) or reschedule (the "
+      "same with --delay or --run-at)",
+      "WHAT");
   node::add_text(command, "--dedupe-scope", flags->dedupe_scope,
                  "the key is held while the job is unfinished (default), or until_claimed", "SCOPE");
   node::add_text(command, "--dedupe-window", flags->dedupe_window, "the key is held at least that long", "TIME");

@@ -78,6 +78,10 @@ store::ClaimedJob const* BatchBook::next() {
 
 bool BatchBook::ended(std::int64_t token, int position, std::optional<store::Move> move,
                       std::optional<store::JobResult> result) {
+  if (!abandoned_.empty() && abandoned_.erase({token, position}) > 0) {
+    --handed_;
+    return false;
+  }
   auto* batch = find(token);
   if (batch == nullptr) return false;
   --handed_;
@@ -92,6 +96,16 @@ bool BatchBook::ended(std::int64_t token, int position, std::optional<store::Mov
   end(token, *batch, position);
   if (move) moves_.push_back(std::move(*move));
   if (result) results_.push_back(std::move(*result));
+  return true;
+}
+
+bool BatchBook::abandoned(std::int64_t token, int position, store::Move move) {
+  auto* batch = find(token);
+  if (batch == nullptr || batch->lost) return false;
+  --batch->handed;  // but it is counted in handed_ until its handler has ended
+  abandoned_.emplace(token, position);
+  end(token, *batch, position);
+  moves_.push_back(std::move(move));
   return true;
 }
 

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -50,6 +51,10 @@ class BatchBook {
   bool ended(std::int64_t token, int position, std::optional<store::Move> move,
              std::optional<store::JobResult> result = {});
 
+  /// A member that next() gave is taken from its handler, which still runs: `move` is reported, and when the handler ends,
+  /// ended() says false. False: its batch is lost.
+  bool abandoned(std::int64_t token, int position, store::Move move);
+
   /// Gives back every member that next() has not given. Returns how many.
   std::size_t release_unstarted();
 
@@ -74,7 +79,8 @@ class BatchBook {
   /// ended() refuses are not among them.
   int take_dropped() noexcept { return std::exchange(dropped_, 0); }
 
-  /// Members that next() gave and that have not ended, those of lost batches included: they occupy handlers.
+  /// Members that next() gave and that have not ended, those of lost batches and abandoned ones included: they occupy
+  /// handlers.
   [[nodiscard]] int handed() const noexcept { return handed_; }
   /// Members that next() has not given yet.
   [[nodiscard]] int waiting() const noexcept { return waiting_; }
@@ -126,6 +132,7 @@ class BatchBook {
   std::vector<store::Move> sent_moves_;
   std::deque<store::JobResult> results_;  // to be sent
   std::vector<store::JobResult> sent_results_;
+  std::set<std::pair<std::int64_t, int>> abandoned_;  // whose handlers still run
   std::pair<std::int64_t, Batch*> recent_{0, nullptr};
   int dropped_ = 0;
   int handed_ = 0;

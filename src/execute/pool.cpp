@@ -12,7 +12,7 @@
 #include <variant>
 
 #include "core/headers_json.hpp"
-#include "core/text.hpp"
+#include "execute/pool_slot.hpp"
 
 namespace posthouse::execute {
 
@@ -27,60 +27,6 @@ Payload payload_of(Task const& task) {
 }
 
 }  // namespace
-
-// One handler thread and what it runs. Guarded by the pool's lock, but for what says otherwise.
-struct Pool::Slot final : Job::Link {
-  explicit Slot(Pool& owner) : pool(owner) {}
-
-  void progress(double fraction, std::string_view text) override {
-    constexpr std::size_t most = 1000;
-    double const done = fraction >= 0 ? std::min(fraction, 1.0) : 0;  // not a number counts as 0
-    auto words = core::sanitise(text.substr(0, most), most);
-    bool first = false;
-    {
-      std::lock_guard const lock(progress_mutex);
-      last_progress = {done, std::move(words)};
-      progress_made.store(true, std::memory_order_relaxed);
-      first = !std::exchange(progress_untold, true);
-    }
-    if (first && pool.options_.progressed) pool.options_.progressed();
-  }
-  /// With progress_mutex.
-  [[nodiscard]] std::string shown_progress() const {
-    if (!last_progress) return {};
-    auto shown = std::to_string(static_cast<int>(last_progress->first * 100)) + " %";
-    if (!last_progress->second.empty()) shown += " " + last_progress->second;
-    return shown;
-  }
-  void heartbeat() override { pool.log_.debug("sign of life", {{"job", std::to_string(id_for_log.load())}}); }
-  void complete(Job const& job, Transaction const& transaction, Payload const& result) override {
-    auto const stored = kept(Success{result, {}}, pool.options_.max_result_bytes);
-    pool.options_.complete(job, transaction, stored.get());
-    result_given = !result.is_null();
-  }
-
-  Pool& pool;
-  bool busy = false;
-  std::int64_t token = 0;
-  std::int64_t id = 0;
-  int position = 0;
-  Registered const* kind = nullptr;
-  Clock::time_point since{};
-  std::optional<Clock::time_point> deadline{};
-  std::stop_source stop{};
-  bool stop_asked = false;
-  bool result_given = false;  // to complete(); the handler's thread alone
-  bool cancelled = false;
-  bool timed_out = false;
-
-  std::atomic<std::int64_t> id_for_log{0};
-  std::mutex progress_mutex;  // guards the next two
-  std::optional<std::pair<double, std::string>> last_progress{};
-  bool progress_untold = false;
-  std::atomic<bool> progress_made{false};  // either of them is to be cleared before the next job
-
-  std::jthread thread;
-};
 
 Pool::Pool(Options options, base::Log const& log) : options_(std::move(options)), log_(log) {}
 
@@ -117,8 +63,9 @@ void Pool::push(std::vector<Task> const& tasks, bool before) {
         break;
       }
     }
-    bool const timed =
-        std::any_of(tasks.begin(), tasks.end(), [](Task const& task) { return task.timeout.count() > 0; });
+    bool const timed = std::any_of(tasks.begin(), tasks.end(), [](Task const& task) {
+      return task.timeout.count() > 0 || task.kind->options.retry_timer.count() > 0;
+    });
     if (timed && !watchdog_.joinable()) {
       watchdog_ = std::jthread([this](std::stop_token const& stop) { watch(stop); });
     }
@@ -169,8 +116,7 @@ bool Pool::arm(bool any, std::size_t low_water) {
   return true;
 }
 
-template <class Matches>
-void Pool::ask_to_stop(Matches const& matches) {
+void Pool::ask_to_stop(std::function<bool(Slot&)> const& matches) {
   // Callbacks of users run inside request_stop(), so it is called without the lock. A slot that was asked gets a fresh
   // source for its next job, which a request that comes late cannot reach.
   std::vector<std::stop_source> asked;
@@ -279,17 +225,19 @@ void Pool::work(Slot& slot) {
     slot.deadline.reset();
     slot.cancelled = false;
     slot.timed_out = false;
+    slot.attempt = task.attempt;
+    slot.max_attempts = task.max_attempts;
+    slot.silent = false;
+    slot.completing = false;
     if (slot.stop_asked) {
       slot.stop = std::stop_source{};
       slot.stop_asked = false;
     }
     if (task.timeout.count() > 0) {
       slot.deadline = slot.since + task.timeout;
-      if (*slot.deadline < next_deadline_) {
-        next_deadline_ = *slot.deadline;
-        deadline_changed_.notify_one();
-      }
+      expect(*slot.deadline);
     }
+    if (auto const due = slot.silent_from()) expect(*due);
     ++busy_;
     auto const deadline = slot.deadline;
     lock.unlock();
@@ -310,6 +258,7 @@ void Pool::work(Slot& slot) {
 
     lock.lock();
     slot.busy = false;
+    ended.late = slot.silent;
     if (ended.otherwise) {
       ended.otherwise->cancelled = slot.cancelled;
       ended.otherwise->timed_out = slot.timed_out;
@@ -347,34 +296,6 @@ Run Pool::run_task(Slot& slot, Task const& task, std::optional<Clock::time_point
     return run(task.kind->handler, options_.around, job);
   } catch (std::exception const&) {
     return outcome_of(std::current_exception());
-  }
-}
-
-void Pool::watch(std::stop_token const& stop) {
-  pthread_setname_np(pthread_self(), "posthouse-time");
-  while (!stop.stop_requested()) {
-    {
-      std::unique_lock lock(mutex_);
-      auto const seen = next_deadline_;
-      auto const changed = [this, seen] { return next_deadline_ < seen; };
-      if (seen == Clock::time_point::max()) {
-        deadline_changed_.wait(lock, stop, changed);
-      } else {
-        deadline_changed_.wait_until(lock, stop, seen, changed);
-      }
-    }
-    if (stop.stop_requested()) return;
-    auto const now = Clock::now();
-    ask_to_stop([now](Slot& slot) {
-      if (!slot.deadline || *slot.deadline > now) return false;
-      slot.timed_out = true;
-      return true;
-    });
-    std::lock_guard const lock(mutex_);
-    next_deadline_ = Clock::time_point::max();
-    for (auto const& slot : slots_) {
-      if (slot->busy && !slot->stop_asked && slot->deadline) next_deadline_ = std::min(next_deadline_, *slot->deadline);
-    }
   }
 }
 

@@ -76,8 +76,10 @@ struct Ended {
     bool expired = false;      ///< it was not started at all
     bool cancelled = false;    ///< it had been asked to stop by cancel()
     bool timed_out = false;    ///< it had been asked to stop because of its timeout
+    bool silent = false;       ///< its retry_timer has run out; the handler still runs, and ends a second time
   };
   std::unique_ptr<Otherwise> otherwise{};
+  bool late = false;               ///< it had ended before, `silent`
   std::unique_ptr<Kept> result{};  ///< of a success that has one
 };
 
@@ -121,7 +123,7 @@ class Pool {
 
   /// Higher priority first; within one, in order, or `before` those that are queued already.
   void push(std::vector<Task> const& tasks, bool before = false);
-  /// Appends what has ended since the last call.
+  /// Appends what has ended since the last call, and what has been silent for longer than its kind's retry_timer.
   void harvest(std::vector<Ended>& into);
   /// Whether harvest() would find anything. Needs no lock.
   [[nodiscard]] bool any_ended() const noexcept { return any_ended_.load(std::memory_order_acquire); }
@@ -156,8 +158,9 @@ class Pool {
   Run run_task(Slot& slot, Task const& task, std::optional<Clock::time_point> deadline);
   Task take();  // with the lock, when there is one
   void watch(std::stop_token const& stop);
-  template <class Matches>
-  void ask_to_stop(Matches const& matches);
+  void find_silent(Clock::time_point now);  // with the lock
+  void expect(Clock::time_point deadline);  // with the lock
+  void ask_to_stop(std::function<bool(Slot&)> const& matches);
 
   Options const options_;
   base::Log const& log_;
@@ -178,7 +181,7 @@ class Pool {
   std::size_t low_water_ = 0;
   Clock::time_point next_deadline_ = Clock::time_point::max();
 
-  std::jthread watchdog_;  // started with the first task that has a timeout
+  std::jthread watchdog_;  // started with the first task that has a timeout or a retry_timer
 };
 
 }  // namespace posthouse::execute

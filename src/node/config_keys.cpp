@@ -183,13 +183,17 @@ Key const kKeys[] = {
      }},
     {"kinds.*.max_attempts", "25", "attempts before the job counts as failed, 1 to 32767; a job's own option wins", "",
      false, false,
-     [](Config& c, string const& n, string const& a, Tree const& v) {
-       kind(c, n).options.max_attempts = static_cast<int>(integer_value(a, v, 1, 32767));
-     }},
+     [](Config& c, string const& n, string const& a,
+        Tree const& v) { kind(c, n).options.max_attempts = static_cast<int>(integer_value(a, v, 1, 32767)); }},
     {"kinds.*.timeout", "0", "the attempt is ended after this long; a number is in s; 0: never", "5m", false, false,
      [](Config& c, string const& n, string const& a, Tree const& v) {
        kind(c, n).options.timeout = duration_value(a, v, 1s, 0ms, 24h * 30);
      }},
+    {"kinds.*.retry_timer", "0",
+     "a job without a sign of life for this long is given to another worker; a number is in s; 0: off", "30s", false,
+     false,
+     [](Config& c, string const& n, string const& a,
+        Tree const& v) { kind(c, n).options.retry_timer = duration_value(a, v, 1s, 0ms, 24h * 30); }},
     {"kinds.*.concurrency_limit", "", "jobs of the kind at once in all workers together, 1 to 1000000", "2", false,
      false,
      [](Config& c, string const& n, string const& a,
@@ -246,7 +250,6 @@ constexpr std::string_view kLater[] = {
     "broker",
     "kinds.*.http",
     "kinds.*.queue",
-    "kinds.*.retry_timer",
     "kinds.*.serialized_dispatch",
 };
 

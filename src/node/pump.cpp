@@ -105,7 +105,15 @@ void Pump::collect(bool giving_back) {
   pool_->harvest(ended_);
   int count = 0;
   for (auto& end : ended_) {
+    if (end.late) {
+      book_.ended(end.token, end.position, std::nullopt);
+      ++core_.counters.lease_lost;
+      core_.log.warning("a handler has ended after its job was given to others, which counts for nothing",
+                        {{"job", std::to_string(end.id)}});
+      continue;
+    }
     std::optional<store::Move> move;
+    bool const silent = end.otherwise && end.otherwise->silent;
     if (end.otherwise && giving_back) {
       // It ended because it was asked to: that is no attempt.
       move = store::Move{.token = end.token, .position = end.position, .id = end.id, .outcome = "release"};
@@ -122,6 +130,7 @@ void Pump::collect(bool giving_back) {
                                     .crashed = other.run.crashed,
                                     .crashes = other.crashes};
       move = complete::verdict(end.token, end.position, end.id, ending, base::random_unit());
+      if (silent) move->delay_ms = 0;
       if (move && other.cancelled) {
         move->outcome = "cancel";
         core_.log.info("job cancelled", {{"job", std::to_string(end.id)}, {"kind", other.kind->kind}});
@@ -146,7 +155,10 @@ void Pump::collect(bool giving_back) {
       result = result_of(end.token, end.position, end.id, end.result.get());
       end.result.reset();
     }
-    if (!book_.ended(end.token, end.position, std::move(move), std::move(result))) {
+    if (silent) {
+      // Its handler still runs, and is counted again when it ends.
+      if (!book_.abandoned(end.token, end.position, std::move(*move))) continue;
+    } else if (!book_.ended(end.token, end.position, std::move(move), std::move(result))) {
       ++counters.lease_lost;
       continue;
     }

@@ -102,7 +102,7 @@ void PooledSqlRunner::run(Job const& job, std::vector<std::string> const& statem
       session.sql.run(statement, left_of(job));
     }
   }
-  job.complete(session.sql.transaction());
+  job.complete(session.sql.transaction(), json{session.sql.result()});
   session.sql.commit();
 }
 

@@ -67,6 +67,7 @@ void check(WorkerOptions& options) {
 void check(HandlerOptions const& options) {
   check_range("max_attempts", options.max_attempts, 1, 32'767);
   check_range("timeout", options.timeout.count(), 0, 365LL * 24 * 3600 * 1000, "ms");
+  check_range("retry_timer", options.retry_timer.count(), 0, 365LL * 24 * 3600 * 1000, "ms");
   core::validate(options.backoff);
   check_range("concurrency_limit", options.concurrency_limit, 0, 1'000'000);
   check_rate(options.requests_per_second, options.burst);

@@ -58,6 +58,10 @@ store::NewJob checked(std::string_view kind, EnqueueOptions const& options, std:
     core::check_dedupe_key(options.dedupe_key);
     job.dedupe_key = options.dedupe_key;
     job.on_duplicate = options.on_duplicate;
+    if (options.on_duplicate == OnDuplicate::reschedule && !options.delay && !options.run_at) {
+      core::refuse_because("on_duplicate", "reschedule without delay or run_at", "one of them beside it",
+                           "say when the job shall run");
+    }
     job.dedupe_scope = options.dedupe_scope;
     if (options.dedupe_window) {
       core::check_range("dedupe_window", options.dedupe_window->count(), 1, core::max_delay_ms, "ms");

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <exception>
+#include <mutex>
 #include <optional>
 #include <thread>
 
@@ -18,6 +19,7 @@
 #include "produce/check.hpp"
 #include "produce/resend.hpp"
 #include "produce/wait.hpp"
+#include "produce/wait_room.hpp"
 #include "store/admin.hpp"
 #include "store/commit.hpp"
 #include "store/migrate.hpp"
@@ -29,6 +31,9 @@ namespace {
 
 /// From here on COPY is faster than arrays, although it takes three round trips more.
 constexpr std::size_t copy_from = 5001;
+
+/// A job that has not ended when the pauses between two looks have become so long is worth a notification.
+constexpr std::chrono::milliseconds watch_from{40};
 
 std::vector<std::int64_t> ids_of(std::vector<EnqueueOutcome> const& outcomes) {
   std::vector<std::int64_t> list;
@@ -63,6 +68,11 @@ struct Client::Impl {
   explicit Impl(ClientOptions given)
       : options(std::move(given)), pool(options.database, options.pool_size, options.pool_timeout) {}
 
+  produce::WaitRoom& wait_room() {
+    std::call_once(room_made, [this] { room.emplace(options.database); });
+    return *room;
+  }
+
   /// One whole transaction on a connection of the pool; once more when the server asks for that.
   template <class Call>
   auto run(Call call) {
@@ -96,11 +106,16 @@ struct Client::Impl {
   /// One job with a token: when the reply is lost it is sent again, which the token makes safe.
   EnqueueOutcome run_with_token(store::NewJob const& job) {
     std::exception_ptr first;
-    try {
-      return run([&](pg::Connection& connection) { return store::enqueue(connection, job); });
-    } catch (Error const& error) {
-      if (!error.in_doubt()) throw;
-      first = std::current_exception();
+    auto const until = std::chrono::steady_clock::now() + options.resend_timeout;
+    while (!first) {
+      try {
+        return run([&](pg::Connection& connection) { return store::enqueue(connection, job); });
+      } catch (Error const& error) {
+        // Another sending of this token is in an open transaction: only when that has ended is it known who has it.
+        if (error.sqlstate() == "55P03" && std::chrono::steady_clock::now() < until) continue;
+        if (!error.in_doubt()) throw;
+        first = std::current_exception();
+      }
     }
     EnqueueOutcome outcome;
     bool const resolved = produce::until_resolved(options.resend_timeout, [&](std::chrono::milliseconds remaining) {
@@ -171,6 +186,8 @@ struct Client::Impl {
 
   ClientOptions options;
   pg::Pool pool;
+  std::once_flag room_made;
+  std::optional<produce::WaitRoom> room;
   std::atomic<bool> checked{false};
 };
 
@@ -270,8 +287,17 @@ std::vector<JobOutcome> Client::wait_many(std::span<std::int64_t const> ids, std
   auto const look = [&](std::span<std::int64_t const> some) {
     return impl_->run([&](pg::Connection& connection) { return store::outcomes(connection, some); });
   };
+  // Of many, the youngest is watched, since it mostly ends last.
+  std::optional<produce::WaitRoom::Watch> watch;
   return produce::wait_for(ids, timeout, look,
-                           [](std::chrono::milliseconds pause) { std::this_thread::sleep_for(pause); });
+                           [&](std::chrono::milliseconds pause, std::span<std::int64_t const> open) {
+                             if (pause < watch_from && !watch) {
+                               std::this_thread::sleep_for(pause);
+                               return false;
+                             }
+                             if (!watch || watch->job() != open.back()) watch.emplace(impl_->wait_room(), open.back());
+                             return watch->sleep(pause);
+                           });
 }
 
 CancelOutcome Client::cancel(std::int64_t id) {

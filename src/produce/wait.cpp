@@ -44,7 +44,7 @@ std::vector<JobOutcome> wait_for(std::span<std::int64_t const> ids, milliseconds
     auto const now = Clock::now();
     if (open.empty() || now >= deadline) break;
     pause = next_pause(pause, open.size() < before);
-    sleep(std::min(pause, std::chrono::ceil<milliseconds>(deadline - now)));
+    if (sleep(std::min(pause, std::chrono::ceil<milliseconds>(deadline - now)), open)) pause = milliseconds{0};
   }
   std::vector<JobOutcome> list;
   list.reserve(ids.size());

@@ -24,7 +24,8 @@ std::chrono::milliseconds next_pause(std::chrono::milliseconds last, bool someth
 
 /// How jobs stand now, one an id, in order; at most ids_a_look at a time.
 using Look = std::function<std::vector<JobOutcome>(std::span<std::int64_t const>)>;
-using Sleep = std::function<void(std::chrono::milliseconds)>;
+/// Waits so long, or until one of the open jobs (ascending) may have ended: true, and the pauses begin anew.
+using Sleep = std::function<bool(std::chrono::milliseconds, std::span<std::int64_t const> open)>;
 
 /// Looks until all have ended or the time is over. Throws InvalidArgument; what `look` throws goes through.
 std::vector<JobOutcome> wait_for(std::span<std::int64_t const> ids, std::chrono::milliseconds timeout, Look const& look,

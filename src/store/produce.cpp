@@ -42,7 +42,19 @@ std::string outcome_sql(std::string const& quoted_schema) {
          "expires_in => $16::pg_catalog.interval, timeout => $17::pg_catalog.interval)";
 }
 
-std::string_view name_of(OnDuplicate value) { return value == OnDuplicate::error ? "error" : "skip"; }
+std::string_view name_of(OnDuplicate value) {
+  switch (value) {
+    case OnDuplicate::skip:
+      return "skip";
+    case OnDuplicate::error:
+      return "error";
+    case OnDuplicate::replace:
+      return "replace";
+    case OnDuplicate::reschedule:
+      return "reschedule";
+  }
+  return "skip";
+}
 
 std::string_view name_of(DedupeScope value) {
   return value == DedupeScope::until_claimed ? "until_claimed" : "unfinished";
@@ -51,6 +63,8 @@ std::string_view name_of(DedupeScope value) {
 EnqueueStatus status_of(std::string_view name) {
   if (name == "duplicate") return EnqueueStatus::duplicate;
   if (name == "mismatch") return EnqueueStatus::mismatch;
+  if (name == "replaced") return EnqueueStatus::replaced;
+  if (name == "rescheduled") return EnqueueStatus::rescheduled;
   return EnqueueStatus::created;  // "replayed" is the same answer once more
 }
 

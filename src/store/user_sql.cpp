@@ -46,7 +46,8 @@ int UserSql::begin(UserSqlFacts const& facts) {
   auto const result = connection_.query(
       "select pg_backend_pid(), set_config('posthouse.job_id', $1, true), set_config('posthouse.kind', $2, true),"
       " set_config('posthouse.queue', $3, true), set_config('posthouse.attempt', $4, true),"
-      " set_config('posthouse.payload', $5, true), set_config('posthouse.headers', $6, true)",
+      " set_config('posthouse.payload', $5, true), set_config('posthouse.headers', $6, true),"
+      " set_config('posthouse.result', '', true), set_config('posthouse.row_count', '0', true)",
       pg::Params()
           .text(std::to_string(facts.job_id))
           .text(facts.kind)
@@ -62,7 +63,18 @@ void UserSql::run(std::string_view statements, std::chrono::milliseconds timeout
                     pg::Params().text(statements).text(std::to_string(timeout.count())));
   // plpgsql's EXECUTE takes several statements and refuses those that would end the transaction, so that effects and
   // completion cannot be torn apart by a COMMIT in the middle.
-  connection_.query("do $posthouse$ begin execute current_setting('posthouse.statement'); end $posthouse$");
+  connection_.query(
+      "do $posthouse$ declare n pg_catalog.int8; begin execute pg_catalog.current_setting('posthouse.statement'); "
+      "get diagnostics n = row_count; perform pg_catalog.set_config('posthouse.row_count', n::pg_catalog.text, true); "
+      "end $posthouse$");
+}
+
+std::string UserSql::result() {
+  auto const row = connection_.query(
+      "select nullif(pg_catalog.current_setting('posthouse.result', true), ''), "
+      "pg_catalog.current_setting('posthouse.row_count', true)");
+  if (!row.is_null(0, 0)) return row.text(0, 0);
+  return "{\"row_count\": " + row.text(0, 1) + "}";
 }
 
 Transaction UserSql::transaction() const { return {connection_}; }

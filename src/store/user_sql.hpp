@@ -36,6 +36,8 @@ class UserSql {
   int begin(UserSqlFacts const& facts);
   /// One or more statements. A timeout of zero means none. COMMIT, ROLLBACK and the like are refused by the server.
   void run(std::string_view statements, std::chrono::milliseconds timeout);
+  /// JSON: what the statements left in posthouse.result, else the rows that the last of them touched or returned.
+  std::string result();
   /// The open transaction, for Job::complete.
   [[nodiscard]] Transaction transaction() const;
   void commit();

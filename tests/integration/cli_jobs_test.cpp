@@ -87,11 +87,19 @@ TEST_F(CliJobs, EnqueueWithAKeyOrAToken) {
   auto const other = run({"enqueue", "k", "2", "--token", token});
   EXPECT_NE(other.status, 0);
   EXPECT_THAT(other.err, HasSubstr("has enqueued another job: " + chomp(made.out)));
+  auto const replaced = run({"enqueue", "k", "3", "--dedupe-key", "a", "--on-duplicate", "replace"});
+  EXPECT_EQ(chomp(replaced.out), id);
+  EXPECT_THAT(replaced.err, HasSubstr("has the dedupe key: replaced"));
+  EXPECT_EQ(sql.one("select payload from posthouse.jobs where id = $1", id), "3");
+  auto const pushed = listing({"enqueue", "k", "--dedupe-key", "a", "--on-duplicate", "reschedule", "--delay", "1h"});
+  EXPECT_EQ(pushed.at(0).as_object().at("status").as_string(), "rescheduled");
+  EXPECT_EQ(sql.one("select concat_ws(' ', payload, state) from posthouse.jobs where id = $1", id), "3 scheduled");
+  EXPECT_EQ(run({"enqueue", "k", "--dedupe-key", "a", "--on-duplicate", "reschedule"}).status, 2);
   for (std::vector<std::string> const& bad :
        std::vector<std::vector<std::string>>{{"enqueue", "k", "--token", "x"},
                                              {"enqueue", "k", "--dedupe-key", ""},
                                              {"enqueue", "k", "--dedupe-key", "a", "--dedupe-scope", "ever"},
-                                             {"enqueue", "k", "--dedupe-key", "a", "--on-duplicate", "replace"},
+                                             {"enqueue", "k", "--dedupe-key", "a", "--on-duplicate", "swap"},
                                              {"enqueue", "k", "--dedupe-window", "1h"},
                                              {"enqueue", "k", "--lines", "--dedupe-key", "a"}}) {
     EXPECT_EQ(run(bad).status, 2) << bad.back();

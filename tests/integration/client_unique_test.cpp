@@ -216,6 +216,63 @@ TEST_F(ClientUnique, AZombieTransactionIsWaitedForAndNotForEver) {
   EXPECT_EQ(jobs(), 3);
 }
 
+// No reply was lost, and another sending of the token is in an open transaction: the server's lock_timeout ends each try,
+// resend_timeout the tries.
+TEST_F(ClientUnique, AZombieWithTheTokenHoldsNobodyForEver) {
+  sql.exec("alter database " + database.name() + " set posthouse.lock_timeout = '20ms'");
+  Sql zombie = open();
+  zombie.exec("begin");
+  auto const id = zombie.number("select enqueue('k', '1', token => '" + std::string(token) + "')");
+  Client impatient{{.database_url = url(), .resend_timeout = 100ms}};
+  try {
+    impatient.enqueue("k", json{"1"}, {.token = token});
+    ADD_FAILURE() << "not refused";
+  } catch (Error const& error) {
+    EXPECT_EQ(error.sqlstate(), "55P03");
+    EXPECT_FALSE(error.in_doubt()) << "this sending did nothing";
+  }
+  // Patience outlasts any number of such tries.
+  Client patient{{.database_url = url(), .resend_timeout = 60s}};
+  auto waiting = std::async(std::launch::async, [&] { return patient.enqueue("k", json{"1"}, {.token = token}); });
+  auto const timeouts =
+      "select count(*) from pg_stat_activity where datname = current_database() and query like "
+      "'%enqueue_outcome%' and query_start > $1::timestamptz";
+  for (int i = 0; i < 20; ++i) {
+    auto const now = sql.one("select clock_timestamp()");
+    EXPECT_TRUE(eventually([&] { return sql.number(timeouts, now) > 0; })) << "it has been sent once more";
+  }
+  zombie.exec("commit");
+  auto const outcome = waiting.get();
+  EXPECT_EQ(outcome.id, id);
+  EXPECT_EQ(outcome.status, EnqueueStatus::created);
+  EXPECT_EQ(jobs(), 1);
+}
+
+TEST_F(ClientUnique, ReplaceAndRescheduleAreOutcomes) {
+  auto const first = client.enqueue("k", json{"1"}, {.dedupe_key = "a", .on_duplicate = OnDuplicate::replace});
+  auto const again = client.enqueue("k", json{"2"}, {.dedupe_key = "a", .on_duplicate = OnDuplicate::replace});
+  EXPECT_EQ(again.id, first.id);
+  EXPECT_EQ(again.status, EnqueueStatus::replaced);
+  EXPECT_EQ(client.find(first.id)->payload.data(), "2");
+  auto const pushed =
+      client.enqueue("k", json{"3"}, {.delay = 1h, .dedupe_key = "a", .on_duplicate = OnDuplicate::reschedule});
+  EXPECT_EQ(pushed.status, EnqueueStatus::rescheduled);
+  EXPECT_EQ(client.find(first.id)->state, "scheduled");
+  std::vector<Request> const requests{{"k", json{"4"}, {.dedupe_key = "a", .on_duplicate = OnDuplicate::replace}},
+                                      {"k", json{"5"}, {.dedupe_key = "b", .on_duplicate = OnDuplicate::replace}}};
+  auto const many = client.enqueue_many(requests);
+  EXPECT_EQ(many[0].status, EnqueueStatus::replaced);
+  EXPECT_EQ(many[1].status, EnqueueStatus::created);
+  safe.enqueue("k", json{"0"});
+  gate.lose_reply("\"lost\"");
+  auto const lost = safe.enqueue("k", json{"\"lost\""}, {.dedupe_key = "a", .on_duplicate = OnDuplicate::replace});
+  EXPECT_TRUE(gate.sprung());
+  EXPECT_EQ(lost.status, EnqueueStatus::replaced) << "as the first sending was";
+  EXPECT_EQ(client.find(first.id)->payload.data(), "\"lost\"");
+  EXPECT_THAT(refusal([&] { client.enqueue("k", {}, {.dedupe_key = "a", .on_duplicate = OnDuplicate::reschedule}); }),
+              HasSubstr("without delay or run_at"));
+}
+
 TEST_F(ClientUnique, WithoutAServerTheDoubtStays) {
   Client hasty{{.database_url = gate.url(), .safe_resend = true, .resend_timeout = 100ms}};
   hasty.enqueue("k");

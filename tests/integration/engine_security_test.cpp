@@ -90,6 +90,8 @@ TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
                                       "select complete_with(1, 1, 0, 1, '1', null, null)",
                                       "select keep_results(1, '{1}', '[]')",
                                       "select outcome(1)",
+                                      "select watch_jobs('{1}')",
+                                      "select unwatch_jobs('{1}')",
                                       "select report_progress(1, '[]')",
                                       "select * from progress",
                                       "select * from result",
@@ -186,6 +188,11 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
         std::string("counts()"),
         std::string("bell('{1}')"),
         std::string("unbell('{1}')"),
+        std::string("watch_jobs('{1}')"),
+        std::string("unwatch_jobs('{1}')"),
+        std::string("enqueue('k', '1', dedupe_key => 'a', on_duplicate => 'replace')"),
+        std::string("enqueue('k', '2', dedupe_key => 'a', on_duplicate => 'replace')"),
+        std::string("enqueue('k', '3', dedupe_key => 'a', on_duplicate => 'reschedule', delay => '1 h')"),
         std::string("keep('p')"),
         "peers(" + w + ")",
         std::string("fence()"),
@@ -221,7 +228,7 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
     EXPECT_EQ(session_.sqlstate_of("select posthouse." + call), "") << call;
   }
   EXPECT_EQ(session_.sqlstate_of("select * from posthouse.jobs"), "");
-  EXPECT_EQ(sql.number("select count(*) from jobs"), 6);
+  EXPECT_EQ(sql.number("select count(*) from jobs"), 7);
   sql.exec("drop schema " + trap + " cascade");
 }
 

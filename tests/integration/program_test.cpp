@@ -106,6 +106,33 @@ TEST_F(HandlersWithoutCode, SqlAndCompletionAreOneTransaction) {
   EXPECT_EQ(sql.number("select count(*) from effect where job = -3"), 1);
 }
 
+// In the transaction of the statements; what cannot be stored keeps no job from succeeding.
+TEST_F(HandlersWithoutCode, SqlBringsARowCountOrWhatItSays) {
+  sql.exec("create table effect (x int)");
+  std::vector<std::string> ids;
+  for (auto const* kind : {"count", "rows", "none", "said", "bad", "nul"}) ids.push_back(enqueue(kind));
+  ASSERT_EQ(work(R"yaml(
+  count: {sql: ["select 1", "insert into effect select generate_series(1, 3)"]}
+  rows: {sql: "delete from effect where false; select * from generate_series(1, 7)"}
+  none: {sql: "set local enable_seqscan = off"}
+  said: {sql: "select set_config('posthouse.result', jsonb_build_object('sum', 1 + 1)::text, true); update effect set x = 0 where false"}
+  bad: {sql: "select set_config('posthouse.result', 'not JSON', true)"}
+  nul: {sql: "insert into effect values (9); select set_config('posthouse.result', '\"\\u0000\"', true)"}
+)yaml")
+                .status,
+            0);
+  auto const result = [&](std::size_t i) {
+    return sql.one("select concat_ws(' ', state, result, result_problem) from posthouse.outcome($1::bigint)", ids[i]);
+  };
+  EXPECT_EQ(result(0), R"(succeeded {"row_count": 3})");
+  EXPECT_EQ(result(1), R"(succeeded {"row_count": 7})");
+  EXPECT_EQ(result(2), R"(succeeded {"row_count": 0})");
+  EXPECT_EQ(result(3), R"(succeeded {"sum": 2})");
+  EXPECT_THAT(result(4), HasSubstr("succeeded the result"));
+  EXPECT_THAT(result(5), HasSubstr("succeeded the result"));
+  EXPECT_EQ(sql.number("select count(*) from effect where x = 9"), 1);
+}
+
 TEST_F(HandlersWithoutCode, SqlCannotEndItsTransaction) {
   sql.exec("create table effect (x int)");
   std::vector<std::string> ids;

@@ -52,6 +52,33 @@ TEST(BatchBook, HandsOutInOrderAndOnlyWhatMayStart) {
   EXPECT_EQ(book.startable(), 0);
 }
 
+// The handler of an abandoned member keeps its place, also when its batch is closed or lost meanwhile.
+TEST(BatchBook, AnAbandonedMemberEndsTwiceAndCountsOnce) {
+  BatchBook book;
+  book.open(claim_of({{1, 1}, {2, 2}}), 3);
+  take_all(book);
+  store::Move const move{.token = 1, .position = 0, .id = 1000, .outcome = "retry"};
+  EXPECT_TRUE(book.abandoned(1, 0, move));
+  EXPECT_EQ(book.handed(), 3);
+  auto const first = flush(book);
+  ASSERT_EQ(first.acks.size(), 1U);
+  EXPECT_FALSE(first.acks[0].acked) << "closed";
+  ASSERT_EQ(first.moves.size(), 1U);
+  book.confirm({});
+  EXPECT_FALSE(book.known(1));
+  EXPECT_FALSE(book.ended(1, 0, std::nullopt)) << "nothing is to be reported";
+  EXPECT_EQ(book.handed(), 2);
+  EXPECT_FALSE(book.unreported());
+
+  EXPECT_TRUE(book.abandoned(2, 1, {.token = 2, .position = 1, .id = 2001, .outcome = "retry"}));
+  book.lose_all();
+  EXPECT_FALSE(book.abandoned(2, 0, {.token = 2, .position = 0, .id = 2000, .outcome = "retry"}));
+  EXPECT_FALSE(book.ended(2, 1, std::nullopt));
+  EXPECT_FALSE(book.ended(2, 0, std::nullopt));
+  EXPECT_EQ(book.handed(), 0);
+  EXPECT_EQ(book.batches(), 0U);
+}
+
 TEST(BatchBook, UrgentBatchesGoFirst) {
   BatchBook book;
   book.open(claim_of({{1, 2}}), 0);

@@ -77,6 +77,7 @@ kinds:
     exec: [/bin/mail, -s, "a b"]
     env: [HOME, LANG=C]
     timeout: 90
+    retry_timer: 30
     max_attempts: 3
     backoff: {type: linear, step: 2s, longest: 10s, jitter: 0}
   count:
@@ -103,6 +104,7 @@ kinds:
   EXPECT_THAT(mail.exec, ElementsAre("/bin/mail", "-s", "a b"));
   EXPECT_THAT(mail.env, ElementsAre("HOME", "LANG=C"));
   EXPECT_EQ(mail.options.timeout, 90s);
+  EXPECT_EQ(mail.options.retry_timer, 30s);
   EXPECT_EQ(mail.options.max_attempts, 3);
   EXPECT_EQ(mail.options.backoff.kind, Backoff::Kind::linear);
   EXPECT_EQ(mail.options.backoff.base, 2s);

@@ -9,6 +9,16 @@
 #include <set>
 #include <stdexcept>
 
+namespace posthouse {
+
+struct NoDatabase {};
+template <>
+struct executor_for<NoDatabase> {
+  static std::unique_ptr<Executor> make(NoDatabase& /*unused*/) { return nullptr; }
+};
+
+}  // namespace posthouse
+
 namespace posthouse::execute {
 namespace {
 
@@ -357,6 +367,56 @@ TEST(Run, HookMayReplaceTheOutcome) {
   auto const thrown = run(
       unreadable, [](Job const&, auto const&) -> Outcome { throw std::logic_error("hook"); }, job);
   EXPECT_EQ(std::get<Failure>(thrown.outcome).message, "hook");
+}
+
+// The end that the watchdog makes comes first, whatever the handler says afterwards; it can complete nothing any more.
+TEST_F(PoolTest, ASilentJobEndsTwiceAndCannotBeCompleted) {
+  auto silent = kind([](Job const& job) -> Outcome {
+    while (!job.stop_token().stop_requested()) std::this_thread::yield();
+    NoDatabase none;
+    EXPECT_THROW(job.complete(Transaction(none)), LeaseLost);
+    return Success{json{"1"}, {}};
+  });
+  silent.options.retry_timer = 1ms;
+  auto const p = pool(1);
+  p->push({task(silent, 0)});
+  auto const ended = all(*p, 2);
+  ASSERT_TRUE(ended[0].otherwise);
+  EXPECT_TRUE(ended[0].otherwise->silent);
+  EXPECT_FALSE(ended[0].late);
+  EXPECT_EQ(std::get<Failure>(ended[0].otherwise->run.outcome).type, "NoSignOfLife");
+  EXPECT_TRUE(ended[1].late);
+  EXPECT_EQ(ended[1].id, ended[0].id);
+}
+
+// Nobody else sees a completion in an open transaction: the watchdog looks at the other job, which began later, and not
+// at this one.
+TEST_F(PoolTest, WhoCompletesIsNotSilent) {
+  std::latch completed(1);
+  std::latch other(1);
+  auto completes = kind([&](Job const& job) -> Outcome {
+    NoDatabase none;
+    job.complete(Transaction(none));
+    completed.count_down();
+    other.wait();
+    return Success{};
+  });
+  auto silent = kind([&](Job const& job) -> Outcome {
+    while (!job.stop_token().stop_requested()) std::this_thread::yield();
+    other.count_down();
+    return Success{};
+  });
+  completes.options.retry_timer = 20ms;
+  silent.options.retry_timer = 20ms;
+  auto const p = pool(2);
+  p->push({task(completes, 0)});
+  completed.wait();
+  p->push({task(silent, 1)});
+  for (auto const& ended : all(*p, 3)) {
+    if (ended.position != 0) continue;
+    EXPECT_FALSE(ended.otherwise);
+    EXPECT_FALSE(ended.late);
+  }
 }
 
 }  // namespace

@@ -252,9 +252,11 @@ TEST(Wait, AsksOnlyForThoseThatHaveNotEnded) {
   int slept = 0;
   auto const got = produce::wait_for(
       Tokens{3, 1, 2, 1, 4}, 1h, [&](auto ids) { return jobs(ids); },
-      [&](auto) {
+      [&](auto, auto open) {
+        EXPECT_EQ(open.back(), slept == 0 ? 3 : 2);
         if (++slept == 1) jobs.states[3] = "failed";
         if (slept == 3) jobs.states[2] = "cancelled";
+        return false;
       });
   EXPECT_THAT(states(got), ElementsAre("failed", "succeeded", "cancelled", "succeeded", "not_found"));
   EXPECT_THAT(jobs.looks, ElementsAre(Tokens{1, 2, 3, 4}, Tokens{2, 3}, Tokens{2}, Tokens{2}));
@@ -263,13 +265,30 @@ TEST(Wait, AsksOnlyForThoseThatHaveNotEnded) {
 TEST(Wait, ATimeThatIsOverGivesWhatIsKnown) {
   Jobs jobs{{{1, "available"}, {2, "expired"}}};
   auto const got = produce::wait_for(
-      Tokens{1, 2}, 0ms, [&](auto ids) { return jobs(ids); }, [](auto) { FAIL() << "0 looks once"; });
+      Tokens{1, 2}, 0ms, [&](auto ids) { return jobs(ids); },
+      [](auto, auto) {
+        ADD_FAILURE() << "0 looks once";
+        return false;
+      });
   EXPECT_THAT(states(got), ElementsAre("available", "expired"));
   EXPECT_FALSE(got[0].ended());
   EXPECT_TRUE(got[1].ended());
   EXPECT_THAT(produce::wait_for(
-                  {}, 1h, [&](auto ids) { return jobs(ids); }, [](auto) {}),
+                  {}, 1h, [&](auto ids) { return jobs(ids); }, [](auto, auto) { return false; }),
               IsEmpty());
+}
+
+TEST(Wait, AfterAWakeUpThePausesBeginAnew) {
+  Jobs jobs{{{1, "running"}}};
+  std::vector<std::int64_t> pauses;
+  produce::wait_for(
+      Tokens{1}, 1h, [&](auto ids) { return jobs(ids); },
+      [&](auto pause, auto) {
+        pauses.push_back(pause.count());
+        if (pauses.size() == 5) jobs.states[1] = "succeeded";
+        return pauses.size() == 3;
+      });
+  EXPECT_THAT(pauses, ElementsAre(5, 7, 10, 5, 7));
 }
 
 TEST(Wait, AsksForAThousandAtATimeAndRefusesTooMany) {
@@ -277,11 +296,12 @@ TEST(Wait, AsksForAThousandAtATimeAndRefusesTooMany) {
   Jobs jobs;
   for (std::size_t i = 0; i < ids.size(); ++i) jobs.states[ids[i] = static_cast<std::int64_t>(i + 1)] = "succeeded";
   auto const look = [&](auto some) { return jobs(some); };
-  EXPECT_EQ(produce::wait_for(ids, 1h, look, [](auto) {}).size(), 2500U);
+  EXPECT_EQ(produce::wait_for(ids, 1h, look, [](auto, auto) { return false; }).size(), 2500U);
   ASSERT_EQ(jobs.looks.size(), 3U);
   EXPECT_EQ(jobs.looks[2].size(), 500U);
-  EXPECT_THROW(produce::wait_for(Tokens(produce::most_waited_for + 1), 1h, look, [](auto) {}), InvalidArgument);
-  EXPECT_THROW(produce::wait_for(ids, -1ms, look, [](auto) {}), InvalidArgument);
+  EXPECT_THROW(produce::wait_for(Tokens(produce::most_waited_for + 1), 1h, look, [](auto, auto) { return false; }),
+               InvalidArgument);
+  EXPECT_THROW(produce::wait_for(ids, -1ms, look, [](auto, auto) { return false; }), InvalidArgument);
 }
 
 }  // namespace
