@@ -81,12 +81,12 @@ begin
     where m.outcome = 'release' and b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token order by 1) l;
   with m as materialized (
       select m.*, b.lane from jsonb_to_recordset(p_moves)
-          m(token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text)
+          m(token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint)
         join batch b on b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token and b.closed_at is null
       where b.ids[m.pos + 1] = m.id and (b.acked is null or get_bit(b.acked, m.pos) = 0)
         and not exists (select from done d where d.worker = p_worker and d.token = m.token and d.pos = m.pos)),
     gone as (delete from job j using m where j.id = m.id and j.lane = m.lane
-      returning j.*, m.token, m.outcome, m.delay_ms, m.type, m.message, m.stack,
+      returning j.*, m.token, m.outcome, m.delay_ms, m.type, m.message, m.stack, m.hold_ms,
         -- What would make it available again does not, once it is to be cancelled or has expired.
         case when exists (select from cancel_request r where r.job = j.id) then 'cancel'
           when m.outcome in ('retry', 'snooze', 'release') and is_expired(j.options, v_late) then 'expire'
@@ -114,10 +114,14 @@ begin
       select g.id, lane_of(l.queue, l.kind, l.priority, true), g.attempt, g.payload, g.payload_bytes, g.headers,
         coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', coalesce(g.options -> 'enqueued_at', to_jsonb(g.queued_at)))
       from gone g join lane l on l.lane = g.lane where g.ends = 'release' order by g.id),
+    held as (
+      select count(hold_kind(h.kind, h.hold_ms * interval '1 millisecond', 'worker ' || p_worker)) from (
+        select l.kind, least(max(g.hold_ms), 3600000) as hold_ms from gone g join lane l on l.lane = g.lane
+        where g.hold_ms > 0 group by l.kind order by l.kind) h),
     counted as (
       update batch b set moved = b.moved + c.n from (select token, count(*)::int as n from gone group by token) c
       where b.worker = p_worker and b.token = any(p_tokens) and b.token = c.token)
-  select (select count(*) from m), (select count(*) from gone) into v_wanted, v_gone;
+  select (select count(*) from m), (select count(*) from gone) + 0 * (select * from held) into v_wanted, v_gone;
   if v_gone < v_wanted and in_limbo() then
     raise exception 'posthouse: a job of this acknowledgement is in a partition that is just being detached'
       using errcode = '40001', hint = 'Try again: drop_detached brings it back.';

@@ -14,6 +14,7 @@
 #include "core/refuse.hpp"
 #include "execute/exec_handler.hpp"
 #include "execute/sql_handler.hpp"
+#include "node/declare_schedules.hpp"
 #include "node/sql_runner.hpp"
 #include "store/upkeep.hpp"
 
@@ -134,6 +135,7 @@ int work(GlobalFlags const& global, WorkFlags const& flags, std::function<void(W
   register_configured(worker, config, flags.kinds, log);
   if (register_handlers) register_handlers(worker);
   keep_retention(config);
+  declare_schedules(config, log);
   worker.run();
 
   auto const stats = worker.stats();
