@@ -48,6 +48,7 @@ std::optional<store::Move> verdict(std::int64_t token, int position, std::int64_
         } else if constexpr (std::is_same_v<End, RetryAfter>) {
           explain("retry later", end.reason);
           retry(bounded(end.delay));
+          if (end.hold_kind) move.hold_ms = std::min(bounded(end.delay), max_hold_ms);
         } else {
           explain(end.type, end.message, end.stack);
           bool const keep =

@@ -13,6 +13,9 @@
 
 namespace posthouse::complete {
 
+/// How long a RetryAfter holds its kind at most; the server bounds it too.
+inline constexpr std::int64_t max_hold_ms = 3'600'000;
+
 inline constexpr std::size_t max_type_bytes = 200;
 inline constexpr std::size_t max_message_bytes = 64 * 1024;
 

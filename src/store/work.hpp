@@ -61,6 +61,7 @@ struct Move {
   std::string type{};
   std::string message{};
   std::string stack{};
+  std::int64_t hold_ms = 0;  ///< no job of its kind starts for so long
 };
 
 /// What a job that succeeded brought back. Goes with the first ack that has its member's bit, or never.
