@@ -29,7 +29,9 @@ Payload const& payload() {
 /// Runs one worker until `done` says so; seconds from its start, or from `since`.
 double work(Site& site, HandlerOptions const& options, Worker::Handler handler,
             std::function<bool(WorkerStats const&)> const& done, std::optional<double> since = {}) {
-  Worker worker(drain_options(site.database(), features_prefetch));
+  auto own = drain_options(site.database(), features_prefetch);
+  own.logger = [](LogRecord const&) {};  // of jobs that fail it has a line each
+  Worker worker(own);
   worker.on(bench_kind, options, std::move(handler));
   double const start = now_seconds();
   worker.start();

@@ -101,7 +101,9 @@ int show(Context const& context, Flags const& flags, std::string const& scope) {
     return node::ExitStatus::done;
   }
   auto const line = [](std::string_view name, std::string_view value, std::string_view origin) {
-    print(base::printable(fmt::format("{:<21}{:<10}{}", name, value, origin)) + "\n");
+    auto text = base::printable(fmt::format("{:<21}{:<10}{}", name, value, origin));
+    text.erase(text.find_last_not_of(' ') + 1);
+    print(text + "\n");
   };
   line(scope, flags.name, "");
   if (queue) line("priority", std::to_string(priority), priority == 0 ? "default" : "set");
@@ -144,6 +146,10 @@ int set(Context const& context, Flags const& flags, std::string const& scope) {
   if (flags.reset) nothing = !store::Limits(*connection).reset(scope, flags.name);
   if (limits) store::Limits(*connection).change(scope, flags.name, changes);
   if (nothing) tell(fmt::format("posthouse: {} {}: has no limit\n", scope, flags.name));
+  if (priority && !limits && !flags.reset && !flags.json) {
+    print(fmt::format("queue {} has priority {}\n", flags.name, *priority));
+    return node::ExitStatus::done;
+  }
   int const shown = show(context, flags, scope);
   return nothing && !priority ? node::ExitStatus::failed : shown;
 }
