@@ -66,7 +66,7 @@ comment on function finish(bigint, bigint[], text[], int[], jsonb, jsonb) is
 
 create or replace function apply_moves(p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void
 language plpgsql security definer set search_path from current
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_late text := utc_text(v_now);
@@ -140,7 +140,7 @@ end $$;
 -- leaves alone, in a batch that stays open, a job whose completion sits in an open transaction.
 create or replace function take_back(p_worker bigint, p_tokens bigint[], p_crashed boolean) returns bigint
 language plpgsql security definer set search_path from current
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_late text := utc_text(v_now);
