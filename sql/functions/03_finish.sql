@@ -79,11 +79,17 @@ begin
   perform express_of(l.lane) from (
     select distinct b.lane from jsonb_to_recordset(p_moves) m(token bigint, outcome text), batch b
     where m.outcome = 'release' and b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token order by 1) l;
-  with m as materialized (
+  -- Large arrays are taken apart once and not for each of their members.
+  with o as materialized (
+      select b.token, b.ids from unnest(p_tokens) t(token), lateral (
+        select q.token, q.ids || '{}'::bigint[] as ids from batch q
+        where q.worker = p_worker and q.token = t.token and q.closed_at is null and q.n > 64 limit 1) b),
+    m as materialized (
       select m.*, b.lane from jsonb_to_recordset(p_moves)
           m(token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint)
         join batch b on b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token and b.closed_at is null
-      where b.ids[m.pos + 1] = m.id and (b.acked is null or get_bit(b.acked, m.pos) = 0)
+      where coalesce((select o.ids[m.pos + 1] from o where o.token = m.token), b.ids[m.pos + 1]) = m.id
+        and (b.acked is null or get_bit(b.acked, m.pos) = 0)
         and not exists (select from done d where d.worker = p_worker and d.token = m.token and d.pos = m.pos)),
     -- Not by an equality of lanes: the index that begins with the lane would be read from end to end for each job.
     gone as (delete from job j using m where j.id = m.id and j.lane is not distinct from m.lane
