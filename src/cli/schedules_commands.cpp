@@ -57,10 +57,9 @@ std::string definition_of(Flags const& flags) {
   auto const number = [&object](char const* key, std::optional<int> value) {
     if (value) object.number(key, *value);
   };
-  auto const duration = [&object](char const* key, char const* flag, std::optional<std::string> const& value) {
+  auto const duration = [&text](char const* key, char const* flag, std::optional<std::string> const& value) {
     if (!value) return;
-    object.text(key,
-                fmt::format("{} milliseconds", core::parse_duration(flag, *value, std::chrono::seconds(1)).count()));
+    text(key, fmt::format("{} milliseconds", core::parse_duration(flag, *value, std::chrono::seconds(1)).count()));
   };
   text("kind", flags.kind);
   text("cron", flags.cron);
@@ -119,12 +118,9 @@ std::string json_of(ScheduleInfo const& info) {
   auto const maybe_text = [&object](char const* key, bool there, std::string const& value) {
     object.text(key, there ? std::optional<std::string_view>(value) : std::nullopt);
   };
-  auto const maybe_number = [&object](char const* key, std::optional<std::int64_t> value) {
-    object.raw(key, json_number(value));
-  };
   maybe_text("cron", !schedule.cron.empty(), schedule.cron);
   auto const maybe_ms = [&](char const* key, std::optional<std::chrono::milliseconds> const& value) {
-    maybe_number(key, value ? std::optional<std::int64_t>(value->count()) : std::nullopt);
+    object.raw(key, json_number(value ? std::optional<std::int64_t>(value->count()) : std::nullopt));
   };
   maybe_ms("every_ms", schedule.every);
   maybe_text("at", schedule.at.has_value(), schedule.at ? core::format_time(*schedule.at) : "");
@@ -132,7 +128,7 @@ std::string json_of(ScheduleInfo const& info) {
       .raw("payload", schedule.payload.is_json() ? schedule.payload.data() : std::string_view("null"));
   maybe_text("payload_bytes", schedule.payload.is_bytes(), hex(schedule.payload.data()));
   object.raw("headers", info.headers);
-  maybe_number("max_attempts", schedule.options.max_attempts);
+  object.raw("max_attempts", json_number(schedule.options.max_attempts));
   auto const& options = schedule.options;
   maybe_text("dedupe_key", !options.dedupe_key.empty(), options.dedupe_key);
   object.text("on_duplicate", options.on_duplicate == OnDuplicate::error ? "error" : "skip")
