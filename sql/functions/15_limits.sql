@@ -67,7 +67,7 @@ end $$;
 -- How many jobs of a lane may be claimed now, at most p_want: 0 or more; with p_lock under the limits' locks, which are
 -- held until the transaction ends, null then: somebody else has one of them. p_full, p_waits: limits that this call has
 -- found full. At 0, full_limit is the one, and wait_ms how long until the next job may start, when a rate holds it back;
--- -1: when another job ends.
+-- -1: when another job ends; null: it is held, which is as if it were paused.
 create or replace function limit_room(p_lane bigint, p_want int, p_lock boolean, p_wait boolean, p_full text[], p_waits bigint[],
   out room int, out wait_ms bigint, out full_limit text)
 language plpgsql security definer set search_path from current
@@ -88,10 +88,9 @@ begin
       return;
     end if;
     if r.held_until is not null then
-      v_now := clock_timestamp();
-      if r.held_until > v_now then
+      if r.held_until > clock_timestamp() then
         room := 0;
-        wait_ms := ceil(extract(epoch from r.held_until - v_now) * 1000);
+        wait_ms := null;
         return;
       end if;
       continue when r.concurrency is null and r.per_second is null;
