@@ -13,7 +13,7 @@ _posthouse() {
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     next=${path:+$path }$word
     case $next in
-      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs wait'|'jobs cancel'|'jobs retry'|'jobs delete'|'schedules'|'schedules list'|'schedules add'|'schedules set'|'schedules remove'|'schedules pause'|'schedules resume'|'schedules run'|'schedules next'|'schedules history'|'dead'|'dead list'|'dead retry'|'dead purge'|'queues'|'queues list'|'queues pause'|'queues resume'|'queues set'|'kinds'|'kinds list'|'kinds pause'|'kinds resume'|'workers'|'workers list'|'workers ping'|'status'|'stats'|'limits'|'limits list'|'limits set'|'limits reset'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
+      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs wait'|'jobs cancel'|'jobs retry'|'jobs delete'|'schedules'|'schedules list'|'schedules add'|'schedules set'|'schedules remove'|'schedules pause'|'schedules resume'|'schedules run'|'schedules next'|'schedules history'|'dead'|'dead list'|'dead retry'|'dead purge'|'queues'|'queues list'|'queues pause'|'queues resume'|'queues set'|'queues show'|'kinds'|'kinds list'|'kinds pause'|'kinds resume'|'kinds set'|'kinds show'|'workers'|'workers list'|'workers ping'|'status'|'stats'|'limits'|'limits list'|'limits set'|'limits reset'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
     esac
   done
   case $path in
@@ -34,8 +34,8 @@ _posthouse() {
     'jobs delete') words='' ;;
     'schedules') words='list add set remove pause resume run next history' ;;
     'schedules list') words='--json' ;;
-    'schedules add') words='--cron --every --at --time-zone --queue --priority --header --max-attempts --jitter --misfire --misfire-limit --overlap --raw --disabled --json' ;;
-    'schedules set') words='--kind --payload --cron --every --at --time-zone --queue --priority --header --max-attempts --jitter --misfire --misfire-limit --overlap --raw --enabled --disabled --json' ;;
+    'schedules add') words='--cron --every --at --time-zone --queue --priority --header --max-attempts --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --expires-in --timeout --jitter --misfire --misfire-limit --overlap --raw --disabled --json' ;;
+    'schedules set') words='--kind --payload --cron --every --at --time-zone --queue --priority --header --max-attempts --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --expires-in --timeout --jitter --misfire --misfire-limit --overlap --raw --enabled --disabled --json' ;;
     'schedules remove') words='--json' ;;
     'schedules pause') words='--json' ;;
     'schedules resume') words='--json' ;;
@@ -46,15 +46,18 @@ _posthouse() {
     'dead list') words='--state --kind --queue --before --limit --json' ;;
     'dead retry') words='--all --state --kind --queue --limit --json' ;;
     'dead purge') words='--state --kind --queue --older-than --yes --json' ;;
-    'queues') words='list pause resume set' ;;
+    'queues') words='list pause resume set show' ;;
     'queues list') words='--json' ;;
     'queues pause') words='' ;;
     'queues resume') words='' ;;
-    'queues set') words='--priority' ;;
-    'kinds') words='list pause resume' ;;
+    'queues set') words='--json --priority --max-concurrency --requests-per-second --rps --burst --reset' ;;
+    'queues show') words='--json' ;;
+    'kinds') words='list pause resume set show' ;;
     'kinds list') words='--json' ;;
     'kinds pause') words='' ;;
     'kinds resume') words='' ;;
+    'kinds set') words='--json --concurrency-limit --requests-per-second --rps --burst --reset' ;;
+    'kinds show') words='--json' ;;
     'workers') words='list ping' ;;
     'workers list') words='--all --json' ;;
     'workers ping') words='--timeout --json' ;;

@@ -29,7 +29,7 @@ int main(int argc, char** argv) try {
        .payload = posthouse::json{R"({"for": "yesterday"})"},
        .cron = "30 2 * * mon-fri",  // 2:30 on working days; right after the change on days that have no 2:30
        .time_zone = "Europe/Berlin",
-       .options = {.queue = "reports", .max_attempts = 5},
+       .options = {.queue = "reports", .max_attempts = 5, .expires_in = 6h, .timeout = 10min},
        .jitter = 5min},
       {.name = "example.heartbeat",
        .kind = "example.heartbeat",

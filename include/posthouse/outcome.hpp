@@ -33,10 +33,13 @@ struct Snooze {
   milliseconds delay{0};
 };
 
-/// Failed, but the handler knows when to try again. The attempt is counted; attempts exhausted end it as usual.
+/// Failed, but the handler knows when to try again: 429 Too Many Requests and the like. The attempt is counted; attempts
+/// exhausted end it as usual. What sent this job away would send the next one away too, so no other job of its kind is
+/// started for `delay` either, at most an hour, in the whole fleet; those that run go on.
 struct RetryAfter {
   milliseconds delay{0};
   std::string reason{};
+  bool hold_kind = true;  ///< false: it concerns this job alone
 };
 
 /// The job has succeeded. Its result is stored with its acknowledgement and kept for retention.results (1 day); see

@@ -32,7 +32,7 @@ enum class Misfire {
 enum class Overlap {
   allow,    ///< enqueues one more
   skip,     ///< nothing; the history says why
-  replace,  ///< cancels those that do not run yet, then enqueues
+  replace,  ///< cancels them (those that run are asked to stop, and not waited for), then enqueues
 };
 
 struct Schedule {
@@ -44,7 +44,9 @@ struct Schedule {
   std::optional<std::chrono::milliseconds> every{};           ///< whole seconds, 1 s to 366 days, from when it is added
   std::optional<std::chrono::system_clock::time_point> at{};  ///< once; in the past means now
   std::string time_zone = "UTC";                              ///< IANA name in its exact spelling; for cron
-  EnqueueOptions options{};             ///< queue, priority, headers (at most 16,000 bytes), max_attempts
+  /// queue, priority, headers (at most 16,000 bytes), max_attempts, timeout, expires_in (from the firing on),
+  /// dedupe_key and what goes with it: a tick whose key another job holds enqueues nothing.
+  EnqueueOptions options{};
   std::chrono::milliseconds jitter{0};  ///< each tick is fired up to this long later, 0 to 1 day
   Misfire misfire = Misfire::latest;
   int misfire_limit = 100;  ///< 1 to 1,000; for Misfire::all
@@ -74,7 +76,7 @@ struct ScheduleTick {
 /// One tick of the past.
 struct ScheduleFire {
   std::string tick{};
-  std::string outcome{};  ///< fired, manual, skipped (overlap), missed (misfire), failed
+  std::string outcome{};  ///< fired, manual, skipped (overlap, dedupe_key), missed (misfire), failed
   std::optional<std::int64_t> job{};
   std::string note{};  ///< why, unless it fired
   std::string at{};

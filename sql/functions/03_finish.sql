@@ -67,7 +67,7 @@ comment on function finish(bigint, bigint[], text[], int[], jsonb, jsonb) is
 
 create or replace function apply_moves(p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void
 language plpgsql security definer set search_path from current
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_late text := utc_text(v_now);
@@ -80,14 +80,21 @@ begin
   perform express_of(l.lane) from (
     select distinct b.lane from jsonb_to_recordset(p_moves) m(token bigint, outcome text), batch b
     where m.outcome = 'release' and b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token order by 1) l;
-  with m as materialized (
+  -- Large arrays are taken apart once and not for each of their members.
+  with o as materialized (
+      select b.token, b.ids from unnest(p_tokens) t(token), lateral (
+        select q.token, q.ids || '{}'::bigint[] as ids from batch q
+        where q.worker = p_worker and q.token = t.token and q.closed_at is null and q.n > 64 limit 1) b),
+    m as materialized (
       select m.*, b.lane from jsonb_to_recordset(p_moves)
-          m(token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, crashes int)
+          m(token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint, crashes int)
         join batch b on b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token and b.closed_at is null
-      where b.ids[m.pos + 1] = m.id and (b.acked is null or get_bit(b.acked, m.pos) = 0)
+      where coalesce((select o.ids[m.pos + 1] from o where o.token = m.token), b.ids[m.pos + 1]) = m.id
+        and (b.acked is null or get_bit(b.acked, m.pos) = 0)
         and not exists (select from done d where d.worker = p_worker and d.token = m.token and d.pos = m.pos)),
-    gone as (delete from job j using m where j.id = m.id and j.lane = m.lane
-      returning j.*, m.token, m.outcome, m.delay_ms, m.type, m.message, m.stack, m.crashes,
+    -- Not by an equality of lanes: the index that begins with the lane would be read from end to end for each job.
+    gone as (delete from job j using m where j.id = m.id and j.lane is not distinct from m.lane
+      returning j.*, m.token, m.outcome, m.delay_ms, m.type, m.message, m.stack, m.hold_ms, m.crashes,
         -- What would make it available again does not, once it is to be cancelled or has expired.
         case when exists (select from cancel_request r where r.job = j.id) then 'cancel'
           when m.outcome in ('retry', 'snooze', 'release') and is_expired(j.options, v_late) then 'expire'
@@ -116,10 +123,14 @@ begin
       select g.id, lane_of(l.queue, l.kind, l.priority, true), g.attempt, g.payload, g.payload_bytes, g.headers,
         coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', coalesce(g.options -> 'enqueued_at', to_jsonb(g.queued_at)))
       from gone g join lane l on l.lane = g.lane where g.ends = 'release' order by g.id),
+    held as (
+      select count(hold_kind(h.kind, h.hold_ms * interval '1 millisecond', 'worker ' || p_worker)) from (
+        select l.kind, least(max(g.hold_ms), 3600000) as hold_ms from gone g join lane l on l.lane = g.lane
+        where g.hold_ms > 0 group by l.kind order by l.kind) h),
     counted as (
       update batch b set moved = b.moved + c.n from (select token, count(*)::int as n from gone group by token) c
       where b.worker = p_worker and b.token = any(p_tokens) and b.token = c.token)
-  select (select count(*) from m), (select count(*) from gone) into v_wanted, v_gone;
+  select (select count(*) from m), (select count(*) from gone) + 0 * (select * from held) into v_wanted, v_gone;
   if v_gone < v_wanted and in_limbo() then
     raise exception 'posthouse: a job of this acknowledgement is in a partition that is just being detached'
       using errcode = '40001', hint = 'Try again: drop_detached brings it back.';
@@ -137,7 +148,7 @@ end $$;
 -- leaves alone, in a batch that stays open, a job whose completion sits in an open transaction.
 create or replace function take_back(p_worker bigint, p_tokens bigint[], p_crashed boolean) returns bigint
 language plpgsql security definer set search_path from current
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_late text := utc_text(v_now);
@@ -173,7 +184,7 @@ begin
       m as materialized (
         select k.id, p_crashed and k.started as started from k
         where k.free and (not k.started or k.pos in (select t.pos from tomb t))),
-      gone as (delete from job j using m where j.id = m.id and j.lane = b.lane
+      gone as (delete from job j using m where j.id = m.id and j.lane is not distinct from b.lane
         returning j.*, m.started,
           case when exists (select from cancel_request r where r.job = j.id) then 'cancelled'
             when m.started and j.attempt + 1 >= coalesce((j.options ->> 'max_attempts')::int, v_default) then 'failed'

@@ -57,7 +57,8 @@ begin atomic
   join lane l on l.kind = any(w.kinds) and (cardinality(w.queues) = 0 or l.queue = any(w.queues))
   left join queue q on q.queue = l.queue
   left join kind k on k.kind = l.kind
-  where w.id = p_worker and w.ended_at is null and q.paused is not true and k.paused is not true;
+  where w.id = p_worker and w.ended_at is null and q.paused is not true and k.paused is not true
+    and not exists (select from limit_rule r where r.name = l.kind and r.scope = 'kind' and r.origin = 'held' and r.held_until > statement_timestamp());
 end;
 
 create or replace function lanes_of_worker(p_worker bigint)
@@ -179,7 +180,7 @@ begin
           -- A lane whose limit is full is not even locked, so that nobody waits for whom it holds back.
           select r.room, r.wait_ms, r.full_limit into v_room, v_wait, v_limit from limit_room(v_lane, v_want, false, false, v_full, v_waits) r;
           if v_room = 0 then
-            return query select v_wait, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb;
+            return query select v_wait, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb where v_wait is not null;
             v_full := v_full || v_limit;
             v_waits := v_waits || v_wait;
             continue;
@@ -226,7 +227,7 @@ begin
           continue;
         end if;
         if v_room = 0 then
-          return query select v_wait, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb;
+          return query select v_wait, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb where v_wait is not null;
           v_full := v_full || v_limit;
           v_waits := v_waits || v_wait;
           exit passes when v_pass = 3;

@@ -36,10 +36,15 @@ create or replace function fenced_results(p_worker bigint, p_tokens bigint[], p_
 returns table (job bigint, value text, bytes text, problem text)
 language sql volatile security definer set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+  -- Large arrays are taken apart once and not for each of their members.
+  with o as materialized (
+      select b.token, b.ids from unnest(p_tokens) t(token), lateral (
+        select q.token, q.ids || '{}'::bigint[] as ids from batch q
+        where q.worker = p_worker and q.token = t.token and q.closed_at is null and q.n > 64 limit 1) b)
   select m.id, m.value, m.bytes, m.problem
   from jsonb_to_recordset(p_results) m(token bigint, pos int, id bigint, value text, bytes text, problem text)
     join batch b on b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token and b.closed_at is null
-  where b.ids[m.pos + 1] = m.id and (b.acked is null or get_bit(b.acked, m.pos) = 0)
+  where coalesce((select o.ids[m.pos + 1] from o where o.token = m.token), b.ids[m.pos + 1]) = m.id and (b.acked is null or get_bit(b.acked, m.pos) = 0)
     and num_nonnulls(m.value, m.bytes) <= 1 and num_nonnulls(m.value, m.bytes, m.problem) >= 1
     and exists (select from worker w where w.id = p_worker and w.ended_at is null)
     and not exists (select from done d where d.worker = p_worker and d.token = m.token and d.pos = m.pos and d.rescued)

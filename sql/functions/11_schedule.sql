@@ -25,10 +25,10 @@ begin
   if p_name is null or p_name !~ '^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}$' then
     perform schedule_refuse(p_name, 'name', p_name, 'A name has 1 to 100 characters: letters, digits and _ . : / - with a letter or digit first.');
   end if;
-  select k into v_key from jsonb_object_keys(d) k where k <> all ('{kind,cron,every,at,time_zone,payload,payload_bytes,queue,priority,headers,max_attempts,jitter,misfire,misfire_limit,overlap,enabled}') limit 1;
+  select k into v_key from jsonb_object_keys(d) k where k <> all ('{kind,cron,every,at,time_zone,payload,payload_bytes,queue,priority,headers,max_attempts,dedupe_key,on_duplicate,dedupe_scope,dedupe_window,expires_in,timeout,jitter,misfire,misfire_limit,overlap,enabled}') limit 1;
   if found then
     perform schedule_refuse(p_name, 'the key', v_key,
-      'Keys are kind, cron, every, at, time_zone, payload, payload_bytes, queue, priority, headers, max_attempts, jitter, misfire, misfire_limit, overlap, enabled.');
+      'Keys are kind, cron, every, at, time_zone, payload, payload_bytes, queue, priority, headers, max_attempts, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, expires_in, timeout, jitter, misfire, misfire_limit, overlap, enabled.');
   end if;
   s.name := p_name;
   s.kind := d ->> 'kind';
@@ -39,6 +39,9 @@ begin
   s.headers := nullif(d -> 'headers', 'null');
   s.misfire := coalesce(d ->> 'misfire', 'latest');
   s.overlap := coalesce(d ->> 'overlap', 'allow');
+  s.dedupe_key := d ->> 'dedupe_key';
+  s.on_duplicate := coalesce(d ->> 'on_duplicate', 'skip');
+  s.dedupe_scope := coalesce(d ->> 'dedupe_scope', 'unfinished');
   begin
     v_key := 'every'; s.every := (d ->> v_key)::interval;
     v_key := 'at'; s.at := (d ->> v_key)::timestamptz;
@@ -48,8 +51,11 @@ begin
     v_key := 'misfire_limit'; s.misfire_limit := coalesce((d ->> v_key)::int, 100);
     v_key := 'enabled'; s.enabled := coalesce((d ->> v_key)::boolean, true);
     v_key := 'payload_bytes'; s.payload_bytes := decode(d ->> v_key, 'base64');
+    v_key := 'dedupe_window'; s.dedupe_window := (d ->> v_key)::interval;
+    v_key := 'expires_in'; s.expires_in := (d ->> v_key)::interval;
+    v_key := 'timeout'; s.timeout := (d ->> v_key)::interval;
   exception when data_exception then
-    perform schedule_refuse(p_name, v_key, d ->> v_key, 'every and jitter are intervals, at is a time, priority, max_attempts and misfire_limit are integers, enabled is true or false, payload_bytes is base64.');
+    perform schedule_refuse(p_name, v_key, d ->> v_key, 'every, jitter, dedupe_window, expires_in and timeout are intervals, at is a time, priority, max_attempts and misfire_limit are integers, enabled is true or false, payload_bytes is base64.');
   end;
   if s.kind is null or s.kind !~ '^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}$' then
     perform schedule_refuse(p_name, 'kind', s.kind, 'A kind has 1 to 100 characters: letters, digits and _ . : / - with a letter or digit first.');
@@ -93,6 +99,8 @@ begin
     perform schedule_refuse(p_name, 'headers', pg_column_size(s.headers) || ' bytes', 'headers is a JSON object of at most 16000 bytes; the schedule adds its name and tick.');
   end if;
   perform check_enqueue(s.payload, s.payload_bytes, null, null, s.headers, s.max_attempts);
+  perform check_unique(s.dedupe_key, s.on_duplicate, s.dedupe_scope, s.dedupe_window);
+  perform time_options(null, s.expires_in, s.timeout, null, null);
   s.paused := false;
   s.open_jobs := '{}';
   return s;
@@ -104,7 +112,9 @@ language plpgsql stable security definer set search_path from current as $$
 begin
   return jsonb_strip_nulls(jsonb_build_object('kind', s.kind, 'cron', s.cron, 'every', s.every::text, 'at', s.at, 'time_zone', s.time_zone,
       'payload_bytes', encode(s.payload_bytes, 'base64'), 'queue', s.queue, 'priority', s.priority, 'max_attempts', s.max_attempts,
-      'jitter', s.jitter::text, 'misfire', s.misfire, 'misfire_limit', s.misfire_limit, 'overlap', s.overlap, 'enabled', s.enabled))
+      'jitter', s.jitter::text, 'misfire', s.misfire, 'misfire_limit', s.misfire_limit, 'overlap', s.overlap, 'enabled', s.enabled,
+      'dedupe_key', s.dedupe_key, 'on_duplicate', s.on_duplicate, 'dedupe_scope', s.dedupe_scope, 'dedupe_window', s.dedupe_window::text,
+      'expires_in', s.expires_in::text, 'timeout', s.timeout::text))
     || case when s.payload is null then '{}' else jsonb_build_object('payload', s.payload) end
     || case when s.headers is null then '{}' else jsonb_build_object('headers', s.headers) end;
 end $$;
@@ -195,9 +205,11 @@ begin
     n := schedule_start(n, p_now);
   end if;
   update schedule q set (owner, kind, queue, priority, payload, payload_bytes, headers, max_attempts, cron, masks, every, anchor, at, time_zone,
-      jitter, misfire, misfire_limit, overlap, enabled, next_at, due_at, last_tick, edited_at)
+      jitter, misfire, misfire_limit, overlap, enabled, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, expires_in, timeout,
+      next_at, due_at, last_tick, edited_at)
     = (n.owner, n.kind, n.queue, n.priority, n.payload, n.payload_bytes, n.headers, n.max_attempts, n.cron, n.masks, n.every, n.anchor, n.at, n.time_zone,
-      n.jitter, n.misfire, n.misfire_limit, n.overlap, n.enabled, n.next_at, n.due_at, n.last_tick, n.edited_at)
+      n.jitter, n.misfire, n.misfire_limit, n.overlap, n.enabled, n.dedupe_key, n.on_duplicate, n.dedupe_scope, n.dedupe_window, n.expires_in, n.timeout,
+      n.next_at, n.due_at, n.last_tick, n.edited_at)
     where q.name = p_name;
   return 'changed';
 end $$;
@@ -220,21 +232,25 @@ comment on function add_schedule_json(text, jsonb) is 'As add_schedule, with its
 create or replace function add_schedule(name text, kind text, cron text default null, every interval default null, at timestamptz default null,
   time_zone text default 'UTC', payload jsonb default null, queue text default 'default', priority int default 0, headers jsonb default null,
   max_attempts int default null, jitter interval default '0', misfire text default 'latest', misfire_limit int default 100,
-  overlap text default 'allow', enabled boolean default true, payload_bytes bytea default null) returns void
+  overlap text default 'allow', enabled boolean default true, payload_bytes bytea default null,
+  dedupe_key text default null, on_duplicate text default 'skip', dedupe_scope text default 'unfinished', dedupe_window interval default null,
+  expires_in interval default null, timeout interval default null) returns void
 language plpgsql security definer set search_path from current as $$
 declare
   v_definition jsonb := jsonb_strip_nulls(jsonb_build_object('kind', add_schedule.kind, 'cron', add_schedule.cron, 'every', add_schedule.every::text,
       'at', add_schedule.at, 'time_zone', add_schedule.time_zone, 'queue', add_schedule.queue, 'priority', add_schedule.priority,
       'max_attempts', add_schedule.max_attempts, 'jitter', add_schedule.jitter::text, 'misfire', add_schedule.misfire,
       'misfire_limit', add_schedule.misfire_limit, 'overlap', add_schedule.overlap, 'enabled', add_schedule.enabled,
-      'payload_bytes', encode(add_schedule.payload_bytes, 'base64')))
+      'payload_bytes', encode(add_schedule.payload_bytes, 'base64'), 'dedupe_key', add_schedule.dedupe_key,
+      'on_duplicate', add_schedule.on_duplicate, 'dedupe_scope', add_schedule.dedupe_scope, 'dedupe_window', add_schedule.dedupe_window::text,
+      'expires_in', add_schedule.expires_in::text, 'timeout', add_schedule.timeout::text))
     || case when payload is null then '{}' else jsonb_build_object('payload', payload) end
     || case when headers is null then '{}' else jsonb_build_object('headers', headers) end;
 begin
   perform add_schedule_json(name, v_definition);
 end $$;
-comment on function add_schedule(text, text, text, interval, timestamptz, text, jsonb, text, int, jsonb, int, interval, text, int, text, boolean, bytea) is
-'Adds a schedule that enqueues a job of this kind at each tick. Give one of cron (see cron_masks), every (1 second to 366 days, counted from now) and at (once; in the past means now). time_zone: IANA name for cron, default UTC. payload, queue, priority, headers, max_attempts as for enqueue. jitter: 0 to 1 day, spreads the fires over that long after their ticks. misfire: what becomes of ticks that come late: skip (not fired when more than a minute late), latest (default: the newest), all (the newest misfire_limit, 1 to 1000, default 100). overlap, when an earlier job of it is not finished: allow (default), skip, replace (cancels it unless it runs). Name the arguments: later versions append more.';
+comment on function add_schedule(text, text, text, interval, timestamptz, text, jsonb, text, int, jsonb, int, interval, text, int, text, boolean, bytea, text, text, text, interval, interval, interval) is
+'Adds a schedule that enqueues a job of this kind at each tick. Give one of cron (see cron_masks), every (1 second to 366 days, counted from now) and at (once; in the past means now). time_zone: IANA name for cron, default UTC. payload, queue, priority, headers, max_attempts as for enqueue. jitter: 0 to 1 day, spreads the fires over that long after their ticks. misfire: what becomes of ticks that come late: skip (not fired when more than a minute late), latest (default: the newest), all (the newest misfire_limit, 1 to 1000, default 100). overlap, when an earlier job of it is not finished: allow (default), skip, replace (cancels it: one that waits at once, one that runs is asked to stop, and the new job is enqueued without waiting for that). dedupe_key, on_duplicate, dedupe_scope, dedupe_window, expires_in, timeout as for enqueue: a tick whose key another job holds enqueues nothing and is recorded as skipped (on_duplicate skip) or failed (error); expires_in counts from the firing. Name the arguments: later versions append more.';
 
 create or replace function missing_schedule(p_name text) returns void
 language plpgsql set search_path from current as $$
@@ -344,6 +360,29 @@ end $$;
 comment on function sync_schedules(text, jsonb) is
 'Makes the schedules of an application (owner) those of the array: adds, changes, removes; objects have name and the argument names of add_schedule. Pauses stay. A schedule of another owner, or made by hand, is never touched: the same name is an error. Returns how many were added, changed, unchanged, removed.';
 
+-- What sync_schedules would refuse, all of it: for those who show every error at once. i counts from 0.
+create or replace function schedule_problems(owner text, schedules jsonb) returns table (i int, problem text, hint text)
+language plpgsql security definer set search_path from current as $$
+declare
+  e record;
+begin
+  for e in select (q.i - 1)::int as i, q.e ->> 'name' as name, q.e - 'name' as definition, s.name as taken, s.owner as taken_by
+      from jsonb_array_elements(schedules) with ordinality q(e, i) left join schedule s on s.name = q.e ->> 'name' order by q.i loop
+    i := e.i;
+    begin
+      perform schedule_of(e.name, e.definition);
+      continue when e.taken is null or e.taken_by is not distinct from schedule_problems.owner;
+      problem := format('schedule %L %s', e.name, case when e.taken_by is null then 'was made by hand' else 'belongs to ' || quote_literal(e.taken_by) end);
+      hint := 'Choose another name, or remove that schedule first.';
+    exception when sqlstate '22023' or sqlstate '22004' or sqlstate '54000' then
+      get stacked diagnostics hint = pg_exception_hint;
+      problem := regexp_replace(sqlerrm, '^posthouse: ', '');
+    end;
+    return next;
+  end loop;
+end $$;
+comment on function schedule_problems(text, jsonb) is 'What sync_schedules would refuse with these arguments: one row a bad element, counted from 0. No row: it would take them. Changes nothing.';
+
 create or replace function preview_schedule(name text, n int default 10, from_time timestamptz default null)
 returns table (tick timestamptz, local_time timestamp)
 language plpgsql stable security definer set search_path from current as $$
@@ -367,6 +406,7 @@ comment on function preview_schedule(text, int, timestamptz) is 'The next n (1 t
 
 create or replace view schedules as
   select s.name, s.owner, s.kind, s.queue, s.priority, s.cron, s.every, s.at, s.time_zone, s.payload, s.payload_bytes, s.headers, s.max_attempts,
-    s.jitter, s.misfire, s.misfire_limit, s.overlap, s.enabled, s.paused, s.next_at, s.due_at, s.last_tick, s.last_fired_at, s.last_job, s.last_error
+    s.jitter, s.misfire, s.misfire_limit, s.overlap, s.enabled, s.paused, s.next_at, s.due_at, s.last_tick, s.last_fired_at, s.last_job, s.last_error,
+    s.dedupe_key, s.on_duplicate, s.dedupe_scope, s.dedupe_window, s.expires_in, s.timeout
   from schedule s;
 comment on view schedules is 'Every schedule: its definition, when it fires next (next_at; due_at with jitter), and what its last tick did.';

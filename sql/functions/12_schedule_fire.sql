@@ -7,16 +7,15 @@ language sql stable security definer set search_path from current as $$
 $$;
 
 -- The job of one tick. It says in its headers which tick it is, so that a handler can be idempotent.
-create or replace function schedule_enqueue(s schedule, p_tick timestamptz) returns bigint
+create or replace function schedule_enqueue(s schedule, p_tick timestamptz, out job bigint, out status text)
 language plpgsql security definer set search_path from current as $$
-declare
-  v_headers jsonb := coalesce(s.headers, '{}') || jsonb_build_object('posthouse.schedule', s.name,
-    'posthouse.tick', to_char(p_tick at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'));
 begin
-  if s.payload_bytes is not null then
-    return enqueue_bytes(kind => s.kind, payload => s.payload_bytes, queue => s.queue, priority => s.priority, headers => v_headers, max_attempts => s.max_attempts);
-  end if;
-  return enqueue(kind => s.kind, payload => s.payload, queue => s.queue, priority => s.priority, headers => v_headers, max_attempts => s.max_attempts);
+  select o.id, o.status into job, status from enqueue_outcome(kind => s.kind, payload => s.payload, payload_bytes => s.payload_bytes,
+    queue => s.queue, priority => s.priority, max_attempts => s.max_attempts,
+    headers => coalesce(s.headers, '{}') || jsonb_build_object('posthouse.schedule', s.name,
+      'posthouse.tick', to_char(p_tick at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
+    dedupe_key => s.dedupe_key, on_duplicate => s.on_duplicate, dedupe_scope => s.dedupe_scope, dedupe_window => s.dedupe_window,
+    expires_in => s.expires_in, timeout => s.timeout) o;
 end $$;
 
 -- The ticks of a schedule that are to be fired at p_now, oldest first; p_last: the newest that is decided by this.
@@ -50,15 +49,17 @@ begin
   if s.misfire = 'skip' and schedule_due(s, last_tick) < p_now - interval '1 minute' then ticks := '{}'; end if;
 end $$;
 
--- One schedule whose row is locked; returns how many jobs it enqueued.
+-- One schedule whose row is locked; returns how many jobs it enqueued. What somebody else has locked (a dedupe key that
+-- an open transaction is taking, a lane in a cancel) is waited for briefly: the leader has more to do.
 create or replace function fire_schedule(s schedule, p_now timestamptz) returns int
-language plpgsql security definer set search_path from current set timezone = 'UTC' as $$
+language plpgsql security definer set search_path from current set timezone = 'UTC' set lock_timeout = '250ms' as $$
 declare
   v_ticks timestamptz[];
   v_last timestamptz;
   v_tick timestamptz;
   v_open bigint[] := '{}';
   v_job bigint;
+  v_status text;
   v_fired int := 0;
   v_state text;
   v_error text;
@@ -80,9 +81,14 @@ begin
           s.open_jobs := v_open;
           continue;
         end if;
+        -- Those that wait end now; of one that runs, the handler is asked to stop.
         if s.overlap = 'replace' then perform cancel(o) from unnest(v_open) o; end if;
       end if;
-      v_job := schedule_enqueue(s, v_tick);
+      select e.job, e.status into v_job, v_status from schedule_enqueue(s, v_tick) e;
+      if v_status = 'duplicate' then
+        insert into schedule_fire (schedule, tick, outcome, note) values (s.name, v_tick, 'skipped', format('job %s has the dedupe_key', v_job));
+        continue;
+      end if;
       insert into schedule_fire (schedule, tick, outcome, job) values (s.name, v_tick, 'fired', v_job);
       s.open_jobs := case s.overlap when 'allow' then array[v_job] else v_open || v_job end;
       s.last_job := v_job;
@@ -90,7 +96,10 @@ begin
     end loop;
     s.last_error := null;
   exception
-    when transaction_rollback or lock_not_available or insufficient_resources or system_error then
+    when lock_not_available then
+      update schedule q set due_at = p_now + interval '1 s' where q.name = s.name;  -- others first
+      return 0;
+    when transaction_rollback or insufficient_resources or system_error then
       return 0;  -- it passes: the next round tries again
     when others then
       get stacked diagnostics v_state = returned_sqlstate, v_error = message_text;
@@ -123,11 +132,12 @@ language plpgsql security definer set search_path from current set enable_seqsca
 declare
   s schedule;
   v_fired bigint := 0;
+  v_until timestamptz := clock_timestamp() + interval '2 s';
 begin
   perform need_read_committed('fire_schedules');
   for s in select * from schedule q where q.due_at >= p_from and q.due_at <= p_now order by q.due_at limit p_limit for update skip locked loop
     v_fired := v_fired + fire_schedule(s, p_now);
-    exit when v_fired >= 5000;
+    exit when v_fired >= 5000 or clock_timestamp() > v_until;
   end loop;
   return v_fired;
 end $$;
@@ -146,6 +156,7 @@ language plpgsql security definer set search_path from current as $$
 declare
   s schedule;
   v_job bigint;
+  v_status text;
   v_tick timestamptz := clock_timestamp();
 begin
   select * into s from schedule q where q.name = run_schedule.name for update;
@@ -153,14 +164,18 @@ begin
   while exists (select from schedule_fire f where f.schedule = s.name and f.tick = v_tick) loop
     v_tick := v_tick + interval '1 microsecond';
   end loop;
-  v_job := schedule_enqueue(s, v_tick);
+  select e.job, e.status into v_job, v_status from schedule_enqueue(s, v_tick) e;
+  if v_status = 'duplicate' then
+    insert into schedule_fire (schedule, tick, outcome, note) values (s.name, v_tick, 'skipped', format('by hand: job %s has the dedupe_key', v_job));
+    return v_job;
+  end if;
   insert into schedule_fire (schedule, tick, outcome, job) values (s.name, v_tick, 'manual', v_job);
   update schedule q set last_job = v_job, last_fired_at = v_tick,
     open_jobs = case q.overlap when 'allow' then array[v_job] else array(select o from unnest(q.open_jobs) o where is_unfinished(o)) || v_job end
     where q.name = s.name;
   return v_job;
 end $$;
-comment on function run_schedule(text) is 'Enqueues a job of a schedule now, paused or not, whatever its overlap policy; its ticks stay as they are. Returns the job''s id.';
+comment on function run_schedule(text) is 'Enqueues a job of a schedule now, paused or not, whatever its overlap policy; its ticks stay as they are. Returns the job''s id; when another job has its dedupe_key, that one''s.';
 
 -- What `work --once` asks before it leaves. What another session is promoting or firing at this moment counts as well:
 -- its jobs are seen once it has committed.

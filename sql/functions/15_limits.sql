@@ -44,26 +44,30 @@ begin
 end $$;
 comment on function limit_take(text, text, numeric, int, int, timestamptz) is 'Takes p_n jobs out of a bucket at p_now. Only under the lock of the limit.';
 
--- The limits in force for a lane; in the order in which they are locked.
-create or replace function limits_of(p_lane bigint) returns table (scope text, name text, concurrency int, per_second numeric, burst int)
+-- The limits in force for a lane, holds included; in the order in which they are locked.
+create or replace function limits_of(p_lane bigint)
+returns table (scope text, name text, concurrency int, per_second numeric, burst int, held_until timestamptz)
 language plpgsql stable security definer set search_path from current
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 set jit = off set plan_cache_mode = force_generic_plan as $$
 begin
   return query
-    select q.scope, q.name, q.concurrency, q.per_second, q.burst from (
-      select distinct on (r.scope) r.* from lane l
+    select q.scope, q.name, q.concurrency, q.per_second, q.burst, q.held_until from (
+      -- Of the rest of the columns those of set, else of declared: a row of held has none.
+      select distinct on (r.scope) r.scope, r.name, r.concurrency, r.per_second, r.burst,
+        max(r.held_until) over (partition by r.scope) as held_until
+      from lane l
       join limit_rule r on r.name = any(array['', l.kind, l.queue])
         and r.name = case r.scope when 'kind' then l.kind when 'queue' then l.queue else '' end
-      where l.lane = p_lane order by r.scope, r.origin desc) q
-    where q.concurrency is not null or q.per_second is not null
+      where l.lane = p_lane order by r.scope, r.origin = 'held', r.origin desc) q
+    where q.concurrency is not null or q.per_second is not null or q.held_until is not null
     order by case q.scope when 'all' then 0 when 'queue' then 1 else 2 end;
 end $$;
 
 -- How many jobs of a lane may be claimed now, at most p_want: 0 or more; with p_lock under the limits' locks, which are
 -- held until the transaction ends, null then: somebody else has one of them. p_full, p_waits: limits that this call has
 -- found full. At 0, full_limit is the one, and wait_ms how long until the next job may start, when a rate holds it back;
--- -1: when another job ends.
+-- -1: when another job ends; null: it is held, which is as if it were paused.
 create or replace function limit_room(p_lane bigint, p_want int, p_lock boolean, p_wait boolean, p_full text[], p_waits bigint[],
   out room int, out wait_ms bigint, out full_limit text)
 language plpgsql security definer set search_path from current
@@ -82,6 +86,14 @@ begin
       room := 0;
       wait_ms := p_waits[array_position(p_full, full_limit)];
       return;
+    end if;
+    if r.held_until is not null then
+      if r.held_until > clock_timestamp() then
+        room := 0;
+        wait_ms := null;
+        return;
+      end if;
+      continue when r.concurrency is null and r.per_second is null;
     end if;
     if p_lock and not pg_try_advisory_xact_lock(key_space(), limit_key(r.scope, r.name))
         and not (p_wait and wait_for_limit(r.scope, r.name)) then
@@ -155,31 +167,84 @@ create or replace function set_limit(scope text, name text, concurrency int defa
 returns void language plpgsql security definer set search_path from current as $$
 begin
   perform check_limit(set_limit.scope, set_limit.name, set_limit.concurrency, set_limit.per_second, set_limit.burst);
-  insert into limit_rule (scope, name, origin, concurrency, per_second, burst)
-    values (set_limit.scope, set_limit.name, 'set', set_limit.concurrency, set_limit.per_second, set_limit.burst)
+  insert into limit_rule (scope, name, origin, concurrency, per_second, burst, said_by)
+    values (set_limit.scope, set_limit.name, 'set', set_limit.concurrency, set_limit.per_second, set_limit.burst, session_user)
     on conflict on constraint limit_rule_pkey do update
-    set concurrency = excluded.concurrency, per_second = excluded.per_second, burst = excluded.burst, at = excluded.at;
+    set concurrency = excluded.concurrency, per_second = excluded.per_second, burst = excluded.burst, said_by = excluded.said_by, at = excluded.at;
   perform wake('new');
 end $$;
 comment on function set_limit(text, text, int, numeric, int) is
 'Limits a kind, a queue or (scope all, name '''') everything, whatever workers declare, until reset_limit. concurrency: jobs at once, 1 or more; per_second: starts, 0.0001 to 1000000; burst: starts at once after a pause, default one second''s worth; null: no such limit.';
 
+-- What is not named stays: as set, else as declared at this moment.
+create or replace function change_limit(scope text, name text, changes jsonb) returns void
+language plpgsql security definer set search_path from current as $$
+declare
+  r limit_rule;
+  v_key text;
+begin
+  if changes is null or jsonb_typeof(changes) <> 'object' then
+    raise exception 'posthouse: limit: changes is %', coalesce(quote_literal(left(changes::text, 100)), 'null')
+      using errcode = '22023', hint = 'changes is a JSON object with concurrency, per_second, burst; null takes a limit away.';
+  end if;
+  select k into v_key from jsonb_each(changes) e(k, v)
+    where k not in ('concurrency', 'per_second', 'burst') or jsonb_typeof(v) not in ('number', 'null') limit 1;
+  if found then
+    raise exception 'posthouse: limit: % is %', v_key, changes -> v_key
+      using errcode = '22023', hint = 'changes has concurrency, per_second, burst; each a number, or null for none.';
+  end if;
+  select q.* into r from limit_rule q where q.scope = change_limit.scope and q.name = change_limit.name and q.origin <> 'held'
+    order by q.origin desc limit 1 for update;
+  if changes ? 'concurrency' then r.concurrency := (changes ->> 'concurrency')::numeric::int; end if;
+  if changes ? 'per_second' then r.per_second := (changes ->> 'per_second')::numeric; end if;
+  if changes ? 'burst' then r.burst := (changes ->> 'burst')::numeric::int;
+  elsif r.per_second is null then r.burst := null; end if;
+  perform set_limit(change_limit.scope, change_limit.name, r.concurrency, r.per_second, r.burst);
+end $$;
+comment on function change_limit(text, text, jsonb) is
+'As set_limit, for what changes names: an object with concurrency, per_second, burst, null for no such limit. What it does not name stays as it is set, or as workers declare it at this moment.';
+
 create or replace function reset_limit(scope text, name text) returns boolean
 language plpgsql security definer set search_path from current as $$
+declare
+  v_held boolean;
 begin
+  delete from limit_rule r where r.scope = reset_limit.scope and r.name = reset_limit.name and r.origin = 'held';
+  v_held := found;
   delete from limit_rule r where r.scope = reset_limit.scope and r.name = reset_limit.name and r.origin = 'set';
-  if not found then
+  if not found and not v_held then
     delete from limit_rule r where r.scope = reset_limit.scope and r.name = reset_limit.name;
   end if;
-  if not found then return false; end if;
+  if not found and not v_held then return false; end if;
   perform wake('new');
   return true;
 end $$;
-comment on function reset_limit(text, text) is 'Forgets what was set, so that what workers declared counts again; when nothing was set, forgets what they declared, until one starts. False: there was nothing.';
+comment on function reset_limit(text, text) is 'Ends a hold and forgets what was set, so that what workers declared counts again; when there was neither, forgets what they declared, until one starts. False: there was nothing.';
+
+-- A handler was told to come back later (RetryAfter): no job of the kind starts before, in the whole fleet. A hold is
+-- never made shorter by another one.
+create or replace function hold_kind(kind text, hold interval, said_by text default null) returns timestamptz
+language plpgsql security definer set search_path from current as $$
+declare
+  v_until timestamptz;
+begin
+  perform check_name('kind', hold_kind.kind);
+  if hold is null or hold <= interval '0' or hold > interval '1 hour' then
+    raise exception 'posthouse: hold is %', coalesce(hold::text, 'null') using errcode = '22023', hint = 'hold is more than 0 and at most 1 hour, from now; to stop a kind for longer, pause it.';
+  end if;
+  insert into limit_rule as r (scope, name, origin, held_until, said_by)
+    values ('kind', hold_kind.kind, 'held', clock_timestamp() + hold, coalesce(hold_kind.said_by, session_user))
+    on conflict on constraint limit_rule_pkey do update
+    set held_until = greatest(r.held_until, excluded.held_until), said_by = case when r.held_until > excluded.held_until then r.said_by else excluded.said_by end
+    returning r.held_until into v_until;
+  return v_until;
+end $$;
+comment on function hold_kind(text, interval, text) is
+'No job of the kind is claimed for that long (more than 0, at most 1 hour) from the commit on, by any worker; those that run go on. A hold that ends later stays. reset_limit ends it. Returns its end. Workers call it for a handler''s RetryAfter.';
 
 -- What a worker that starts says of its kinds, and of the queues and the whole that its configuration names. The last
 -- start wins; an element without values takes the declaration away. Returns what was changed.
-create or replace function declare_limits(limits jsonb) returns table (scope text, name text, old_value text, new_value text, hidden boolean)
+create or replace function declare_limits(limits jsonb, said_by text default null) returns table (scope text, name text, old_value text, new_value text, hidden boolean)
 language plpgsql security definer set search_path from current as $$
 declare
   r record;
@@ -193,10 +258,10 @@ begin
     if r.concurrency is null and r.per_second is null then
       delete from limit_rule q where q.scope = r.scope and q.name = r.name and q.origin = 'declared';
     else
-      insert into limit_rule (scope, name, origin, concurrency, per_second, burst)
-        values (r.scope, r.name, 'declared', r.concurrency, r.per_second, r.burst)
+      insert into limit_rule (scope, name, origin, concurrency, per_second, burst, said_by)
+        values (r.scope, r.name, 'declared', r.concurrency, r.per_second, r.burst, declare_limits.said_by)
         on conflict on constraint limit_rule_pkey do update
-        set concurrency = excluded.concurrency, per_second = excluded.per_second, burst = excluded.burst, at = excluded.at;
+        set concurrency = excluded.concurrency, per_second = excluded.per_second, burst = excluded.burst, said_by = excluded.said_by, at = excluded.at;
     end if;
     scope := r.scope; name := r.name;
     old_value := limit_text(o.concurrency, o.per_second, o.burst);
@@ -205,7 +270,7 @@ begin
     return next;
   end loop;
 end $$;
-comment on function declare_limits(jsonb) is 'Called by a worker that starts, with an array of {"scope", "name", "concurrency", "per_second", "burst"}.';
+comment on function declare_limits(jsonb, text) is 'Called by a worker that starts, with an array of {"scope", "name", "concurrency", "per_second", "burst"} and its name.';
 
 create or replace function limit_text(p_concurrency int, p_per_second numeric, p_burst int) returns text
 language sql immutable set search_path from current as $$
@@ -213,21 +278,57 @@ language sql immutable set search_path from current as $$
 $$;
 
 create or replace function limit_list() returns table (scope text, name text, origin text, concurrency int, per_second numeric, burst int,
-  declared text, running bigint, tokens numeric)
+  declared text, running bigint, tokens numeric, said_by text, held_until timestamptz)
 language sql volatile security definer set search_path from current as $$
   select r.scope, r.name, r.origin, r.concurrency, r.per_second,
     case when r.per_second is not null then coalesce(r.burst, greatest(1, ceil(r.per_second))::int) end,
     (select limit_text(d.concurrency, d.per_second, d.burst) from limit_rule d where d.scope = r.scope and d.name = r.name and d.origin = 'declared'),
     limit_running(r.scope, r.name),
-    case when r.per_second is not null then round(limit_tokens(r.scope, r.name, r.per_second, r.burst, clock_timestamp()), 3) end
-  from (select distinct on (q.scope, q.name) q.* from limit_rule q order by q.scope, q.name, q.origin desc) r
+    case when r.per_second is not null then round(limit_tokens(r.scope, r.name, r.per_second, r.burst, clock_timestamp()), 3) end,
+    r.said_by, r.until
+  from (select distinct on (q.scope, q.name) q.*,
+      (select h.held_until from limit_rule h where h.scope = q.scope and h.name = q.name and h.origin = 'held' and h.held_until > clock_timestamp()) as until
+    from limit_rule q order by q.scope, q.name, q.origin = 'held', q.origin desc) r
+  where r.origin <> 'held' or r.until is not null
   order by r.scope, r.name
 $$;
 
 create or replace view limits as select * from limit_list();
-comment on view limits is 'The limits in force: origin set or declared, what workers declared, jobs running now, and jobs that the rate lets start now.';
+comment on view limits is 'The limits in force: origin set, declared or held (a hold alone), who said so, what workers declared, jobs running now, jobs that the rate lets start now, and until when a handler''s RetryAfter holds it.';
 
--- The newest row of each bucket stays.
+-- What counts a job: each limit of its lane, with up to five of the jobs that hold it, and when the rate or a hold lets
+-- the next one start.
+create or replace function limits_on(id bigint) returns table (scope text, name text, concurrency int, running bigint, holders jsonb,
+  per_second numeric, free_at timestamptz, held_until timestamptz)
+language plpgsql volatile security definer set search_path from current set jit = off as $$
+declare
+  r record;
+  v_lane bigint := coalesce((select j.lane from job j where j.id = limits_on.id limit 1), (select d.lane from deferred d where d.id = limits_on.id));
+  v_now timestamptz := clock_timestamp();
+  v_tokens numeric;
+begin
+  for r in select * from limits_of(v_lane) loop
+    scope := r.scope; name := r.name; concurrency := r.concurrency; per_second := r.per_second;
+    running := limit_running(r.scope, r.name);
+    held_until := case when r.held_until > v_now then r.held_until end;
+    continue when r.concurrency is null and r.per_second is null and held_until is null;
+    holders := null;
+    if r.concurrency is not null then
+      select jsonb_agg(jsonb_build_object('job', h.id::text, 'worker', h.worker::text, 'since', utc_text(h.claimed_at)) order by h.claimed_at, h.id) into holders
+        from (select o.id, o.worker, o.claimed_at from held() o join lane l on l.lane = o.lane
+          where r.scope = 'all' or case r.scope when 'kind' then l.kind else l.queue end = r.name order by o.claimed_at, o.id limit 5) h;
+    end if;
+    free_at := null;
+    if r.per_second is not null then
+      v_tokens := limit_tokens(r.scope, r.name, r.per_second, r.burst, v_now);
+      if v_tokens < 1 then free_at := v_now + (1 - v_tokens) / r.per_second * interval '1 second'; end if;
+    end if;
+    return next;
+  end loop;
+end $$;
+comment on function limits_on(bigint) is 'The limits that count a job that waits: how many run, up to five of the jobs that hold a limit of what runs at once (job, worker, since), free_at when the rate is used up, held_until when a RetryAfter holds it.';
+
+-- The newest row of each bucket stays; holds that are over go.
 create or replace function prune_limits() returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
@@ -236,5 +337,6 @@ begin
   delete from limit_bucket b using (select q.scope, q.name, max(q.seq) as seq from limit_bucket q group by 1, 2) n
     where b.scope = n.scope and b.name = n.name and b.seq < n.seq;
   get diagnostics v_n = row_count;
+  delete from limit_rule r where r.origin = 'held' and r.held_until < clock_timestamp();
   return v_n;
 end $$;

@@ -24,6 +24,7 @@ std::vector<Entry> const& entries() {
       {{"enqueue", "many jobs by COPY, one job a transaction, beside raw COPY and INSERT"}, enqueue},
       {{"latency", "from the commit of an enqueue to the handler's start on an idle system"}, latency},
       {{"held-snapshot", "drain while another session holds a snapshot and has read the jobs view"}, held_snapshot},
+      {{"features", "what each feature of a job costs beside plain jobs, and under a held snapshot"}, features},
       {{"lanes", "a thousand lanes of which ten are busy, and a job in a cold one"}, lanes},
       {{"workers", "1, 4 and 16 worker processes on one lane"}, workers},
       {{"idle", "what ten idle workers ask of the server"}, idle},

@@ -15,6 +15,7 @@ void single(Site& site, Options const& options, Figures& figures);
 void enqueue(Site& site, Options const& options, Figures& figures);
 void latency(Site& site, Options const& options, Figures& figures);
 void held_snapshot(Site& site, Options const& options, Figures& figures);
+void features(Site& site, Options const& options, Figures& figures);
 void lanes(Site& site, Options const& options, Figures& figures);
 void workers(Site& site, Options const& options, Figures& figures);
 void idle(Site& site, Options const& options, Figures& figures);

@@ -45,6 +45,8 @@ void add_enqueue_command(CLI::App& app, Context& context);
 void add_work_command(CLI::App& app, Context& context);
 void add_jobs_commands(CLI::App& app, Context& context);
 void add_jobs_wait_command(CLI::App& jobs, Context& context);  // below `jobs`
+/// set and show, below `queues` and `kinds`; scope: "queue" or "kind".
+void add_settings_commands(CLI::App& parent, Context& context, std::string const& scope);
 void add_schedules_commands(CLI::App& app, Context& context);
 void add_dead_commands(CLI::App& app, Context& context);
 void add_queues_commands(CLI::App& app, Context& context);

@@ -9,6 +9,7 @@
 #include "cli/command.hpp"
 #include "cli/print.hpp"
 #include "core/database_url.hpp"
+#include "node/declare_schedules.hpp"
 #include "pg/connection.hpp"
 
 namespace posthouse::cli {
@@ -18,11 +19,14 @@ int check(Context const& context, bool connect) {
   auto const sources = node::sources_of(context.global);
   auto const config = node::load_and_tell(sources);
   auto const file = config.file.empty() ? "no file; flags and environment" : config.file;
-  print(fmt::format("{}: no error, {}\n", base::printable(file),
-                    count_of(static_cast<std::int64_t>(config.kinds.size()), "kind")));
+  auto const schedules = static_cast<std::int64_t>(config.schedules.size());
+  print(fmt::format("{}: no error, {}{}\n", base::printable(file),
+                    count_of(static_cast<std::int64_t>(config.kinds.size()), "kind"),
+                    schedules == 0 ? "" : ", " + count_of(schedules, "schedule")));
   if (connect) {
     node::require_url(config);
     auto const connection = pg::Connection::open(config.database);
+    node::verify_schedules(config, *connection);
     print(fmt::format("connected to {} (PostgreSQL {})\n",
                       base::printable(core::redact_database_url(config.database.database_url)),
                       connection->server_version() / 10000));

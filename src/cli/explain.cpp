@@ -27,6 +27,34 @@ std::string since(std::string const& time) {
   return length_of(std::max<std::int64_t>(0, passed.count()));
 }
 
+/// The limit that holds it back, if one does.
+void explain_limit(store::LimitOn const& limit, Around const& around, std::vector<std::string>& said) {
+  auto const what =
+      limit.scope == "all" ? std::string("of all jobs") : fmt::format("of the {} {}", limit.scope, limit.name);
+  if (limit.held_until) {
+    said.push_back(fmt::format(
+        "A handler was told to come back later: no job {} is started before {}, {}; `posthouse limits reset {}{}` ends "
+        "that.",
+        what, *limit.held_until, until(*limit.held_until), limit.scope, limit.name.empty() ? "" : " " + limit.name));
+  }
+  if (limit.concurrency && limit.running >= *limit.concurrency) {
+    std::string holders;
+    for (auto const& holder : limit.holders) {
+      auto const worker = std::find_if(around.workers.begin(), around.workers.end(),
+                                       [&](auto const& w) { return std::to_string(w.id) == holder.worker; });
+      holders += fmt::format("{}job {} on worker {}{} for {}", holders.empty() ? "" : ", ", holder.job, holder.worker,
+                             worker == around.workers.end() ? "" : " (" + worker->name + ")", since(holder.since));
+    }
+    if (limit.running > static_cast<std::int64_t>(limit.holders.size())) holders += " and others";
+    said.push_back(fmt::format("The limit {} is full: {} of {} run, held by {}.", what, limit.running,
+                               *limit.concurrency, holders));
+  }
+  if (limit.free_at) {
+    said.push_back(fmt::format("The rate {}, {} a second, is used up: the next job may start at {}, {}.", what,
+                               *limit.per_second, *limit.free_at, until(*limit.free_at)));
+  }
+}
+
 /// What stops an available job: nobody who would take it, or others before it.
 void explain_available(JobInfo const& job, Around const& around, std::vector<std::string>& said) {
   auto const queue = std::find_if(around.queues.begin(), around.queues.end(),
@@ -40,6 +68,7 @@ void explain_available(JobInfo const& job, Around const& around, std::vector<std
   if (kind != around.kinds.end()) {
     said.push_back(fmt::format("The kind {} is paused; `posthouse kinds resume {}` resumes it.", job.kind, job.kind));
   }
+  for (auto const& limit : around.limits) explain_limit(limit, around, said);
   int live = 0;
   int for_kind = 0;
   int for_both = 0;

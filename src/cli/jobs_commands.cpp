@@ -135,7 +135,10 @@ int show(Context const& context, Flags const& flags) {
   auto const errors = admin.errors(id);
   auto const outcome = store::outcomes(*connection, std::span(&id, 1)).at(0);
   Around around{.workers = admin.workers(true), .queues = admin.queues(), .kinds = admin.kinds()};
-  if (job->state == "available") around.ahead = admin.ahead(id, most_ahead);
+  if (job->state == "available") {
+    around.ahead = admin.ahead(id, most_ahead);
+    around.limits = store::Limits(*connection).on(id);
+  }
   auto const why = explain(*job, around);
   if (!flags.json) {
     show_people(*job, outcome, errors, why);

@@ -59,6 +59,8 @@ int list(Context const& context, Flags const& flags) {
               .text("declared", info.declared)
               .number("running", info.running)
               .raw("tokens", info.tokens.value_or("null"))
+              .text("said_by", info.said_by)
+              .text("held_until", info.held_until)
               .str());
     }
     print(json_array(objects));
@@ -68,11 +70,13 @@ int list(Context const& context, Flags const& flags) {
     print("There are no limits. `posthouse limits set kind NAME --concurrency 2` makes one.\n");
     return node::ExitStatus::done;
   }
-  Table table({"SCOPE", "NAME", ">CONCURRENCY", ">RUNNING", ">PER SECOND", ">BURST", ">TOKENS", "ORIGIN", "DECLARED"});
+  Table table({"SCOPE", "NAME", ">CONCURRENCY", ">RUNNING", ">PER SECOND", ">BURST", ">TOKENS", "ORIGIN", "BY",
+               "DECLARED", "HELD UNTIL"});
   for (auto const& info : limits) {
     table.add({info.limit.scope, info.limit.name, shown(info.limit.concurrency), std::to_string(info.running),
                info.limit.per_second ? fmt::format("{}", *info.limit.per_second) : "", shown(info.limit.burst),
-               info.tokens.value_or(""), info.origin, info.origin == "set" ? info.declared.value_or("") : ""});
+               info.tokens.value_or(""), info.origin, info.said_by.value_or(""),
+               info.origin == "set" ? info.declared.value_or("") : "", info.held_until.value_or("")});
   }
   print(table.text(base::wants_colour(STDOUT_FILENO)));
   return node::ExitStatus::done;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// queues list, pause, resume, set; kinds list, pause, resume.
+// queues list, pause, resume; kinds list, pause, resume.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -21,7 +21,6 @@ namespace {
 
 struct Flags {
   std::vector<std::string> names{};
-  std::optional<std::string> priority{};
   bool json = false;
 };
 
@@ -137,19 +136,6 @@ int each(Context const& context, Flags const& flags, void (*check)(std::string_v
   return node::ExitStatus::done;
 }
 
-int set(Context const& context, Flags const& flags) {
-  auto const& name = flags.names.at(0);
-  core::check_queue(name);
-  int priority = 0;
-  if (!flags.priority || !CLI::detail::lexical_cast(*flags.priority, priority)) {
-    core::refuse("--priority", flags.priority.value_or(""), "a whole number, -2147483648 to 2147483647", "");
-  }
-  auto const connection = context.connect();
-  store::Admin(*connection).set_queue_priority(name, priority);
-  print(fmt::format("queue {} has priority {}\n", name, priority));
-  return node::ExitStatus::done;
-}
-
 }  // namespace
 
 void add_queues_commands(CLI::App& app, Context& context) {
@@ -167,7 +153,7 @@ void add_queues_commands(CLI::App& app, Context& context) {
     on_run(command, context, [&context, flags, check, verb, done] { return each(context, *flags, check, verb, done); });
   };
 
-  auto& queues = add_command(app, "queues", "List queues; pause and resume them, set their priority");
+  auto& queues = add_command(app, "queues", "List queues; pause and resume them, set their priority and limits");
   queues.require_subcommand(1);
   add_list(queues, "List queues: priority, whether paused, live workers, jobs, how long the oldest waits",
            {"posthouse queues list", "posthouse queues list --json | jq -r '.[] | select(.paused).queue'"},
@@ -177,16 +163,9 @@ void add_queues_commands(CLI::App& app, Context& context) {
            "queue {}: paused\n");
   add_each(queues, "resume", "Claim from paused queues again", "posthouse queues resume mail", "names of queues",
            core::check_queue, &store::Admin::resume_queue, "queue {}: resumed\n");
-  auto& set_command =
-      add_command(queues, "set", "Change the settings of a queue", {"posthouse queues set urgent --priority 10"});
-  set_command.add_option("NAME", flags->names, "name of the queue")->required()->expected(1);
-  node::add_text(set_command, "--priority", flags->priority,
-                 "jobs of queues with a higher one go first, before the priority of jobs counts; default of a queue: 0",
-                 "N")
-      .required();
-  on_run(set_command, context, [&context, flags] { return set(context, *flags); });
+  add_settings_commands(queues, context, "queue");
 
-  auto& kinds = add_command(app, "kinds", "List kinds of jobs; pause and resume them");
+  auto& kinds = add_command(app, "kinds", "List kinds of jobs; pause and resume them, set their limits");
   kinds.require_subcommand(1);
   add_list(kinds, "List kinds: whether paused, live workers with a handler, jobs, how long the oldest waits",
            {"posthouse kinds list", "posthouse kinds list --json | jq -r '.[] | select(.workers == 0).kind'"},
@@ -196,6 +175,7 @@ void add_queues_commands(CLI::App& app, Context& context) {
            "kind {}: paused\n");
   add_each(kinds, "resume", "Claim jobs of paused kinds again", "posthouse kinds resume send_mail", "names of kinds",
            core::check_kind, &store::Admin::resume_kind, "kind {}: resumed\n");
+  add_settings_commands(kinds, context, "kind");
 }
 
 }  // namespace posthouse::cli

@@ -25,7 +25,8 @@ namespace {
 struct Flags {
   std::vector<std::string> names{};  ///< of a command that takes several
   std::optional<std::string> name{}, kind{}, payload{}, cron{}, every{}, at{}, time_zone{}, queue{}, jitter{},
-      misfire{}, overlap{}, from{};
+      misfire{}, overlap{}, from{}, dedupe_key{}, on_duplicate{}, dedupe_scope{}, dedupe_window{}, expires_in{},
+      timeout{};
   std::optional<int> priority{}, max_attempts{}, misfire_limit{};
   std::vector<std::string> headers{};
   bool raw = false;
@@ -56,10 +57,9 @@ std::string definition_of(Flags const& flags) {
   auto const number = [&object](char const* key, std::optional<int> value) {
     if (value) object.number(key, *value);
   };
-  auto const duration = [&object](char const* key, char const* flag, std::optional<std::string> const& value) {
+  auto const duration = [&text](char const* key, char const* flag, std::optional<std::string> const& value) {
     if (!value) return;
-    object.text(key,
-                fmt::format("{} milliseconds", core::parse_duration(flag, *value, std::chrono::seconds(1)).count()));
+    text(key, fmt::format("{} milliseconds", core::parse_duration(flag, *value, std::chrono::seconds(1)).count()));
   };
   text("kind", flags.kind);
   text("cron", flags.cron);
@@ -80,6 +80,12 @@ std::string definition_of(Flags const& flags) {
   number("priority", flags.priority);
   if (!flags.headers.empty()) object.raw("headers", headers_of(flags.headers));
   number("max_attempts", flags.max_attempts);
+  text("dedupe_key", flags.dedupe_key);
+  text("on_duplicate", flags.on_duplicate);
+  text("dedupe_scope", flags.dedupe_scope);
+  duration("dedupe_window", "--dedupe-window", flags.dedupe_window);
+  duration("expires_in", "--expires-in", flags.expires_in);
+  duration("timeout", "--timeout", flags.timeout);
   duration("jitter", "--jitter", flags.jitter);
   text("misfire", flags.misfire);
   number("misfire_limit", flags.misfire_limit);
@@ -112,21 +118,24 @@ std::string json_of(ScheduleInfo const& info) {
   auto const maybe_text = [&object](char const* key, bool there, std::string const& value) {
     object.text(key, there ? std::optional<std::string_view>(value) : std::nullopt);
   };
-  auto const maybe_number = [&object](char const* key, std::optional<std::int64_t> value) {
-    if (value) {
-      object.number(key, *value);
-    } else {
-      object.raw(key, "null");
-    }
-  };
   maybe_text("cron", !schedule.cron.empty(), schedule.cron);
-  maybe_number("every_ms", schedule.every ? std::optional<std::int64_t>(schedule.every->count()) : std::nullopt);
+  auto const maybe_ms = [&](char const* key, std::optional<std::chrono::milliseconds> const& value) {
+    object.raw(key, json_number(value ? std::optional<std::int64_t>(value->count()) : std::nullopt));
+  };
+  maybe_ms("every_ms", schedule.every);
   maybe_text("at", schedule.at.has_value(), schedule.at ? core::format_time(*schedule.at) : "");
   object.text("time_zone", schedule.time_zone)
       .raw("payload", schedule.payload.is_json() ? schedule.payload.data() : std::string_view("null"));
   maybe_text("payload_bytes", schedule.payload.is_bytes(), hex(schedule.payload.data()));
   object.raw("headers", info.headers);
-  maybe_number("max_attempts", schedule.options.max_attempts);
+  object.raw("max_attempts", json_number(schedule.options.max_attempts));
+  auto const& options = schedule.options;
+  maybe_text("dedupe_key", !options.dedupe_key.empty(), options.dedupe_key);
+  object.text("on_duplicate", options.on_duplicate == OnDuplicate::error ? "error" : "skip")
+      .text("dedupe_scope", options.dedupe_scope == DedupeScope::until_claimed ? "until_claimed" : "unfinished");
+  maybe_ms("dedupe_window_ms", options.dedupe_window);
+  maybe_ms("expires_in_ms", options.expires_in);
+  maybe_ms("timeout_ms", options.timeout);
   object.number("jitter_ms", schedule.jitter.count())
       .text("misfire", store::name_of(schedule.misfire))
       .number("misfire_limit", schedule.misfire_limit)
@@ -278,6 +287,16 @@ void add_definition_flags(CLI::App& command, Flags& flags) {
       ->take_all()
       ->allow_extra_args(false);
   command.add_option("--max-attempts", flags.max_attempts, "1 to 32767 (default: the kind's own)")->type_name("N");
+  node::add_text(command, "--dedupe-key", flags.dedupe_key, "a tick whose key another job holds enqueues nothing",
+                 "KEY");
+  node::add_text(command, "--on-duplicate", flags.on_duplicate,
+                 "then the history says: skip (skipped, the default) or error (failed)", "ACTION");
+  node::add_text(command, "--dedupe-scope", flags.dedupe_scope,
+                 "the key is held until the job ends or is claimed: unfinished (default), until_claimed", "SCOPE");
+  node::add_text(command, "--dedupe-window", flags.dedupe_window, "held at least that long, up to 3650d", "TIME");
+  node::add_text(command, "--expires-in", flags.expires_in, "not started so long after its firing, a job expires",
+                 "TIME");
+  node::add_text(command, "--timeout", flags.timeout, "an attempt is asked to stop after that long", "TIME");
   node::add_text(command, "--jitter", flags.jitter, "fire each tick up to this long later, 0 to 1d (default: 0)",
                  "TIME");
   node::add_text(command, "--misfire", flags.misfire, "late ticks: skip, latest, all (default: latest)", "POLICY");

@@ -49,6 +49,7 @@ std::optional<store::Move> verdict(std::int64_t token, int position, std::int64_
         } else if constexpr (std::is_same_v<End, RetryAfter>) {
           explain("retry later", end.reason);
           retry(bounded(end.delay));
+          if (end.hold_kind) move.hold_ms = std::min(bounded(end.delay), max_hold_ms);
         } else {
           auto const crashes = ending.crashes + (ending.crashed ? 1 : 0);
           if (ending.crashed && crashes >= max_crashes) {

@@ -14,6 +14,9 @@
 namespace posthouse::complete {
 
 inline constexpr std::int64_t max_crashes = 3;  ///< that many child processes a job may cost, then it is quarantined
+/// How long a RetryAfter holds its kind at most; the server bounds it too.
+inline constexpr std::int64_t max_hold_ms = 3'600'000;
+
 inline constexpr std::size_t max_type_bytes = 200;
 inline constexpr std::size_t max_message_bytes = 64 * 1024;
 

@@ -21,13 +21,13 @@ bool is_name(std::string_view name) noexcept {
          });
 }
 
+}  // namespace
+
 void check_name(std::string_view argument, std::string_view name) {
   if (is_name(name)) return;
   refuse(argument, name, "1 to 100 characters of A-Z a-z 0-9 _ . : / -, the first a letter or digit",
          "Rename it; put other data into the payload or the headers.");
 }
-
-}  // namespace
 
 void check_kind(std::string_view kind) { check_name("kind", kind); }
 

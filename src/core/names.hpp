@@ -9,6 +9,7 @@
 namespace posthouse::core {
 
 /// [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}, also for queues.
+void check_name(std::string_view argument, std::string_view name);
 void check_kind(std::string_view kind);
 void check_queue(std::string_view queue);
 /// 1 to 512 bytes of UTF-8 without NUL.

@@ -32,6 +32,12 @@ struct KindConfig {
   HandlerOptions options{};
 };
 
+/// One entry of `schedules`: the arguments of add_schedule as JSON, by name.
+struct ScheduleConfig {
+  std::map<std::string, std::string> arguments{};
+  std::string where{};
+};
+
 /// The parts that make up a URL when none is given.
 struct DatabaseParts {
   std::string host = "localhost";
@@ -67,6 +73,8 @@ struct Config {
   std::int64_t max_result_bytes = 1024 * 1024;
   std::map<std::string, KindConfig> kinds{};
   std::map<std::string, QueueLimits> queue_limits{};
+  std::string application{};  ///< whose schedules these are; empty: none are declared
+  std::map<std::string, ScheduleConfig> schedules{};
   int cluster_wide_cap = 0;
   std::vector<std::string> warnings{};
 };

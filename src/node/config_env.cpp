@@ -58,8 +58,8 @@ Target find_target(Tree const& root, std::vector<std::string> const& segments) {
     auto name = lowered(segment);
     if (target.key != nullptr) {
       if (!target.key->structured) return {};
-    } else if (pattern == "kinds" || pattern == "queues") {
-      // A kind or queue of the file by its name as it looks in a variable; else a new one in small letters.
+    } else if (pattern == "kinds" || pattern == "queues" || pattern == "schedules") {
+      // A kind, queue or schedule of the file by its name as it looks in a variable; else a new one in small letters.
       for (auto const& [member, value] : node == nullptr ? std::vector<Tree::Member>{} : node->members) {
         if (as_variable(member) == segment) name = member;
       }

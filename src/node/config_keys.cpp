@@ -256,7 +256,7 @@ constexpr std::string_view kLater[] = {
 /// Names that may stand directly under `prefix` ("", "logging.", "kinds.*.").
 std::vector<string> siblings(std::string_view prefix) {
   std::vector<string> names;
-  for (auto const& key : kKeys) {
+  for (auto const& key : keys()) {
     if (!key.path.starts_with(prefix)) continue;
     auto const rest = key.path.substr(prefix.size());
     auto name = string(rest.substr(0, rest.find('.')));
@@ -271,12 +271,16 @@ class Walk {
 
   void map(Tree const& tree, string const& prefix, string const& path, string const& name) {
     bool const any_kind = prefix == "kinds.";
-    bool const any_name = any_kind || prefix == "queues.";
+    bool const any_schedule = prefix == "schedules.";
+    bool const any_name = any_kind || any_schedule || prefix == "queues.";
     for (auto const& [key, value] : tree.members) {
       auto const full = path + key;
       if (any_name) {
-        attempt(value, full, [&, &given = key] { any_kind ? core::check_kind(given) : core::check_queue(given); });
+        attempt(value, full, [&, &given = key] {
+          core::check_name(any_kind ? "kind" : any_schedule ? "schedule" : "queue", given);
+        });
         if (any_kind) config_.kinds[key];
+        if (any_schedule) config_.schedules[key].where = value.where;
         descend(value, prefix + "*.", full, key);
         continue;
       }
@@ -298,9 +302,9 @@ class Walk {
  private:
   void member(Tree const& value, string const& prefix, string const& key, string const& full, string const& name) {
     auto const pattern = prefix + key;
-    auto const* const known =
-        std::find_if(std::begin(kKeys), std::end(kKeys), [&](Key const& k) { return k.path == pattern; });
-    if (known != std::end(kKeys)) {
+    auto const all = keys();
+    auto const known = std::find_if(all.begin(), all.end(), [&](Key const& k) { return k.path == pattern; });
+    if (known != all.end()) {
       attempt(value, full, [&] { known->apply(config_, name, full, value); });
       return;
     }
@@ -387,7 +391,14 @@ void check_together(Tree const& root, Config const& config, std::vector<Problem>
 
 }  // namespace
 
-std::span<Key const> keys() { return kKeys; }
+std::span<Key const> keys() {
+  static std::vector<Key> const all = [] {
+    std::vector<Key> list(std::begin(kKeys), std::end(kKeys));
+    list.insert(list.end(), schedule_keys().begin(), schedule_keys().end());
+    return list;
+  }();
+  return all;
+}
 std::span<std::string_view const> later_keys() { return kLater; }
 
 void apply_tree(Tree const& root, Config& config, std::vector<Problem>& problems) {
@@ -398,6 +409,7 @@ void apply_tree(Tree const& root, Config& config, std::vector<Problem>& problems
   }
   Walk(config, problems).map(root, "", "", "");
   check_together(root, config, problems);
+  check_schedules(root, config, problems);
 }
 
 }  // namespace posthouse::node

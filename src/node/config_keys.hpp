@@ -29,6 +29,13 @@ struct Key {
 
 std::span<Key const> keys();
 
+/// The share of `schedules`, and what they must say together.
+std::span<Key const> schedule_keys();
+void check_schedules(Tree const& root, Config& config, std::vector<Problem>& problems);
+
+/// A node as JSON. Without quotes, true, false, null and numbers are what they are in YAML.
+std::string json_of(Tree const& value);
+
 /// Documented for later versions; refused by this one instead of being ignored.
 std::span<std::string_view const> later_keys();
 

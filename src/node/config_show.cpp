@@ -54,6 +54,10 @@ void write_tree(std::string& out, Tree const& tree, std::size_t indent, bool hid
     out += "\n";
     for (auto const& [key, value] : tree.members) {
       out += space + yaml(key) + ":";
+      if (key == "payload" && value.kind != Tree::Kind::scalar) {
+        out += " " + yaml(json_of(value)) + "\n";
+        continue;
+      }
       write_tree(out, value, indent + 2, key == "env");
     }
   }
@@ -122,7 +126,7 @@ std::string show(Sources const& sources) {
     out += fmt::format("{}{}: {}  # {}\n", indent, name, node == nullptr ? yaml(key.fallback) : shown_value(key, *node),
                        node == nullptr ? "default" : node->where);
   }
-  for (auto const* const section : {"queues", "kinds"}) {
+  for (auto const* const section : {"queues", "kinds", "schedules"}) {
     auto const* const named = root.find(section);
     if (named == nullptr || named->members.empty()) continue;
     out += fmt::format("{}:", section);
@@ -170,7 +174,17 @@ std::string example() {
       "      - update page set visits = visits + 1\n"
       "          where name = current_setting('posthouse.payload')::jsonb ->> 'page'\n"
       "    timeout: 10s\n"
-      "    backoff: [1s, 10s, 1m]\n";
+      "    backoff: [1s, 10s, 1m]\n"
+      "\n# Schedules of this application. Those that are not here any more are removed, those of others never.\n"
+      "# application: shop\n"
+      "# schedules:\n"
+      "#   nightly-report:\n"
+      "#     kind: count_visit\n"
+      "#     cron: \"30 2 * * mon-fri\"     # or every: 5m, or at: 2030-01-31T12:00:00Z\n"
+      "#     time_zone: Europe/Berlin\n"
+      "#     payload: {page: all}\n"
+      "#     overlap: skip\n"
+      "#     timeout: 10m\n";
   return out;
 }
 

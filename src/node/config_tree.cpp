@@ -37,6 +37,7 @@ class Converter {
       case YAML::NodeType::Scalar:
         tree.kind = Tree::Kind::scalar;
         tree.text = node.Scalar();
+        tree.quoted = node.Tag() == "!";
         break;
       case YAML::NodeType::Sequence:
         tree.kind = Tree::Kind::list;

@@ -30,6 +30,7 @@ struct Tree {
 
   Kind kind = Kind::null;
   std::string text{};             ///< scalar: as written, without quotes
+  bool quoted = false;            ///< scalar: it had quotes, so it is a text whatever it looks like
   std::vector<Tree> items{};      ///< list
   std::vector<Member> members{};  ///< map, in order, each key once
   std::string where{};

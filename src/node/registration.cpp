@@ -19,14 +19,17 @@ std::string host_name() {
   return ::gethostname(name.data(), name.size() - 1) == 0 ? core::sanitise(name.data(), name.size()) : "unknown";
 }
 
+std::string name_of(WorkerCore const& core) {
+  return core.options.name.empty() ? host_name() + ":" + std::to_string(::getpid()) : core.options.name;
+}
+
 }  // namespace
 
 std::int64_t register_incarnation(WorkerCore& core, store::Work& work) {
   store::Registration registration;
   registration.host = host_name();
   registration.pid = ::getpid();
-  registration.name =
-      core.options.name.empty() ? registration.host + ":" + std::to_string(registration.pid) : core.options.name;
+  registration.name = name_of(core);
   registration.version = POSTHOUSE_VERSION;
   registration.queues = core.options.queues;
   for (auto const& [kind, registered] : core.handlers) {
@@ -56,7 +59,7 @@ void declare_limits(WorkerCore const& core, pg::Connection& connection) {
     add("queue", queue, own.max_concurrency, own.requests_per_second, own.burst);
   }
   if (core.options.cluster_wide_cap > 0) add("all", "", core.options.cluster_wide_cap, 0, 0);
-  for (auto const& change : store::Limits(connection).declare(limits)) {
+  for (auto const& change : store::Limits(connection).declare(limits, name_of(core))) {
     base::Log::Fields const fields{
         {"scope", change.scope}, {"name", change.name}, {"before", change.before}, {"now", change.after}};
     if (change.hidden) {

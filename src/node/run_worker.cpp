@@ -15,6 +15,7 @@
 #include "execute/exec_handler.hpp"
 #include "execute/sql_handler.hpp"
 #include "isolate/serve.hpp"
+#include "node/declare_schedules.hpp"
 #include "node/sql_runner.hpp"
 #include "node/worker_door.hpp"
 #include "pg/pool.hpp"
@@ -151,6 +152,7 @@ int work(GlobalFlags const& global, WorkFlags const& flags, std::function<void(W
   if (parent) return WorkerDoor::serve(worker, *std::move(parent), log);
   WorkerDoor::allow_processes(worker);
   keep_retention(config);
+  declare_schedules(config, log);
   worker.run();
 
   auto const stats = worker.stats();

@@ -18,9 +18,16 @@ namespace {
 /// The rest is the server's to check; this alone would change its meaning on the way there.
 void check(Schedule const& schedule, std::size_t max_payload_bytes) {
   core::check_payload(schedule.payload, max_payload_bytes);
-  if (schedule.options.delay || schedule.options.run_at) {
-    core::refuse_because("options", "have delay or run_at", "queue, priority, headers, max_attempts",
+  auto const& options = schedule.options;
+  if (options.delay || options.run_at) {
+    core::refuse_because("options", "have delay or run_at", "any other option of a job",
                          "A schedule's times are cron, every, at and jitter.");
+  }
+  if (options.expires_at) {
+    core::refuse_because("options", "have expires_at", "expires_in", "It counts from each firing on.");
+  }
+  if (!options.token.empty()) {
+    core::refuse_because("options", "have a token", "no token", "A tick fires once without one.");
   }
 }
 

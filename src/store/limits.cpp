@@ -2,9 +2,11 @@
 // See limits.hpp.
 #include "store/limits.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 
+#include "store/admin_sql.hpp"
 #include "store/json_text.hpp"
 
 namespace posthouse::store {
@@ -42,12 +44,12 @@ std::string json_of(std::vector<Limit> const& limits) {
 
 }  // namespace
 
-std::vector<LimitChange> Limits::declare(std::vector<Limit> const& limits) {
+std::vector<LimitChange> Limits::declare(std::vector<Limit> const& limits, std::string const& said_by) {
   std::vector<LimitChange> changes;
   if (limits.empty()) return changes;
   auto const rows = connection_.query(
-      "select scope, name, old_value, new_value, hidden from " + function("declare_limits($1::jsonb)"),
-      pg::Params().text(json_of(limits)));
+      "select scope, name, old_value, new_value, hidden from " + function("declare_limits($1::jsonb, $2)"),
+      pg::Params().text(json_of(limits)).text(said_by));
   for (int row = 0; row < rows.rows(); ++row) {
     changes.push_back(
         {rows.text(row, 0), rows.text(row, 1), rows.text(row, 2), rows.text(row, 3), rows.field(row, 4) == "t"});
@@ -57,8 +59,8 @@ std::vector<LimitChange> Limits::declare(std::vector<Limit> const& limits) {
 
 std::vector<LimitInfo> Limits::list() {
   auto const rows = connection_.query(
-      "select scope, name, origin, concurrency, per_second::float8, burst, declared, running, tokens::text from " +
-      function("limits"));
+      "select scope, name, origin, concurrency, per_second::float8, burst, declared, running, tokens::text, said_by, " +
+      rfc3339("held_until") + " from " + function("limits"));
   std::vector<LimitInfo> list;
   for (int row = 0; row < rows.rows(); ++row) {
     LimitInfo info;
@@ -71,9 +73,56 @@ std::vector<LimitInfo> Limits::list() {
     info.declared = rows.maybe(row, 6);
     info.running = rows.int8(row, 7);
     info.tokens = rows.maybe(row, 8);
+    info.said_by = rows.maybe(row, 9);
+    info.held_until = rows.maybe(row, 10);
     list.push_back(std::move(info));
   }
   return list;
+}
+
+std::vector<LimitOn> Limits::on(std::int64_t job) {
+  auto const rows =
+      connection_.query("select o.scope, o.name, o.concurrency, o.running, o.per_second::float8, " +
+                            rfc3339("o.free_at") + ", " + rfc3339("o.held_until") +
+                            ", (select string_agg(concat_ws(' ', h ->> 'job', h ->> 'worker', h ->> 'since'), ',') "
+                            "from pg_catalog.jsonb_array_elements(o.holders) h) from " +
+                            function("limits_on($1) o"),
+                        pg::Params().int8(job));
+  std::vector<LimitOn> list;
+  for (int row = 0; row < rows.rows(); ++row) {
+    LimitOn one{.scope = rows.text(row, 0), .name = rows.text(row, 1)};
+    if (!rows.is_null(row, 2)) one.concurrency = rows.int8(row, 2);
+    one.running = rows.int8(row, 3);
+    if (!rows.is_null(row, 4)) one.per_second = std::stod(rows.text(row, 4));
+    one.free_at = rows.maybe(row, 5);
+    one.held_until = rows.maybe(row, 6);
+    std::string holders = rows.maybe(row, 7).value_or("");
+    for (std::size_t at = 0; at < holders.size();) {
+      auto const end = std::min(holders.find(',', at), holders.size());
+      auto const first = holders.find(' ', at);
+      auto const second = holders.find(' ', first + 1);
+      one.holders.push_back({holders.substr(at, first - at), holders.substr(first + 1, second - first - 1),
+                             holders.substr(second + 1, end - second - 1)});
+      at = end + 1;
+    }
+    list.push_back(std::move(one));
+  }
+  return list;
+}
+
+void Limits::change(std::string const& scope, std::string const& name, LimitChanges const& changes) {
+  std::string json;
+  auto const add = [&json](char const* key, auto const& value) {
+    if (!value) return;
+    json += json.empty() ? "{\"" : ",\"";
+    json += key;
+    json += "\":" + maybe_number(*value).value_or("null");
+  };
+  add("concurrency", changes.concurrency);
+  add("per_second", changes.per_second);
+  add("burst", changes.burst);
+  connection_.query("select " + function("change_limit($1, $2, $3::jsonb)"),
+                    pg::Params().text(scope).text(name).text(json.empty() ? "{}" : json + "}"));
 }
 
 void Limits::set(Limit const& limit) {

@@ -24,10 +24,33 @@ struct Limit {
 /// One in force.
 struct LimitInfo {
   Limit limit{};
-  std::string origin{};                   ///< "set" or "declared"
+  std::string origin{};                   ///< "set", "declared" or "held" (a hold alone)
   std::optional<std::string> declared{};  ///< in words
   std::int64_t running = 0;
-  std::optional<std::string> tokens{};  ///< jobs that the rate lets start now
+  std::optional<std::string> tokens{};      ///< jobs that the rate lets start now
+  std::optional<std::string> said_by{};     ///< role, or name of a worker
+  std::optional<std::string> held_until{};  ///< RFC 3339: by a handler's RetryAfter
+};
+
+/// One that counts a certain job.
+struct LimitOn {
+  std::string scope{}, name{};
+  std::optional<std::int64_t> concurrency{};
+  std::int64_t running = 0;
+  struct Holder {
+    std::string job{}, worker{}, since{};
+  };
+  std::vector<Holder> holders{};  ///< up to five of those that run
+  std::optional<double> per_second{};
+  std::optional<std::string> free_at{};  ///< the rate is used up until then
+  std::optional<std::string> held_until{};
+};
+
+/// What a command changes; an outer nullopt leaves it as it is, an inner one takes it away.
+struct LimitChanges {
+  std::optional<std::optional<int>> concurrency{};
+  std::optional<std::optional<double>> per_second{};
+  std::optional<std::optional<int>> burst{};
 };
 
 struct LimitChange {
@@ -40,8 +63,10 @@ class Limits {
   explicit Limits(pg::Connection& connection) noexcept : connection_(connection) {}
 
   /// Limits without values take an earlier declaration away. Returns what was changed.
-  std::vector<LimitChange> declare(std::vector<Limit> const& limits);
+  std::vector<LimitChange> declare(std::vector<Limit> const& limits, std::string const& said_by);
   std::vector<LimitInfo> list();
+  std::vector<LimitOn> on(std::int64_t job);
+  void change(std::string const& scope, std::string const& name, LimitChanges const& changes);
   void set(Limit const& limit);
   /// False: there was nothing.
   bool reset(std::string const& scope, std::string const& name);

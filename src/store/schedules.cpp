@@ -76,6 +76,15 @@ std::string definition(Schedule const& schedule) {
   raw("priority", std::to_string(schedule.options.priority));
   if (!schedule.options.headers.empty()) raw("headers", core::headers_to_json(schedule.options.headers));
   if (schedule.options.max_attempts) raw("max_attempts", std::to_string(*schedule.options.max_attempts));
+  if (!schedule.options.dedupe_key.empty()) text("dedupe_key", schedule.options.dedupe_key);
+  if (schedule.options.on_duplicate == OnDuplicate::error) text("on_duplicate", "error");
+  if (schedule.options.dedupe_scope == DedupeScope::until_claimed) text("dedupe_scope", "until_claimed");
+  auto const time = [&text](std::string_view key, std::optional<milliseconds> const& value) {
+    if (value) text(key, milliseconds_text(*value));
+  };
+  time("dedupe_window", schedule.options.dedupe_window);
+  time("expires_in", schedule.options.expires_in);
+  time("timeout", schedule.options.timeout);
   text("jitter", milliseconds_text(schedule.jitter));
   text("misfire", name_of(schedule.misfire));
   raw("misfire_limit", std::to_string(schedule.misfire_limit));
@@ -92,11 +101,26 @@ DeclaredSchedules ScheduleBook::declare(std::string_view application, std::span<
     append_json_string(list, schedule.name);
     list += ", " + definition(schedule).substr(1);
   }
+  return declare(application, list + "]");
+}
+
+DeclaredSchedules ScheduleBook::declare(std::string_view application, std::string_view list) {
   auto const row = connection_.query("select r ->> 'added', r ->> 'changed', r ->> 'unchanged', r ->> 'removed' from " +
                                          schema() + "sync_schedules($1, $2::pg_catalog.jsonb) r",
-                                     pg::Params().text(application).text(list + "]"));
+                                     pg::Params().text(application).text(list));
   auto const count = [&row](int column) { return static_cast<int>(row.int8(0, column)); };
   return {count(0), count(1), count(2), count(3)};
+}
+
+std::vector<ScheduleProblem> ScheduleBook::problems(std::string_view application, std::string_view list) {
+  auto const rows = connection_.query(
+      "select i, problem, coalesce(hint, '') from " + schema() + "schedule_problems($1, $2::pg_catalog.jsonb)",
+      pg::Params().text(application).text(list));
+  std::vector<ScheduleProblem> problems;
+  for (int row = 0; row < rows.rows(); ++row) {
+    problems.push_back({static_cast<std::size_t>(rows.int8(row, 0)), rows.text(row, 1), rows.text(row, 2)});
+  }
+  return problems;
 }
 
 void ScheduleBook::add(std::string_view name, std::string_view definition) {
@@ -136,7 +160,10 @@ std::vector<ScheduleInfo> ScheduleBook::read(std::string const& condition, pg::P
           "(extract(epoch from s.jitter) * 1000)::bigint, s.misfire, s.misfire_limit, s.overlap, s.enabled, s.owner, "
           "s.paused, " +
           time("s.next_at") + time("s.due_at") + time("s.last_tick") + time("s.last_fired_at") +
-          "s.last_job, s.last_error from " + schema() + "schedules s " + condition + " order by s.name",
+          "s.last_job, s.last_error, s.dedupe_key, s.on_duplicate, s.dedupe_scope, "
+          "(extract(epoch from s.dedupe_window) * 1000)::bigint, (extract(epoch from s.expires_in) * 1000)::bigint, "
+          "(extract(epoch from s.timeout) * 1000)::bigint from " +
+          schema() + "schedules s " + condition + " order by s.name",
       params);
   std::vector<ScheduleInfo> list;
   for (int row = 0; row < rows.rows(); ++row) {
@@ -170,6 +197,13 @@ std::vector<ScheduleInfo> ScheduleBook::read(std::string const& condition, pg::P
     info.last_fired_at = rows.maybe(row, 22);
     info.last_job = maybe_int8(rows, row, 23);
     info.last_error = rows.maybe(row, 24);
+    auto& options = schedule.options;
+    options.dedupe_key = rows.maybe(row, 25).value_or("");
+    if (rows.field(row, 26) == "error") options.on_duplicate = OnDuplicate::error;
+    if (rows.field(row, 27) == "until_claimed") options.dedupe_scope = DedupeScope::until_claimed;
+    if (!rows.is_null(row, 28)) options.dedupe_window = milliseconds(rows.int8(row, 28));
+    if (!rows.is_null(row, 29)) options.expires_in = milliseconds(rows.int8(row, 29));
+    if (!rows.is_null(row, 30)) options.timeout = milliseconds(rows.int8(row, 30));
     list.push_back(std::move(info));
   }
   return list;

@@ -23,11 +23,21 @@ std::string definition(Schedule const& schedule);
 std::string_view name_of(Misfire misfire) noexcept;
 std::string_view name_of(Overlap overlap) noexcept;
 
+/// What declare() would refuse of an element.
+struct ScheduleProblem {
+  std::size_t index = 0;
+  std::string problem{};
+  std::string hint{};
+};
+
 class ScheduleBook {
  public:
   explicit ScheduleBook(pg::Connection& connection) noexcept : connection_(connection) {}
 
   DeclaredSchedules declare(std::string_view application, std::span<Schedule const> schedules);
+  /// `list`: a JSON array of definitions with "name".
+  DeclaredSchedules declare(std::string_view application, std::string_view list);
+  std::vector<ScheduleProblem> problems(std::string_view application, std::string_view list);
   void add(std::string_view name, std::string_view definition);
   bool set(std::string_view name, std::string_view changes);
   bool remove(std::string_view name);

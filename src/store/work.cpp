@@ -65,6 +65,7 @@ void add_moves(pg::Params& params, std::span<Move const> moves) {
     append_json_string(json, move.outcome);
     json += ",\"delay_ms\":" + std::to_string(move.delay_ms);
     if (move.crashes > 0) json += ",\"crashes\":" + std::to_string(move.crashes);
+    if (move.hold_ms > 0) json += ",\"hold_ms\":" + std::to_string(move.hold_ms);
     auto const text = [&](std::string_view key, std::string const& value, std::size_t most) {
       if (value.empty()) return;
       json += ",\"" + std::string(key) + "\":";

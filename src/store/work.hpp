@@ -62,6 +62,7 @@ struct Move {
   std::string message{};
   std::string stack{};
   std::int64_t crashes = 0;  ///< child processes that it has cost, to be remembered; 0: nothing new
+  std::int64_t hold_ms = 0;  ///< no job of its kind starts for so long
 };
 
 /// What a job that succeeded brought back. Goes with the first ack that has its member's bit, or never.

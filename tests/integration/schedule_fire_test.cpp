@@ -189,7 +189,7 @@ TEST_F(ScheduleFire, OverlapSkipMindsJobsThatWereRunByHand) {
   EXPECT_EQ(fire("2030-01-01 00:02:00+00"), 1);
 }
 
-TEST_F(ScheduleFire, OverlapReplaceCancelsWhatWaitsAndLeavesWhatRuns) {
+TEST_F(ScheduleFire, OverlapReplaceCancelsWhatWaitsAndAsksWhatRuns) {
   add("s", "every => '1 minute', overlap => 'replace'");
   EXPECT_EQ(fire("2030-01-01 00:01:00+00"), 1);
   auto const first = sql.number("select last_job from schedule");

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scenario features: what each feature of a job costs, as a ratio to plain jobs in the same run, and under a snapshot
+// that somebody holds.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <thread>
+
+#include "bench/scenarios.hpp"
+
+namespace posthouse::bench {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr int features_prefetch = 4 * claim_size;
+constexpr std::int64_t request_chunk = 5000;
+constexpr double rate_per_second = 100;
+constexpr double rate_seconds = 10;
+constexpr double enqueue_at_least_per_s = 10'000;  // of scheduled jobs: all of them are there before they are due
+
+Payload const& payload() {
+  static Payload const one{json{R"({"n": 1})"}};
+  return one;
+}
+
+/// Runs one worker until `done` says so; seconds from its start, or from `since`.
+double work(Site& site, HandlerOptions const& options, Worker::Handler handler,
+            std::function<bool(WorkerStats const&)> const& done, std::optional<double> since = {}) {
+  auto own = drain_options(site.database(), features_prefetch);
+  own.logger = [](LogRecord const&) {};  // of jobs that fail it has a line each
+  Worker worker(own);
+  worker.on(bench_kind, options, std::move(handler));
+  double const start = now_seconds();
+  worker.start();
+  while (!done(worker.stats())) std::this_thread::sleep_for(milliseconds(1));
+  double const seconds = now_seconds() - std::max(start, since.value_or(start));
+  worker.stop();
+  return seconds;
+}
+
+auto succeeded(std::int64_t jobs) {
+  return [jobs](WorkerStats const& stats) { return stats.succeeded >= jobs; };
+}
+
+Outcome nothing(Job const& /*job*/) { return Success{}; }
+
+/// Enqueues requests, each with what `adorn` adds; seconds.
+template <class Adorn>
+double enqueue_requests(Site& site, std::int64_t jobs, Adorn adorn) {
+  std::vector<Request> requests;
+  double seconds = 0;
+  for (std::int64_t done = 0; done < jobs; done += static_cast<std::int64_t>(requests.size())) {
+    requests.clear();
+    for (std::int64_t i = done; i < std::min(jobs, done + request_chunk); ++i) {
+      requests.push_back({bench_kind, payload(), {}});
+      adorn(requests.back().options, i);
+    }
+    double const start = now_seconds();
+    site.client().enqueue_many(requests);
+    seconds += now_seconds() - start;
+  }
+  return seconds;
+}
+
+// Each takes a number of jobs from nothing to their end and returns how many a second, of the part that is measured.
+
+double plain(Site& site, std::int64_t jobs) {
+  site.fill(bench_kind, jobs);
+  return static_cast<double>(jobs) / work(site, {}, nothing, succeeded(jobs));
+}
+
+/// Enqueue and drain together: the base of those whose enqueue is what costs.
+double plain_requests(Site& site, std::int64_t jobs) {
+  double const seconds = enqueue_requests(site, jobs, [](EnqueueOptions&, std::int64_t) {});
+  return static_cast<double>(jobs) / (seconds + work(site, {}, nothing, succeeded(jobs)));
+}
+
+double dedupe(Site& site, std::int64_t jobs) {
+  double const seconds = enqueue_requests(
+      site, jobs, [](EnqueueOptions& options, std::int64_t i) { options.dedupe_key = "key " + std::to_string(i); });
+  return static_cast<double>(jobs) / (seconds + work(site, {}, nothing, succeeded(jobs)));
+}
+
+/// A limit below what the worker would hold, so that it is full all the time.
+double kind_limit(Site& site, std::int64_t jobs) {
+  site.fill(bench_kind, jobs);
+  return static_cast<double>(jobs) / work(site, {.concurrency_limit = 2 * claim_size}, nothing, succeeded(jobs));
+}
+
+double results(Site& site, std::int64_t jobs) {
+  site.fill(bench_kind, jobs);
+  return static_cast<double>(jobs) / work(
+                                         site, {},
+                                         [](Job const&) -> Outcome {
+                                           return Success{payload(), {}};
+                                         },
+                                         succeeded(jobs));
+}
+
+/// From the moment at which all are due.
+double scheduled(Site& site, std::int64_t jobs) {
+  auto const ahead = 1 + static_cast<double>(jobs) / enqueue_at_least_per_s;
+  auto const due = std::chrono::system_clock::now() + milliseconds(static_cast<std::int64_t>(ahead * 1000));
+  double const due_seconds = now_seconds() + ahead;
+  EnqueueOptions options;
+  options.run_at = due;
+  std::vector<Payload> const chunk(static_cast<std::size_t>(request_chunk), payload());
+  for (std::int64_t done = 0; done < jobs; done += request_chunk) {
+    auto const size = static_cast<std::size_t>(std::min(request_chunk, jobs - done));
+    site.client().enqueue_many(bench_kind, std::span(chunk).first(size), options);
+  }
+  if (now_seconds() > due_seconds) site.progress("features: scheduled jobs were due before all of them were enqueued");
+  return static_cast<double>(jobs) / work(site, {}, nothing, succeeded(jobs), due_seconds);
+}
+
+/// Attempts a second of jobs that fail twice and end among the dead.
+double retry(Site& site, std::int64_t jobs) {
+  site.fill(bench_kind, jobs / 2);
+  HandlerOptions options{.max_attempts = 2};
+  options.backoff = Backoff::fixed({milliseconds{0}});
+  double const seconds = work(
+      site, options,
+      [](Job const&) -> Outcome {
+        return Failure{"bench", "fails always", {}};
+      },
+      [jobs](WorkerStats const& stats) { return stats.failed >= jobs / 2 * 2; });
+  return static_cast<double>(jobs / 2 * 2) / seconds;
+}
+
+struct Feature {
+  char const* name;
+  double (*run)(Site&, std::int64_t);
+  double (*base)(Site&, std::int64_t);  ///< plain jobs in the same way
+};
+
+// One line a feature; figures are NAME_per_s, NAME_ratio (to its base) and NAME_held_ratio (under a held snapshot).
+constexpr Feature features_table[] = {
+    {"dedupe", dedupe, plain_requests}, {"kind_limit", kind_limit, plain}, {"results", results, plain},
+    {"scheduled", scheduled, plain},    {"retry", retry, plain},
+};
+
+void tidy(Site& site) {
+  site.clear();
+  site.sql().query("truncate " + site.name("unique_key") + ", " + site.name("result") + ", " +
+                   site.name("attempt_error") + ", " + site.name("limit_rule") + ", " + site.name("limit_bucket"));
+}
+
+/// How far the starts of ten seconds are from what the rate allows: the burst, and a token every so often.
+double rate_error(Site& site) {
+  // The burst is one second's worth, the default.
+  auto const jobs = static_cast<std::int64_t>(rate_per_second * (1 + rate_seconds + 1));
+  site.fill(bench_kind, jobs);
+  auto options = drain_options(site.database(), 0);
+  options.concurrency = 4;
+  Worker worker(options);
+  worker.on(bench_kind, {.requests_per_second = rate_per_second}, nothing);
+  worker.start();
+  while (worker.stats().succeeded < jobs) std::this_thread::sleep_for(milliseconds(10));
+  worker.stop();
+  // By the server's clock: every claim and every token are on it.
+  auto const row = site.sql().query(
+      "select coalesce(sum(n) filter (where claimed_at <= first + $1 * interval '1 second'), 0)::bigint from "
+      "(select b.n, b.claimed_at, min(b.claimed_at) over () as first from " +
+          site.name("batch") + " b) q",
+      pg::Params{}.int8(static_cast<std::int64_t>(rate_seconds)));
+  return static_cast<double>(row.int8(0, 0)) - rate_per_second * (1 + rate_seconds);
+}
+
+}  // namespace
+
+void features(Site& site, Options const& options, Figures& figures) {
+  auto const jobs = options.jobs / 5;
+  struct Measured {
+    std::vector<double> free{}, ratio{}, held{};
+  };
+  std::vector<Measured> all(std::size(features_table));
+  std::vector<double> plains;
+  std::vector<double> plain_held;
+  for (int i = 0; i < options.repetitions; ++i) {
+    std::vector<std::pair<double (*)(Site&, std::int64_t), double>> bases;
+    auto const base_of = [&](double (*base)(Site&, std::int64_t)) {
+      auto const known = std::find_if(bases.begin(), bases.end(), [&](auto const& b) { return b.first == base; });
+      if (known != bases.end()) return known->second;
+      tidy(site);
+      bases.emplace_back(base, base(site, jobs));
+      return bases.back().second;
+    };
+    plains.push_back(base_of(plain));
+    for (std::size_t f = 0; f < all.size(); ++f) {
+      auto const& feature = features_table[f];
+      site.progress(fmt::format("features {}/{}: {}, {} jobs", i + 1, options.repetitions, feature.name, jobs));
+      double const base = base_of(feature.base);
+      tidy(site);
+      all[f].free.push_back(feature.run(site, jobs));
+      all[f].ratio.push_back(all[f].free.back() / base);
+      tidy(site);
+      auto reader = pg::Connection::open(site.database());
+      reader->query("begin isolation level repeatable read");
+      reader->query("select state, count(*) from " + site.name("jobs") + " group by 1");
+      reader->query("select pg_current_xact_id()");
+      all[f].held.push_back(feature.run(site, jobs) / all[f].free.back());
+      reader->rollback();
+    }
+  }
+  figures.add("features_plain_per_s", median(plains));
+  for (std::size_t f = 0; f < all.size(); ++f) {
+    std::string const name = features_table[f].name;
+    figures.add(name + "_per_s", median(all[f].free));
+    figures.add(name + "_ratio", median(all[f].ratio));
+    figures.add(name + "_held_ratio", median(all[f].held));
+  }
+  tidy(site);
+  site.progress(fmt::format("features: {} starts a second for {} s", rate_per_second, rate_seconds));
+  figures.add("rate_error_tokens", rate_error(site));
+}
+
+}  // namespace posthouse::bench
