@@ -118,17 +118,21 @@ column limit_bucket.tokens numeric not null
 column limit_rule.at timestamp with time zone not null default clock_timestamp()
 column limit_rule.burst integer
 column limit_rule.concurrency integer
+column limit_rule.held_until timestamp with time zone
 column limit_rule.name text collate "C" not null
 column limit_rule.origin text collate "C" not null
 column limit_rule.per_second numeric
+column limit_rule.said_by text
 column limit_rule.scope text collate "C" not null
 column limits.burst integer
 column limits.concurrency integer
 column limits.declared text
+column limits.held_until timestamp with time zone
 column limits.name text
 column limits.origin text
 column limits.per_second numeric
 column limits.running bigint
+column limits.said_by text
 column limits.scope text
 column limits.tokens numeric
 column meta.key text collate "C" not null
@@ -159,10 +163,14 @@ column result.value_bytes bytea
 column schedule.anchor timestamp with time zone
 column schedule.at timestamp with time zone
 column schedule.cron text
+column schedule.dedupe_key text
+column schedule.dedupe_scope text collate "C" not null default 'unfinished'::text
+column schedule.dedupe_window interval
 column schedule.due_at timestamp with time zone
 column schedule.edited_at timestamp with time zone not null default clock_timestamp()
 column schedule.enabled boolean not null default true
 column schedule.every interval
+column schedule.expires_in interval
 column schedule.headers jsonb
 column schedule.jitter interval not null default '00:00:00'::interval
 column schedule.kind text collate "C" not null
@@ -176,6 +184,7 @@ column schedule.misfire text collate "C" not null default 'latest'::text
 column schedule.misfire_limit integer not null default 100
 column schedule.name text collate "C" not null
 column schedule.next_at timestamp with time zone
+column schedule.on_duplicate text collate "C" not null default 'skip'::text
 column schedule.open_jobs bigint[] not null default '{}'::bigint[]
 column schedule.overlap text collate "C" not null default 'allow'::text
 column schedule.owner text collate "C"
@@ -185,6 +194,7 @@ column schedule.payload_bytes bytea
 column schedule.priority integer not null default 0
 column schedule.queue text collate "C" not null default 'default'::text
 column schedule.time_zone text not null default 'UTC'::text
+column schedule.timeout interval
 column schedule_fire.at timestamp with time zone not null default clock_timestamp()
 column schedule_fire.job bigint
 column schedule_fire.note text
@@ -193,9 +203,13 @@ column schedule_fire.schedule text collate "C" not null
 column schedule_fire.tick timestamp with time zone not null
 column schedules.at timestamp with time zone
 column schedules.cron text
+column schedules.dedupe_key text
+column schedules.dedupe_scope text collate "C"
+column schedules.dedupe_window interval
 column schedules.due_at timestamp with time zone
 column schedules.enabled boolean
 column schedules.every interval
+column schedules.expires_in interval
 column schedules.headers jsonb
 column schedules.jitter interval
 column schedules.kind text collate "C"
@@ -208,6 +222,7 @@ column schedules.misfire text collate "C"
 column schedules.misfire_limit integer
 column schedules.name text collate "C"
 column schedules.next_at timestamp with time zone
+column schedules.on_duplicate text collate "C"
 column schedules.overlap text collate "C"
 column schedules.owner text collate "C"
 column schedules.paused boolean
@@ -216,6 +231,7 @@ column schedules.payload_bytes bytea
 column schedules.priority integer
 column schedules.queue text collate "C"
 column schedules.time_zone text
+column schedules.timeout interval
 column unique_key.job bigint not null
 column unique_key.key text collate "C" not null
 column unique_key.kind text collate "C" not null
@@ -249,7 +265,8 @@ constraint leader_pkey on leader PRIMARY KEY (id)
 constraint limit_bucket_pkey on limit_bucket PRIMARY KEY (scope, name, seq)
 constraint limit_rule_burst_check on limit_rule CHECK (burst > 0)
 constraint limit_rule_concurrency_check on limit_rule CHECK (concurrency > 0)
-constraint limit_rule_origin_check on limit_rule CHECK (origin = ANY (ARRAY['declared'::text, 'set'::text]))
+constraint limit_rule_held_check on limit_rule CHECK ((origin = 'held'::text) = (held_until IS NOT NULL))
+constraint limit_rule_origin_check on limit_rule CHECK (origin = ANY (ARRAY['declared'::text, 'set'::text, 'held'::text]))
 constraint limit_rule_per_second_check on limit_rule CHECK (per_second > 0::numeric)
 constraint limit_rule_pkey on limit_rule PRIMARY KEY (name, scope, origin)
 constraint limit_rule_scope_check on limit_rule CHECK (scope = ANY (ARRAY['kind'::text, 'queue'::text, 'all'::text]))
@@ -267,12 +284,11 @@ constraint schedule_overlap_check on schedule CHECK (overlap = ANY (ARRAY['allow
 constraint schedule_pkey on schedule PRIMARY KEY (name)
 constraint unique_key_pkey on unique_key PRIMARY KEY (kind, key)
 constraint worker_pkey on worker PRIMARY KEY (id)
-function add_schedule(text,text,text,interval,timestamp with time zone,text,jsonb,text,integer,jsonb,integer,interval,text,integer,text,boolean,bytea) (name text, kind text, cron text DEFAULT NULL::text, every interval DEFAULT NULL::interval, at timestamp with time zone DEFAULT NULL::timestamp with time zone, time_zone text DEFAULT 'UTC'::text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, jitter interval DEFAULT '00:00:00'::interval, misfire text DEFAULT 'latest'::text, misfire_limit integer DEFAULT 100, overlap text DEFAULT 'allow'::text, enabled boolean DEFAULT true, payload_bytes bytea DEFAULT NULL::bytea) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function add_schedule(text,text,text,interval,timestamp with time zone,text,jsonb,text,integer,jsonb,integer,interval,text,integer,text,boolean,bytea,text,text,text,interval,interval,interval) (name text, kind text, cron text DEFAULT NULL::text, every interval DEFAULT NULL::interval, at timestamp with time zone DEFAULT NULL::timestamp with time zone, time_zone text DEFAULT 'UTC'::text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, jitter interval DEFAULT '00:00:00'::interval, misfire text DEFAULT 'latest'::text, misfire_limit integer DEFAULT 100, overlap text DEFAULT 'allow'::text, enabled boolean DEFAULT true, payload_bytes bytea DEFAULT NULL::bytea, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function add_schedule_json(text,jsonb) (name text, definition jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function adopt() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function ahead(bigint,integer) (id bigint, most integer DEFAULT 1000) returns bigint language sql stable security definer set jit=off set search_path=<schema>, pg_temp
 function amend_job(bigint,text,jsonb,bytea,jsonb,timestamp with time zone) (p_job bigint, p_how text, p_payload jsonb, p_payload_bytes bytea, p_headers jsonb, p_due timestamp with time zone) returns boolean language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
-function apply_moves(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function apply_moves(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function backlog() () returns TABLE(queue text, kind text, state text, jobs bigint, oldest_at timestamp with time zone) language sql stable security definer set jit=off set search_path=<schema>, pg_temp
 function batch_of(bigint,xid8,bigint) (p_lane bigint, p_txid xid8, p_id bigint) returns batch language plpgsql stable security definer set search_path=<schema>, pg_temp
@@ -281,6 +297,7 @@ function bell(bigint[]) (lanes bigint[]) returns bigint[] language sql volatile 
 function bound_wait() () returns boolean language sql volatile
 function cancel(bigint) (id bigint) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function cancels_of(bigint) (p_worker bigint) returns bigint[] language plpgsql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function change_limit(text,text,jsonb) (scope text, name text, changes jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function channel() () returns text language sql stable security definer set search_path=<schema>, pg_temp
 function check_dead(text,integer) (p_state text, p_limit integer) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_enqueue(jsonb,bytea,timestamp with time zone,interval,jsonb,integer) (p_payload jsonb, p_payload_bytes bytea, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
@@ -302,7 +319,7 @@ function cron_local(bigint[],timestamp without time zone) (m bigint[], p_after t
 function cron_masks(text) (cron text) returns bigint[] language plpgsql immutable set search_path=<schema>, pg_temp
 function cron_next(bigint[],text,timestamp with time zone) (m bigint[], zone text, p_after timestamp with time zone) returns timestamp with time zone language plpgsql stable set search_path=<schema>, pg_temp
 function dead_batch(text,text,text,timestamp with time zone,bigint,integer) (p_state text, p_kind text, p_queue text, p_before timestamp with time zone, p_after bigint, p_limit integer) returns bigint[] language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
-function declare_limits(jsonb) (limits jsonb) returns TABLE(scope text, name text, old_value text, new_value text, hidden boolean) language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function declare_limits(jsonb,text) (limits jsonb, said_by text DEFAULT NULL::text) returns TABLE(scope text, name text, old_value text, new_value text, hidden boolean) language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function delete_job(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function detached() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function done_channel() () returns text language sql stable security definer set search_path=<schema>, pg_temp
@@ -329,13 +346,14 @@ function fingerprint(text,jsonb,bytea,text,integer,jsonb,text) (p_kind text, p_p
 function finish(bigint,bigint[],text[],integer[],jsonb,jsonb) (p_worker bigint, p_tokens bigint[], p_acked text[], p_started integer[], p_moves jsonb, p_results jsonb DEFAULT NULL::jsonb) returns bigint[] language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function finish_and_claim(bigint,bigint[],text[],integer[],jsonb,bigint,bigint[],integer,integer,jsonb) (p_worker bigint, p_tokens bigint[], p_acked text[], p_started integer[], p_moves jsonb, p_token bigint, p_lanes bigint[], p_n integer, p_start integer, p_results jsonb DEFAULT NULL::jsonb) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function finish_and_claim_one(bigint,bigint,bigint,bigint,boolean) (p_worker bigint, p_done bigint, p_token bigint, p_lane bigint, p_wake boolean DEFAULT true) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set enable_sort=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
-function fire_schedule(schedule,timestamp with time zone) (s schedule, p_now timestamp with time zone) returns integer language plpgsql volatile security definer set TimeZone=UTC set search_path=<schema>, pg_temp
+function fire_schedule(schedule,timestamp with time zone) (s schedule, p_now timestamp with time zone) returns integer language plpgsql volatile security definer set TimeZone=UTC set lock_timeout=250ms set search_path=<schema>, pg_temp
 function fire_schedules(timestamp with time zone,timestamp with time zone,integer) (p_now timestamp with time zone DEFAULT clock_timestamp(), p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 1000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function fold_lanes() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function give_back(bigint,bigint[]) (p_worker bigint, p_tokens bigint[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function has_sleeper(bigint) (lane bigint) returns boolean language sql volatile
 function has_unfinished(text) (p_relname text) returns boolean language plpgsql stable security definer set jit=off set search_path=<schema>, pg_temp
 function held() () returns TABLE(id bigint, lane bigint, worker bigint, claimed_at timestamp with time zone, started boolean) language sql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function hold_kind(text,interval,text) (kind text, hold interval, said_by text DEFAULT NULL::text) returns timestamp with time zone language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function holds_key(unique_key) (u unique_key) returns boolean language plpgsql stable security definer set search_path=<schema>, pg_temp
 function id_or_mismatch(bigint,text,uuid) (p_id bigint, p_status text, p_token uuid) returns bigint language plpgsql immutable security definer set search_path=<schema>, pg_temp
 function identity_now() () returns text language sql stable security definer set search_path=<schema>, pg_temp
@@ -358,13 +376,14 @@ function lead(bigint) (p_worker bigint) returns bigint language plpgsql volatile
 function leave(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function limit_claimed(bigint,integer) (p_lane bigint, p_n integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function limit_key(text,text) (p_scope text, p_name text) returns integer language sql immutable parallel safe
-function limit_list() () returns TABLE(scope text, name text, origin text, concurrency integer, per_second numeric, burst integer, declared text, running bigint, tokens numeric) language sql volatile security definer set search_path=<schema>, pg_temp
+function limit_list() () returns TABLE(scope text, name text, origin text, concurrency integer, per_second numeric, burst integer, declared text, running bigint, tokens numeric, said_by text, held_until timestamp with time zone) language sql volatile security definer set search_path=<schema>, pg_temp
 function limit_room(bigint,integer,boolean,boolean,text[],bigint[]) (p_lane bigint, p_want integer, p_lock boolean, p_wait boolean, p_full text[], p_waits bigint[], OUT room integer, OUT wait_ms bigint, OUT full_limit text) returns record language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function limit_running(text,text) (p_scope text, p_name text) returns bigint language plpgsql stable security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function limit_take(text,text,numeric,integer,integer,timestamp with time zone) (p_scope text, p_name text, p_per_second numeric, p_burst integer, p_n integer, p_now timestamp with time zone) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function limit_text(integer,numeric,integer) (p_concurrency integer, p_per_second numeric, p_burst integer) returns text language sql immutable set search_path=<schema>, pg_temp
 function limit_tokens(text,text,numeric,integer,timestamp with time zone) (p_scope text, p_name text, p_per_second numeric, p_burst integer, p_now timestamp with time zone) returns numeric language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
-function limits_of(bigint) (p_lane bigint) returns TABLE(scope text, name text, concurrency integer, per_second numeric, burst integer) language plpgsql stable security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function limits_of(bigint) (p_lane bigint) returns TABLE(scope text, name text, concurrency integer, per_second numeric, burst integer, held_until timestamp with time zone) language plpgsql stable security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function limits_on(bigint) (id bigint) returns TABLE(scope text, name text, concurrency integer, running bigint, holders jsonb, per_second numeric, free_at timestamp with time zone, held_until timestamp with time zone) language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function lock_schedules() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function lock_worker(bigint) (worker bigint) returns text language sql volatile
 function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set enable_sort=on set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
@@ -403,10 +422,11 @@ function rotate_ahead() () returns integer language plpgsql volatile security de
 function run_schedule(text) (name text) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function schedule_definition(schedule) (s schedule) returns jsonb language plpgsql stable security definer set search_path=<schema>, pg_temp
 function schedule_due(schedule,timestamp with time zone) (s schedule, p_tick timestamp with time zone) returns timestamp with time zone language plpgsql immutable set search_path=<schema>, pg_temp
-function schedule_enqueue(schedule,timestamp with time zone) (s schedule, p_tick timestamp with time zone) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function schedule_enqueue(schedule,timestamp with time zone) (s schedule, p_tick timestamp with time zone, OUT job bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function schedule_last(schedule,timestamp with time zone,timestamp with time zone) (s schedule, p_from timestamp with time zone, p_until timestamp with time zone) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
 function schedule_next(schedule,timestamp with time zone) (s schedule, p_after timestamp with time zone) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
 function schedule_of(text,jsonb) (p_name text, p_definition jsonb) returns schedule language plpgsql stable security definer set search_path=<schema>, pg_temp
+function schedule_problems(text,jsonb) (owner text, schedules jsonb) returns TABLE(i integer, problem text, hint text) language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function schedule_refuse(text,text,text,text) (p_name text, p_key text, p_value text, p_allowed text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function schedule_start(schedule,timestamp with time zone) (INOUT s schedule, p_now timestamp with time zone) returns schedule language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function schedule_ticks(schedule,timestamp with time zone) (s schedule, p_now timestamp with time zone, OUT ticks timestamp with time zone[], OUT last_tick timestamp with time zone) returns record language plpgsql stable security definer set search_path=<schema>, pg_temp
