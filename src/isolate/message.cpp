@@ -58,7 +58,8 @@ Outcome outcome_of(FrameReader& in) {
       return Snooze{delay()};
     case kRetryAfter: {
       auto const later = delay();
-      return RetryAfter{later, text()};
+      auto reason = text();
+      return RetryAfter{.delay = later, .reason = std::move(reason), .hold_kind = in.number() != 0};
     }
     default:
       throw BadFrame("an outcome of an unknown kind");
@@ -121,7 +122,7 @@ std::string encode_ending(std::int64_t number, execute::Run const& run) {
         } else if constexpr (std::is_same_v<End, Snooze>) {
           out.number(kSnooze).number(end.delay.count());
         } else {
-          out.number(kRetryAfter).number(end.delay.count()).text(cut(end.reason));
+          out.number(kRetryAfter).number(end.delay.count()).text(cut(end.reason)).number(end.hold_kind ? 1 : 0);
         }
       },
       run.outcome);

@@ -147,6 +147,8 @@ TEST(IsolateMessage, EveryOutcomeComesBack) {
   auto const later = std::get<RetryAfter>(back(RetryAfter{7ms, "busy"}).outcome);
   EXPECT_EQ(later.delay, 7ms);
   EXPECT_EQ(later.reason, "busy");
+  EXPECT_TRUE(later.hold_kind);
+  EXPECT_FALSE(std::get<RetryAfter>(back(RetryAfter{7ms, "busy", false}).outcome).hold_kind);
   auto const longest = std::get<Failure>(back(Failure{"t", std::string(2 * max_text_bytes, 'x'), ""}).outcome);
   EXPECT_EQ(longest.message.size(), max_text_bytes);
 }
