@@ -13,17 +13,17 @@ _posthouse() {
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     next=${path:+$path }$word
     case $next in
-      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs wait'|'jobs cancel'|'jobs retry'|'jobs delete'|'schedules'|'schedules list'|'schedules add'|'schedules set'|'schedules remove'|'schedules pause'|'schedules resume'|'schedules run'|'schedules next'|'schedules history'|'dead'|'dead list'|'dead retry'|'dead purge'|'queues'|'queues list'|'queues pause'|'queues resume'|'queues set'|'queues show'|'kinds'|'kinds list'|'kinds pause'|'kinds resume'|'kinds set'|'kinds show'|'workers'|'workers list'|'workers ping'|'status'|'stats'|'limits'|'limits list'|'limits set'|'limits reset'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
+      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs wait'|'jobs cancel'|'jobs retry'|'jobs delete'|'schedules'|'schedules list'|'schedules add'|'schedules set'|'schedules remove'|'schedules pause'|'schedules resume'|'schedules run'|'schedules next'|'schedules history'|'dead'|'dead list'|'dead retry'|'dead purge'|'queues'|'queues list'|'queues pause'|'queues resume'|'queues set'|'queues show'|'kinds'|'kinds list'|'kinds pause'|'kinds resume'|'kinds set'|'kinds show'|'workers'|'workers list'|'workers ping'|'status'|'stats'|'limits'|'limits list'|'limits set'|'limits reset'|'keys'|'keys list'|'keys pause'|'keys resume'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
     esac
   done
   case $path in
-    '') words='install upgrade verify uninstall adopt enqueue work jobs schedules dead queues kinds workers status stats limits config dev bench demo' ;;
+    '') words='install upgrade verify uninstall adopt enqueue work jobs schedules dead queues kinds workers status stats limits keys config dev bench demo' ;;
     'install') words='--print-sql' ;;
     'upgrade') words='--print-sql' ;;
     'verify') words='--json' ;;
     'uninstall') words='--yes --print-sql' ;;
     'adopt') words='' ;;
-    'enqueue') words='--queue --priority --delay --run-at --header --max-attempts --expires-in --expires-at --timeout --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --token --raw --lines --json' ;;
+    'enqueue') words='--queue --priority --delay --run-at --header --max-attempts --expires-in --expires-at --timeout --key --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --token --raw --lines --json' ;;
     'work') words='--queue --kind --concurrency --prefetch --claim-lease --processes --once' ;;
     'jobs') words='list show wait cancel retry delete' ;;
     'jobs list') words='--state --kind --queue --before --limit --json' ;;
@@ -67,6 +67,10 @@ _posthouse() {
     'limits list') words='--json' ;;
     'limits set') words='--json --concurrency --rate --burst' ;;
     'limits reset') words='--json' ;;
+    'keys') words='list pause resume' ;;
+    'keys list') words='--kind --limit --json' ;;
+    'keys pause') words='--json' ;;
+    'keys resume') words='--json' ;;
     'config') words='check show example' ;;
     'config check') words='--connect' ;;
     'config show') words='' ;;

@@ -10,8 +10,10 @@ column attempt_error.worker bigint
 column batch.acked bit varying
 column batch.claimed_at timestamp with time zone not null
 column batch.closed_at timestamp with time zone
+column batch.freed bit varying
 column batch.hi pg_snapshot not null
 column batch.ids bigint[] not null
+column batch.keys text[]
 column batch.lane bigint not null
 column batch.lo pg_snapshot not null
 column batch.moved integer not null default 0
@@ -92,14 +94,29 @@ column jobs.run_at timestamp with time zone
 column jobs.started_at timestamp with time zone
 column jobs.state text collate "C"
 column jobs.worker bigint
+column key_check.at timestamp with time zone not null default clock_timestamp()
+column key_check.key text collate "C" not null
+column key_check.kind text collate "C" not null
+column key_rule.key text collate "C" not null
+column key_rule.kind text collate "C" not null
+column key_rule.paused boolean not null default false
+column key_turn.at timestamp with time zone not null default clock_timestamp()
+column key_turn.holders bigint[] not null
+column key_turn.key text collate "C" not null
+column key_turn.kind text collate "C" not null
+column key_turn.parked_last bigint not null
+column key_turn.parked_to bigint not null
+column key_turn.seq bigint not null
 column kind.kind text collate "C" not null
 column kind.paused boolean not null default false
 column lane.express boolean not null default false
+column lane.keyed boolean not null default false
 column lane.kind text collate "C" not null
 column lane.lane bigint not null
 column lane.priority integer not null
 column lane.queue text collate "C" not null
 column lane_seen.express boolean not null default false
+column lane_seen.keyed boolean not null default false
 column lane_seen.kind text collate "C" not null
 column lane_seen.lane bigint not null
 column lane_seen.priority integer not null
@@ -141,6 +158,18 @@ column migration.applied_at timestamp with time zone not null default clock_time
 column migration.checksum text not null
 column migration.name text not null
 column migration.version integer not null
+column parked.attempt integer not null
+column parked.headers jsonb
+column parked.id bigint not null
+column parked.key text collate "C" not null
+column parked.kind text collate "C" not null
+column parked.lane bigint not null
+column parked.options jsonb
+column parked.parked_at timestamp with time zone not null default clock_timestamp()
+column parked.payload jsonb
+column parked.payload_bytes bytea
+column parked.queued_at timestamp with time zone not null
+column parked.seq bigint not null
 column partition.detaching boolean
 column partition.lower timestamp with time zone
 column partition.name regclass
@@ -259,6 +288,8 @@ constraint deferred_pkey on deferred PRIMARY KEY (id)
 constraint deferred_state_check on deferred CHECK (state = ANY (ARRAY['scheduled'::text, 'retryable'::text]))
 constraint done_pkey on done PRIMARY KEY (worker, token, pos)
 constraint enqueue_token_pkey on enqueue_token PRIMARY KEY (token)
+constraint key_rule_pkey on key_rule PRIMARY KEY (kind, key)
+constraint key_turn_pkey on key_turn PRIMARY KEY (kind, key, seq)
 constraint kind_pkey on kind PRIMARY KEY (kind)
 constraint lane_pkey on lane PRIMARY KEY (lane)
 constraint leader_pkey on leader PRIMARY KEY (id)
@@ -269,9 +300,10 @@ constraint limit_rule_held_check on limit_rule CHECK ((origin = 'held'::text) = 
 constraint limit_rule_origin_check on limit_rule CHECK (origin = ANY (ARRAY['declared'::text, 'set'::text, 'held'::text]))
 constraint limit_rule_per_second_check on limit_rule CHECK (per_second > 0::numeric)
 constraint limit_rule_pkey on limit_rule PRIMARY KEY (name, scope, origin)
-constraint limit_rule_scope_check on limit_rule CHECK (scope = ANY (ARRAY['kind'::text, 'queue'::text, 'all'::text]))
+constraint limit_rule_scope_check on limit_rule CHECK (scope = ANY (ARRAY['kind'::text, 'queue'::text, 'all'::text, 'key'::text, 'serialized'::text]))
 constraint meta_pkey on meta PRIMARY KEY (key)
 constraint migration_pkey on migration PRIMARY KEY (version)
+constraint parked_pkey on parked PRIMARY KEY (kind, key, seq)
 constraint progress_pkey on progress PRIMARY KEY (job)
 constraint queue_pkey on queue PRIMARY KEY (queue)
 constraint result_check on result CHECK (num_nonnulls(value, value_bytes) <= 1 AND num_nonnulls(value, value_bytes, problem) >= 1)
@@ -302,6 +334,7 @@ function channel() () returns text language sql stable security definer set sear
 function check_dead(text,integer) (p_state text, p_limit integer) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_enqueue(jsonb,bytea,timestamp with time zone,interval,jsonb,integer) (p_payload jsonb, p_payload_bytes bytea, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
 function check_identity() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function check_key(text) (p_key text) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_limit(text,text,integer,numeric,integer) (p_scope text, p_name text, p_concurrency integer, p_per_second numeric, p_burst integer) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function check_many(jsonb) (jobs jsonb) returns boolean language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function check_name(text,text) (p_what text, p_name text) returns void language plpgsql immutable set search_path=<schema>, pg_temp
@@ -310,6 +343,7 @@ function check_reschedule(text,timestamp with time zone,interval) (p_on_duplicat
 function check_time_zone(text) (p_zone text) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function check_unique(text,text,text,interval) (p_key text, p_on_duplicate text, p_scope text, p_window interval) returns void language plpgsql immutable security definer set search_path=<schema>, pg_temp
 function claim(bigint,bigint,bigint[],integer,integer) (p_worker bigint, p_token bigint, p_lanes bigint[], p_n integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language sql volatile security definer set search_path=<schema>, pg_temp
+function claim_keyed(bigint,bigint,bigint,bigint,pg_snapshot,pg_snapshot,xid8[],bigint[],xid8[],bigint[],integer,integer) (p_worker bigint, p_token bigint, p_lane bigint, p_seq bigint, p_lo pg_snapshot, p_hi pg_snapshot, a xid8[], ai bigint[], b xid8[], bi bigint[], p_want integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function complete(bigint,bigint,integer,bigint) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function complete_with(bigint,bigint,integer,bigint,jsonb,bytea,text) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint, p_value jsonb, p_bytes bytea, p_problem text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function counts() () returns TABLE(queue text, kind text, state text, jobs bigint) language plpgsql stable security definer set enable_seqscan=on set jit=off set search_path=<schema>, pg_temp
@@ -331,12 +365,13 @@ function duties(bigint) (p_worker bigint) returns jsonb language plpgsql volatil
 function end_late(integer) (p_limit integer DEFAULT 1000) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function end_reason(text) (p_state text) returns text language sql immutable parallel safe
 function end_waiting(bigint,text,boolean) (p_id bigint, p_state text, p_wait boolean) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
-function enqueue(text,jsonb,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval) (kind text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function enqueue_bytes(text,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval) (kind text, payload bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function ended_rows(text[],text[],bigint[]) (p_kinds text[], p_keys text[], p_ids bigint[]) returns TABLE(kind text, key text, id bigint) language sql immutable set search_path=<schema>, pg_temp
+function enqueue(text,jsonb,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval,text) (kind text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_bytes(text,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval,text) (kind text, payload bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function enqueue_many(jsonb) (jobs jsonb) returns bigint[] language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function enqueue_many_outcome(jsonb) (jobs jsonb) returns TABLE(id bigint, status text) language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function enqueue_one(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,bigint,jsonb) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer, p_id bigint DEFAULT NULL::bigint, p_options jsonb DEFAULT NULL::jsonb) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function enqueue_outcome(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval) (kind text, payload jsonb DEFAULT NULL::jsonb, payload_bytes bytea DEFAULT NULL::bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_outcome(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval,text) (kind text, payload jsonb DEFAULT NULL::jsonb, payload_bytes bytea DEFAULT NULL::bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function enqueue_unique(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,jsonb) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer, p_key text, p_on_duplicate text, p_scope text, p_window interval, p_token uuid, p_time jsonb DEFAULT NULL::jsonb, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function express_of(bigint) (p_lane bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function fence() () returns xid8 language sql volatile security definer set search_path=<schema>, pg_temp
@@ -349,7 +384,9 @@ function finish_and_claim_one(bigint,bigint,bigint,bigint,boolean) (p_worker big
 function fire_schedule(schedule,timestamp with time zone) (s schedule, p_now timestamp with time zone) returns integer language plpgsql volatile security definer set TimeZone=UTC set lock_timeout=250ms set search_path=<schema>, pg_temp
 function fire_schedules(timestamp with time zone,timestamp with time zone,integer) (p_now timestamp with time zone DEFAULT clock_timestamp(), p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 1000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function fold_lanes() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function free_keys(bigint,bigint[],boolean) (p_worker bigint, p_tokens bigint[], p_moved boolean) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function give_back(bigint,bigint[]) (p_worker bigint, p_tokens bigint[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function hand_on_keys(text[],text[],bigint[]) (p_kinds text[], p_keys text[], p_ids bigint[]) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=on set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function has_sleeper(bigint) (lane bigint) returns boolean language sql volatile
 function has_unfinished(text) (p_relname text) returns boolean language plpgsql stable security definer set jit=off set search_path=<schema>, pg_temp
 function held() () returns TABLE(id bigint, lane bigint, worker bigint, claimed_at timestamp with time zone, started boolean) language sql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
@@ -363,14 +400,22 @@ function insert_many(jsonb,bigint[],text[]) (jobs jsonb, p_ids bigint[], p_statu
 function is_claimed(xid8,bigint,pg_snapshot,pg_snapshot,xid8,bigint) (txid xid8, id bigint, lo pg_snapshot, hi pg_snapshot, pos_txid xid8, pos_id bigint) returns boolean language sql immutable parallel safe
 function is_claimed_now(bigint,xid8,bigint) (p_lane bigint, p_txid xid8, p_job bigint) returns boolean language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function is_expired(jsonb,text) (p_options jsonb, p_now text) returns boolean language sql immutable parallel safe
+function is_serialized(text) (p_kind text) returns boolean language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function is_unfinished(bigint) (p_job bigint) returns boolean language sql stable security definer set search_path=<schema>, pg_temp
 function is_waited_for(bigint) (job bigint) returns boolean language sql volatile
+function job_options(jsonb,text) (p_time jsonb, p_key text) returns jsonb language plpgsql immutable set search_path=<schema>, pg_temp
 function keep(text) (profile text) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
 function keep_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function key_limit(text) (p_kind text) returns integer language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function key_list(text,integer) (p_kind text DEFAULT NULL::text, p_limit integer DEFAULT 1000) returns TABLE(kind text, key text, paused boolean, "limit" integer, holders bigint[], parked bigint, since timestamp with time zone) language sql volatile security definer set search_path=<schema>, pg_temp
+function key_lock(text) (p_kind text) returns integer language sql immutable parallel safe
+function key_of_job(bigint) (id bigint) returns TABLE(kind text, key text, paused boolean, "limit" integer, holders bigint[], ahead bigint) language sql stable security definer set search_path=<schema>, pg_temp
 function key_options(text,text) (p_key text, p_scope text) returns jsonb language sql stable parallel safe
 function key_space() () returns integer language sql immutable parallel safe
 function key_state(bigint) (p_job bigint) returns text language plpgsql stable security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function keyed_lane_of(text,text,integer,boolean) (queue text, kind text, priority integer, express boolean) returns bigint language sql immutable parallel safe
 function lane_of(text,text,integer,boolean) (queue text, kind text, priority integer, express boolean) returns bigint language sql immutable parallel safe
+function lane_of_element(jsonb) (e jsonb) returns bigint language sql immutable parallel safe
 function lanes_of_worker(bigint) (p_worker bigint) returns TABLE(lane bigint, queue_priority integer, priority integer, express boolean) language sql stable security definer set search_path=<schema>, pg_temp
 function lead(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function leave(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -384,15 +429,20 @@ function limit_text(integer,numeric,integer) (p_concurrency integer, p_per_secon
 function limit_tokens(text,text,numeric,integer,timestamp with time zone) (p_scope text, p_name text, p_per_second numeric, p_burst integer, p_now timestamp with time zone) returns numeric language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function limits_of(bigint) (p_lane bigint) returns TABLE(scope text, name text, concurrency integer, per_second numeric, burst integer, held_until timestamp with time zone) language plpgsql stable security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function limits_on(bigint) (id bigint) returns TABLE(scope text, name text, concurrency integer, running bigint, holders jsonb, per_second numeric, free_at timestamp with time zone, held_until timestamp with time zone) language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
+function lock_keys(bigint,boolean) (p_lane bigint, p_wait boolean) returns boolean language plpgsql volatile security definer set lock_timeout=200ms set search_path=<schema>, pg_temp
 function lock_schedules() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function lock_worker(bigint) (worker bigint) returns text language sql volatile
 function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set enable_sort=on set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
-function meet_lane(bigint,text,text,integer) (p_lane bigint, p_queue text, p_kind text, p_priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function meet_lane(bigint,text,text,integer,boolean) (p_lane bigint, p_queue text, p_kind text, p_priority integer, p_keyed boolean DEFAULT false) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function met_rows(bigint[],xid8[],text[],bigint[]) (p_ids bigint[], p_txids xid8[], p_keys text[], p_sizes bigint[]) returns TABLE(id bigint, txid xid8, key text, size bigint, ord bigint) language sql immutable set search_path=<schema>, pg_temp
 function missing_schedule(text) (p_name text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function need_read_committed(text) (p_what text) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function next_fire(timestamp with time zone) (p_from timestamp with time zone) returns timestamp with time zone language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function note_key(bigint,jsonb) (p_lane bigint, p_options jsonb) returns void language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function note_keys(text) (p_kind text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function open_lane(text,text,integer) (kind text, queue text DEFAULT 'default'::text, priority integer DEFAULT 0) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function outcome(bigint[]) (VARIADIC ids bigint[]) returns TABLE(id bigint, state text, result jsonb, result_bytes bytea, result_problem text, error text, progress real, progress_text text, progress_at timestamp with time zone) language sql stable security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function pause_key(text,text) (kind text, key text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function pause_kind(text) (kind text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function pause_queue(text) (queue text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function pause_schedule(text) (name text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -401,6 +451,7 @@ function preview_cron(text,text,integer,timestamp with time zone) (cron text, ti
 function preview_schedule(text,integer,timestamp with time zone) (name text, n integer DEFAULT 10, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone) returns TABLE(tick timestamp with time zone, local_time timestamp without time zone) language plpgsql stable security definer set search_path=<schema>, pg_temp
 function promote(timestamp with time zone,integer) (p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function prune_key_turns(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function prune_keys_of_dead(timestamp with time zone,integer) (p_before timestamp with time zone, p_limit integer) returns void language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune_limits() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function prune_unique(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
@@ -411,6 +462,7 @@ function remove_schedule(text) (name text) returns boolean language plpgsql vola
 function report_progress(bigint,jsonb) (p_worker bigint, p_reports jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function reserve_ids(integer) (n integer) returns bigint[] language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reset_limit(text,text) (scope text, name text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function resume_key(text,text) (kind text, key text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_kind(text) (kind text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_queue(text) (queue text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_schedule(text) (name text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -445,9 +497,12 @@ function take_back(bigint,bigint[],boolean) (p_worker bigint, p_tokens bigint[],
 function take_key(text,text,bigint,text,timestamp with time zone) (p_kind text, p_key text, p_job bigint, p_scope text, p_until timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function take_key_or_amend(text,text,bigint,text,timestamp with time zone,text,jsonb,bytea,jsonb,timestamp with time zone) (p_kind text, p_key text, p_job bigint, p_scope text, p_until timestamp with time zone, p_on_duplicate text, p_payload jsonb, p_payload_bytes bytea, p_headers jsonb, p_due timestamp with time zone, OUT holder bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function take_token(uuid,bigint,bytea) (p_token uuid, p_job bigint, p_fingerprint bytea, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function take_turns(text,integer,bigint[],xid8[],text[],bigint[],integer) (p_kind text, p_limit integer, p_ids bigint[], p_txids xid8[], p_keys text[], p_sizes bigint[], p_want integer, OUT ids bigint[], OUT txids xid8[], OUT keys text[], OUT seqs bigint[]) returns record language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=on set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function tell_waiters(bigint,bigint[],text[]) (p_worker bigint, p_tokens bigint[], p_acked text[]) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function tell_waiters_of_dead() () returns trigger language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function tend_keys(integer) (p_limit integer DEFAULT 1000) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function time_options(timestamp with time zone,interval,interval,timestamp with time zone,interval) (p_expires_at timestamp with time zone, p_expires_in interval, p_timeout interval, p_run_at timestamp with time zone, p_delay interval) returns jsonb language plpgsql stable security definer set search_path=<schema>, pg_temp
+function turn_key(jsonb) (p_options jsonb) returns text language sql immutable parallel safe
 function unbell(bigint[]) (lanes bigint[]) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function unfrozen() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function unwatch_jobs(bigint[]) (ids bigint[]) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -481,6 +536,8 @@ index expiry_at CREATE INDEX expiry_at ON expiry USING btree (at)
 index heartbeat_worker CREATE INDEX heartbeat_worker ON heartbeat USING btree (worker, at DESC)
 index job_id_idx CREATE INDEX job_id_idx ON ONLY job USING btree (id)
 index job_lane CREATE INDEX job_lane ON ONLY job USING btree (lane, txid, id)
+index key_rule_pkey CREATE UNIQUE INDEX key_rule_pkey ON key_rule USING btree (kind, key)
+index key_turn_pkey CREATE UNIQUE INDEX key_turn_pkey ON key_turn USING btree (kind, key, seq)
 index kind_pkey CREATE UNIQUE INDEX kind_pkey ON kind USING btree (kind)
 index lane_names CREATE INDEX lane_names ON lane USING btree (queue, kind, priority, express)
 index lane_pkey CREATE UNIQUE INDEX lane_pkey ON lane USING btree (lane)
@@ -490,6 +547,8 @@ index limit_bucket_pkey CREATE UNIQUE INDEX limit_bucket_pkey ON limit_bucket US
 index limit_rule_pkey CREATE UNIQUE INDEX limit_rule_pkey ON limit_rule USING btree (name, scope, origin)
 index meta_pkey CREATE UNIQUE INDEX meta_pkey ON meta USING btree (key)
 index migration_pkey CREATE UNIQUE INDEX migration_pkey ON migration USING btree (version)
+index parked_id CREATE INDEX parked_id ON parked USING btree (id)
+index parked_pkey CREATE UNIQUE INDEX parked_pkey ON parked USING btree (kind, key, seq)
 index progress_pkey CREATE UNIQUE INDEX progress_pkey ON progress USING btree (job)
 index queue_pkey CREATE UNIQUE INDEX queue_pkey ON queue USING btree (queue)
 index result_at CREATE INDEX result_at ON result USING btree (at)
@@ -514,6 +573,9 @@ table enqueue_token
 table expiry
 table heartbeat
 table job partition by RANGE (queued_at)
+table key_check
+table key_rule
+table key_turn
 table kind
 table lane
 table lane_seen
@@ -522,6 +584,7 @@ table limit_bucket
 table limit_rule
 table meta
 table migration
+table parked
 table progress with (fillfactor=50)
 table queue
 table result

@@ -197,6 +197,10 @@ class Client {
   void resume_queue(std::string_view queue);
   void pause_kind(std::string_view kind);
   void resume_kind(std::string_view kind);
+  /// Of jobs of this kind that were enqueued with this key (EnqueueOptions::key). After resume_key the first of those
+  /// that wait becomes available within a second.
+  void pause_key(std::string_view kind, std::string_view key);
+  void resume_key(std::string_view kind, std::string_view key);
 
  private:
   struct Impl;

@@ -73,6 +73,7 @@ struct EnqueueOptions {
   std::optional<std::chrono::milliseconds> expires_in{};  ///< the same from now, 1 ms to 10 years; not with expires_at
   std::optional<std::chrono::milliseconds>
       timeout{};        ///< an attempt is asked to stop after so long, 1 ms to 10 years; default: the kind's own
+  std::string key{};    ///< 1 to 512 bytes: jobs of the kind with one key run in turn, see HandlerOptions::key_limit
   std::string token{};  ///< a UUID that names this enqueue: sent again within a day it gives the same id; empty: none
 };
 

@@ -8,6 +8,13 @@ return ('x' || encode(substring(sha256(decode(replace(
   '\', '\\'), 'escape')) for 8), 'hex'))::bit(64)::bigint;
 comment on function lane_of(text, text, int, boolean) is 'The lane''s id: the first 64 bits of the SHA-256 of "queue kind priority[ express]". Stable across versions and machines.';
 
+create or replace function keyed_lane_of(queue text, kind text, priority int, express boolean) returns bigint
+language sql immutable parallel safe
+return ('x' || encode(substring(sha256(decode(replace(
+  keyed_lane_of.queue || ' ' || keyed_lane_of.kind || ' ' || keyed_lane_of.priority::text || ' keyed' || case when keyed_lane_of.express then ' express' else '' end,
+  '\', '\\'), 'escape')) for 8), 'hex'))::bit(64)::bigint;
+comment on function keyed_lane_of(text, text, int, boolean) is 'As lane_of, for jobs that have a key.';
+
 -- Advisory keys are (key_space(), key). The lowest two bits of the key are its class, so that no two classes meet.
 -- The oid is resolved when the function is created, so a call costs nothing.
 create or replace function key_space() returns int

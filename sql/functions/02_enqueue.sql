@@ -1,7 +1,7 @@
 -- Producers: one job, many jobs, and the steps around COPY.
 
 -- First use of a lane: checks the names, appends to lane_seen, wakes whoever listens. Never waits for another producer.
-create or replace function meet_lane(p_lane bigint, p_queue text, p_kind text, p_priority int) returns void
+create or replace function meet_lane(p_lane bigint, p_queue text, p_kind text, p_priority int, p_keyed boolean default false) returns void
 language plpgsql security definer set search_path from current as $$
 declare
   l record;
@@ -25,8 +25,8 @@ begin
   if exists (select from lane_seen s where s.lane = p_lane) then return; end if;
   -- Those that no worker has folded yet count as well; two transactions that do not see each other may go past the bound.
   if (select count(*) from (
-      select q.lane from lane q where q.queue = p_queue and q.kind = p_kind and not q.express
-      union select s.lane from lane_seen s where s.queue = p_queue and s.kind = p_kind and not s.express) u) >= 256 then
+      select q.lane from lane q where q.queue = p_queue and q.kind = p_kind and not q.express and q.keyed = p_keyed
+      union select s.lane from lane_seen s where s.queue = p_queue and s.kind = p_kind and not s.express and s.keyed = p_keyed) u) >= 256 then
     raise exception 'posthouse: kind % in queue % has 256 priorities already', p_kind, p_queue
       using errcode = '54000', hint = 'Use fewer different priorities; a key or a run time orders jobs more finely.';
   end if;
@@ -34,7 +34,7 @@ begin
     raise exception 'posthouse: 100000 combinations of queue, kind and priority exist already; kind % is one too many', p_kind
       using errcode = '54000', hint = 'Put what differs from job to job into the payload, not into the kind or queue.';
   end if;
-  insert into lane_seen values (p_lane, p_queue, p_kind, p_priority);
+  insert into lane_seen (lane, queue, kind, priority, keyed) values (p_lane, p_queue, p_kind, p_priority, p_keyed);
   perform wake('new');
 end $$;
 
@@ -123,7 +123,8 @@ create or replace function enqueue_one(p_kind text, p_payload jsonb, p_payload_b
   p_id bigint default null, p_options jsonb default null) returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
-  v_lane bigint := lane_of(p_queue, p_kind, p_priority, false);
+  v_keyed boolean := coalesce(p_options ? 'key', false);
+  v_lane bigint := case when v_keyed then keyed_lane_of(p_queue, p_kind, p_priority, false) else lane_of(p_queue, p_kind, p_priority, false) end;
   v_due timestamptz;
   v_options jsonb := p_options;
   v_id bigint := coalesce(p_id, nextval('job_id'));
@@ -134,7 +135,7 @@ begin
     if p_max_attempts is not null then v_options := coalesce(v_options, '{}') || jsonb_build_object('max_attempts', p_max_attempts); end if;
   end if;
   if not exists (select from lane l where l.lane = v_lane and l.queue = p_queue and l.kind = p_kind) then
-    perform meet_lane(v_lane, p_queue, p_kind, p_priority);
+    perform meet_lane(v_lane, p_queue, p_kind, p_priority, v_keyed);
   end if;
   if v_options ? 'expires_at' then
     if is_expired(v_options, utc_text(clock_timestamp())) then
@@ -159,7 +160,7 @@ end $$;
 create or replace function enqueue(kind text, payload jsonb default null, queue text default 'default', priority int default 0,
   run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null,
   dedupe_key text default null, on_duplicate text default 'skip', dedupe_scope text default 'unfinished', dedupe_window interval default null,
-  token uuid default null, expires_at timestamptz default null, expires_in interval default null, timeout interval default null) returns bigint
+  token uuid default null, expires_at timestamptz default null, expires_in interval default null, timeout interval default null, key text default null) returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
   v_id bigint;
@@ -168,47 +169,47 @@ declare
   v_new record;
 begin
   if run_at is null and delay is null and headers is null and max_attempts is null and dedupe_key is null and token is null
-     and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null and expires_at is null and expires_in is null and timeout is null
+     and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null and expires_at is null and expires_in is null and timeout is null and key is null
      and (payload is null or pg_column_size(payload) <= 1048576) then
     insert into job (lane, payload)
       select l.lane, enqueue.payload from lane l
-      where l.queue = enqueue.queue and l.kind = enqueue.kind and l.priority = enqueue.priority and not l.express
+      where l.queue = enqueue.queue and l.kind = enqueue.kind and l.priority = enqueue.priority and not l.express and not l.keyed
       returning job.id, has_sleeper(job.lane), job.lane into v_id, v_sleeper, v_lane;
     if v_sleeper then perform wake(v_lane::text); end if;
     if v_id is not null then return v_id; end if;
   end if;
   if dedupe_key is null and token is null and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null
-     and expires_at is null and expires_in is null and timeout is null then
+     and expires_at is null and expires_in is null and timeout is null and key is null then
     return enqueue_one(kind, payload, null, queue, priority, run_at, delay, headers, max_attempts);
   end if;
   v_new := enqueue_unique(kind, payload, null, queue, priority, run_at, delay, headers, max_attempts,
     dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token,
-    time_options(expires_at, expires_in, timeout, run_at, delay));
+    job_options(time_options(expires_at, expires_in, timeout, run_at, delay), key));
   return id_or_mismatch(v_new.id, v_new.status, token);
 end $$;
-comment on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval) is
-'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). dedupe_key: 1 to 512 bytes; while a job of the kind holds it, nothing is enqueued and that job''s id comes back (on_duplicate skip, the default), the call fails with 23505 (error), or that job, unless it has started, takes over payload and given headers (replace) or run_at or delay (reschedule). dedupe_scope: unfinished (the default: until the job has ended) or until_claimed (while it waits for a worker). dedupe_window: held at least that long, up to 10 years. token: the same call again gives the same id, for meta.retention_tokens (1 day). expires_at (within 100 years) or expires_in (more than 0, at most 10 years, from now): a job that has not been started by then ends as expired; at once when expires_at is in the past. timeout: 1 ms to 10 years, asks an attempt to stop after that long, default that of the kind. Name the arguments: later versions append more.';
+comment on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval, text) is
+'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). dedupe_key: 1 to 512 bytes; while a job of the kind holds it, nothing is enqueued and that job''s id comes back (on_duplicate skip, the default), the call fails with 23505 (error), or that job, unless it has started, takes over payload and given headers (replace) or run_at or delay (reschedule). dedupe_scope: unfinished (the default: until the job has ended) or until_claimed (while it waits for a worker). dedupe_window: held at least that long, up to 10 years. token: the same call again gives the same id, for meta.retention_tokens (1 day). expires_at (within 100 years) or expires_in (more than 0, at most 10 years, from now): a job that has not been started by then ends as expired; at once when expires_at is in the past. timeout: 1 ms to 10 years, asks an attempt to stop after that long, default that of the kind. key: 1 to 512 bytes; jobs of the kind with the same key run one after another, or as many at once as the kind''s limit of scope key says. Name the arguments: later versions append more.';
 
 create or replace function enqueue_bytes(kind text, payload bytea, queue text default 'default', priority int default 0,
   run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null,
   dedupe_key text default null, on_duplicate text default 'skip', dedupe_scope text default 'unfinished', dedupe_window interval default null,
-  token uuid default null, expires_at timestamptz default null, expires_in interval default null, timeout interval default null) returns bigint
+  token uuid default null, expires_at timestamptz default null, expires_in interval default null, timeout interval default null, key text default null) returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
   v_new record;
 begin
   if dedupe_key is null and token is null and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null
-     and expires_at is null and expires_in is null and timeout is null then
+     and expires_at is null and expires_in is null and timeout is null and key is null then
     return enqueue_one(kind, null, payload, queue, priority, run_at, delay, headers, max_attempts);
   end if;
   v_new := enqueue_unique(kind, null, payload, queue, priority, run_at, delay, headers, max_attempts,
     dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token,
-    time_options(expires_at, expires_in, timeout, run_at, delay));
+    job_options(time_options(expires_at, expires_in, timeout, run_at, delay), key));
   return id_or_mismatch(v_new.id, v_new.status, token);
 end $$;
-comment on function enqueue_bytes(text, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval) is 'As enqueue, for a payload of raw bytes.';
+comment on function enqueue_bytes(text, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval, text) is 'As enqueue, for a payload of raw bytes.';
 
--- The checks of enqueue_many; makes the lanes known. True: some element has a key, a token, an expiry or a timeout.
+-- The checks of enqueue_many; makes the lanes known. True: some element has a key of either sort, a token, an expiry or a timeout.
 create or replace function check_many(jobs jsonb) returns boolean
 language plpgsql security definer set search_path from current set jit = off as $$
 declare
@@ -232,10 +233,10 @@ begin
   end if;
   select i - 1 as i, k into v_bad from jsonb_array_elements(jobs) with ordinality a(e, i), jsonb_object_keys(e) k
     where k not in ('kind', 'payload', 'payload_bytes', 'queue', 'priority', 'run_at', 'delay', 'delay_ms', 'headers', 'max_attempts',
-      'dedupe_key', 'on_duplicate', 'dedupe_scope', 'dedupe_window', 'token', 'expires_at', 'expires_in', 'timeout') limit 1;
+      'dedupe_key', 'on_duplicate', 'dedupe_scope', 'dedupe_window', 'token', 'expires_at', 'expires_in', 'timeout', 'key') limit 1;
   if found then
     raise exception 'posthouse: enqueue_many: element % has the unknown key %', v_bad.i, quote_literal(v_bad.k)
-      using errcode = '22023', hint = 'Keys: kind, payload, payload_bytes (base64), queue, priority, run_at, delay, delay_ms, headers, max_attempts, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token, expires_at, expires_in, timeout.';
+      using errcode = '22023', hint = 'Keys: kind, payload, payload_bytes (base64), queue, priority, run_at, delay, delay_ms, headers, max_attempts, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token, expires_at, expires_in, timeout, key.';
   end if;
   select i - 1 as i, e -> 'priority' as priority into v_bad from jsonb_array_elements(jobs) with ordinality a(e, i)
     where case when e ->> 'priority' !~ '^-?[0-9]{1,10}$' then true else abs((e ->> 'priority')::bigint) > 2147483647 end limit 1;
@@ -249,6 +250,7 @@ begin
       'expires_at', 'expires_in', 'timeout']
       or e ?| array['dedupe_key', 'on_duplicate', 'dedupe_scope'] and (coalesce(octet_length(e ->> 'dedupe_key') not between 1 and 512, true)
         or coalesce(e ->> 'on_duplicate', 'skip') not in ('skip', 'error', 'replace') or coalesce(e ->> 'dedupe_scope', 'unfinished') not in ('unfinished', 'until_claimed'))
+      or octet_length(e ->> 'key') not between 1 and 512
       or pg_column_size(e) > 1048576 or not e ? 'kind'
   loop
     begin
@@ -265,25 +267,29 @@ begin
         coalesce((v_bad.e ->> 'delay')::interval, (v_bad.e ->> 'delay_ms')::bigint * interval '1 millisecond'));
       perform time_options((v_bad.e ->> 'expires_at')::timestamptz, (v_bad.e ->> 'expires_in')::interval, (v_bad.e ->> 'timeout')::interval,
         (v_bad.e ->> 'run_at')::timestamptz, coalesce((v_bad.e ->> 'delay')::interval, ((v_bad.e ->> 'delay_ms')::bigint * interval '1 millisecond')));
+      if v_bad.e ->> 'key' is not null then perform check_key(v_bad.e ->> 'key'); end if;
     exception when others then
       get stacked diagnostics v_hint = pg_exception_hint;
       raise exception 'posthouse: enqueue_many: element %: %', v_bad.i, regexp_replace(sqlerrm, '^posthouse: ', '') using errcode = sqlstate, hint = v_hint;
     end;
   end loop;
-  for v_lane in select q.queue, q.kind, q.priority, min(i) as i, lane_of(q.queue, q.kind, q.priority, false) as lane
-    from (select coalesce(e ->> 'queue', 'default') as queue, e ->> 'kind' as kind, coalesce((e ->> 'priority')::int, 0) as priority, i - 1 as i
-          from jsonb_array_elements(jobs) with ordinality a(e, i)) q group by 1, 2, 3
+  for v_lane in select q.queue, q.kind, q.priority, q.keyed, min(i) as i,
+      case when q.keyed then keyed_lane_of(q.queue, q.kind, q.priority, false) else lane_of(q.queue, q.kind, q.priority, false) end as lane
+    from (select coalesce(e ->> 'queue', 'default') as queue, e ->> 'kind' as kind, coalesce((e ->> 'priority')::int, 0) as priority,
+            e ->> 'key' is not null as keyed, i - 1 as i
+          from jsonb_array_elements(jobs) with ordinality a(e, i)) q group by 1, 2, 3, 4
   loop
     begin
       if not exists (select from lane l where l.lane = v_lane.lane and l.queue = v_lane.queue and l.kind = v_lane.kind) then
-        perform meet_lane(v_lane.lane, v_lane.queue, v_lane.kind, v_lane.priority);
+        perform meet_lane(v_lane.lane, v_lane.queue, v_lane.kind, v_lane.priority, v_lane.keyed);
       end if;
     exception when sqlstate '22023' or sqlstate '22004' or sqlstate '54000' then
       get stacked diagnostics v_hint = pg_exception_hint;
       raise exception 'posthouse: enqueue_many: element %: %', v_lane.i, regexp_replace(sqlerrm, '^posthouse: ', '') using errcode = sqlstate, hint = v_hint;
     end;
   end loop;
-  return jobs @? '$[*].dedupe_key' or jobs @? '$[*].token' or jobs @? '$[*].expires_at' or jobs @? '$[*].expires_in' or jobs @? '$[*].timeout';
+  return jobs @? '$[*].dedupe_key' or jobs @? '$[*].token' or jobs @? '$[*].expires_at' or jobs @? '$[*].expires_in' or jobs @? '$[*].timeout'
+    or jobs @? '$[*].key';
 end $$;
 
 create or replace function enqueue_many(jobs jsonb) returns bigint[]

@@ -6,15 +6,15 @@ declare
   l record;
   v_lane bigint;
 begin
-  select q.queue, q.kind, q.priority, q.express into l from lane q where q.lane = p_lane;
+  select q.queue, q.kind, q.priority, q.express, q.keyed into l from lane q where q.lane = p_lane;
   if not found then
-    select s.queue, s.kind, s.priority, s.express into strict l from lane_seen s where s.lane = p_lane limit 1;
+    select s.queue, s.kind, s.priority, s.express, s.keyed into strict l from lane_seen s where s.lane = p_lane limit 1;
   end if;
   if l.express then return p_lane; end if;
-  v_lane := lane_of(l.queue, l.kind, l.priority, true);
+  v_lane := case when l.keyed then keyed_lane_of(l.queue, l.kind, l.priority, true) else lane_of(l.queue, l.kind, l.priority, true) end;
   if not exists (select from lane q where q.lane = v_lane) and not exists (select from lane_seen s where s.lane = v_lane) then
     -- As a producer does: an operator's transaction that calls retry and stays open must not hold up who needs the twin.
-    insert into lane_seen values (v_lane, l.queue, l.kind, l.priority, true);
+    insert into lane_seen (lane, queue, kind, priority, express, keyed) values (v_lane, l.queue, l.kind, l.priority, true, l.keyed);
     perform wake('new');
   end if;
   return v_lane;
@@ -26,7 +26,7 @@ language plpgsql security definer set search_path from current as $$
 begin
   if not exists (select from lane_seen) then return; end if;
   with s as (delete from lane_seen returning *)
-  insert into lane select distinct s.lane, s.queue, s.kind, s.priority, s.express from s order by 1 on conflict do nothing;
+  insert into lane (lane, queue, kind, priority, express, keyed) select distinct s.lane, s.queue, s.kind, s.priority, s.express, s.keyed from s order by 1 on conflict do nothing;
 end $$;
 comment on function fold_lanes() is 'Makes the lanes that were used first known to claims. Only for short transactions: it locks rows of lane_seen and lane.';
 
@@ -38,6 +38,7 @@ language plpgsql security definer set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_count bigint;
+  v_keyed boolean;
 begin
   if p_tokens is null or cardinality(p_tokens) = 0 or lock_worker(p_worker) is null then return '{}'; end if;
   if p_moves is not null then
@@ -45,6 +46,7 @@ begin
     perform apply_moves(p_worker, p_tokens, p_moves);
   end if;
   if p_results is not null then perform keep_results(p_worker, p_tokens, p_results); end if;
+  with u as (
   update batch b set
     acked = case when a.acked is null then b.acked
       else coalesce(b.acked, repeat('0', b.n)::varbit) | a.acked::varbit end,
@@ -53,8 +55,10 @@ begin
   from unnest(p_tokens, p_acked, p_started) a(token, acked, started)
   -- The array is for the planner: without statistics it would walk all batches of the worker.
   where b.worker = p_worker and b.token = any(p_tokens) and b.token = a.token and b.closed_at is null
-    and exists (select from worker w where w.id = p_worker and w.ended_at is null);
-  get diagnostics v_count = row_count;
+    and exists (select from worker w where w.id = p_worker and w.ended_at is null)
+  returning b.keys is not null as keyed)
+  select count(*), bool_or(u.keyed) into v_count, v_keyed from u;
+  if v_keyed then perform free_keys(p_worker, p_tokens, p_moves is not null); end if;
   if someone_waits() then perform tell_waiters(p_worker, p_tokens, p_acked); end if;
   if v_count = cardinality(p_tokens) then return '{}'; end if;
   if not exists (select from worker w where w.id = p_worker and w.ended_at is null) then return p_tokens; end if;
@@ -120,7 +124,7 @@ begin
       from gone g where g.ends in ('fail', 'cancel', 'expire')),
     back as (
       insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
-      select g.id, lane_of(l.queue, l.kind, l.priority, true), g.attempt, g.payload, g.payload_bytes, g.headers,
+      select g.id, case when l.keyed then keyed_lane_of(l.queue, l.kind, l.priority, true) else lane_of(l.queue, l.kind, l.priority, true) end, g.attempt, g.payload, g.payload_bytes, g.headers,
         coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', coalesce(g.options -> 'enqueued_at', to_jsonb(g.queued_at)))
       from gone g join lane l on l.lane = g.lane where g.ends = 'release' order by g.id),
     held as (
@@ -135,7 +139,7 @@ begin
     raise exception 'posthouse: a job of this acknowledgement is in a partition that is just being detached'
       using errcode = '40001', hint = 'Try again: drop_detached brings it back.';
   end if;
-  for v_lane in select distinct lane_of(l.queue, l.kind, l.priority, true)
+  for v_lane in select distinct case when l.keyed then keyed_lane_of(l.queue, l.kind, l.priority, true) else lane_of(l.queue, l.kind, l.priority, true) end
     from jsonb_to_recordset(p_moves) m(token bigint, outcome text), batch b, lane l
     where m.outcome = 'release' and b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token and l.lane = b.lane
   loop
@@ -215,6 +219,9 @@ begin
       update batch q set moved = moved + v_n, closed_at = v_now where q.lane = b.lane and q.seq = b.seq;
     end if;
     if v_n > 0 then perform ring(v_express); end if;
+    if b.keys is not null then
+      insert into key_check (kind, key) select l.kind, k.key from lane l, (select distinct u.key from unnest(b.keys) u(key)) k where l.lane = b.lane;
+    end if;
   end loop;
   return v_moved;
 end $$;

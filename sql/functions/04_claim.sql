@@ -117,6 +117,7 @@ declare
   v_twin boolean;
   v_rules boolean[];       -- of each lane: whether a limit may count it
   v_limited boolean;
+  v_keyed boolean;
   v_room int;
   v_wait bigint;
   v_limit text;
@@ -199,8 +200,8 @@ begin
       end if;
 
       -- The cursor is the newest batch. It is read after the lock, in a statement of its own.
-      select q.seq, q.lo, q.hi, q.pos_txid, q.pos_id, l.express, exists (select from limit_rule r where r.name = any(array['', l.kind, l.queue]))
-        into v_seq, v_lo, v_hi, v_pos_txid, v_pos_id, v_twin, v_limited
+      select q.seq, q.lo, q.hi, q.pos_txid, q.pos_id, l.express, l.keyed, exists (select from limit_rule r where r.name = any(array['', l.kind, l.queue]))
+        into v_seq, v_lo, v_hi, v_pos_txid, v_pos_id, v_twin, v_keyed, v_limited
         from worker w join lane l on l.lane = v_lane and l.kind = any(w.kinds) and (cardinality(w.queues) = 0 or l.queue = any(w.queues))
         left join queue u on u.queue = l.queue
         left join kind k on k.kind = l.kind
@@ -211,6 +212,14 @@ begin
         continue;
       end if;
       if v_twin and v_pass = 1 then v_express[v_i] := true; end if;
+      if v_limited and not v_keyed then
+        v_keyed := is_serialized((select l.kind from lane l where l.lane = v_lane));
+      end if;
+      if v_keyed and not lock_keys(v_lane, v_pass = 3) then
+        exit passes when v_pass = 3;
+        v_locked := coalesce(v_locked, v_lane);
+        continue;
+      end if;
       if v_limited then
         if v_pass = 1 and v_rules[v_i] then
           v_room := 1;  -- seen above
@@ -267,7 +276,9 @@ begin
           select array_agg(q.a order by q.a, q.ai), array_agg(q.ai order by q.a, q.ai), array_agg(q.b order by q.a, q.ai), array_agg(q.bi order by q.a, q.ai)
             into a, ai, b, bi from q where (q.a, q.ai) < (q.b, q.bi);
         end if;
-        if v_want = 1 then
+        if v_keyed then
+          return query select * from claim_keyed(p_worker, p_token + v_batches, v_lane, v_seq, v_lo, v_hi, a, ai, b, bi, v_want, p_start);
+        elsif v_want = 1 then
           -- The same without the arithmetic of sizes.
           return query
             with k as materialized (
@@ -302,6 +313,12 @@ begin
             select p_token + v_batches, v_lane, k.rn::int - 1, k.id, k.attempt, k.payload, k.payload_bytes, k.headers, k.options from k;
         end if;
         get diagnostics v_got = row_count;
+        if v_got = 0 and v_keyed and exists (select from batch q where q.lane = v_lane and q.seq = v_seq + 1) then
+          -- All that it met waits for its key; there may be more behind.
+          v_batches := v_batches + 1;
+          return query select 0::bigint, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb;
+          exit;
+        end if;
         exit when v_got > 0 or v_fresh;
         v_now := snapshot_now();
         v_fresh := true;
@@ -326,6 +343,20 @@ begin
 end $$;
 comment on function finish_and_claim(bigint, bigint[], text[], int[], jsonb, bigint, bigint[], int, int, jsonb) is
 'Acks as finish does, then claims up to p_n jobs of the given lanes (null or empty: of those that look finds) in at most 16 batches with tokens from p_token. A row with pos -1 names a token whose lease is lost; one with pos -2 a lane that a limit holds back, its token the milliseconds until a rate lets the next job start, or -1.';
+
+-- The keys of a kind, until the transaction ends. False: somebody else claims or ends jobs of it.
+create or replace function lock_keys(p_lane bigint, p_wait boolean) returns boolean
+language plpgsql security definer set search_path from current set lock_timeout = '200ms' as $$
+declare
+  v_kind text := (select l.kind from lane l where l.lane = p_lane);
+begin
+  if pg_try_advisory_xact_lock(key_space(), key_lock(v_kind)) then return true; end if;
+  if not p_wait then return false; end if;
+  perform pg_advisory_xact_lock(key_space(), key_lock(v_kind));
+  return true;
+exception when lock_not_available or deadlock_detected then
+  return false;
+end $$;
 
 -- Bounded, since the lock may be held by a user's open transaction (cancel) while the acks of this call wait to commit.
 create or replace function wait_for_lane(p_lane bigint) returns boolean

@@ -1,7 +1,7 @@
 -- The commonest small call: one job has ended, the next one of the same lane is wanted. Whatever is not the plain case
 -- is left to finish_and_claim, which does and answers the same.
 
--- Plain: no limit, nothing paused, no own transaction id (it would have to be taken out of the snapshot, see
+-- Plain: no limit, no keys, nothing paused, no own transaction id (it would have to be taken out of the snapshot, see
 -- snapshot_now), and the job lies in the first interval of its lane's window that is not used up; or, when the window
 -- had no transaction open at its end, in the first interval of the next one. The lock of the lane comes before the
 -- statement, whose snapshot is therefore newer than the cursor.
@@ -17,7 +17,7 @@ begin
     return query
       with f as (
           update batch b set started_to = b.n, closed_at = clock_timestamp()
-          where b.worker = p_worker and b.token = p_done and b.closed_at is null
+          where b.worker = p_worker and b.token = p_done and b.closed_at is null and b.keys is null
             and exists (select from worker w where w.id = p_worker and w.ended_at is null)
           returning b.token),
         c as materialized (
@@ -32,7 +32,7 @@ begin
           from lane l, worker w, lateral (select q.seq, q.lo, q.hi, q.pos_txid, q.pos_id from batch q where q.lane = p_lane order by q.seq desc limit 1) b,
             lateral (select case when b.pos_txid < pg_snapshot_xmax(b.lo) then pg_snapshot_xmax(b.lo) else b.pos_txid end as txid,
               case when b.pos_txid < pg_snapshot_xmax(b.lo) then -1 else b.pos_id end as id) s
-          where l.lane = p_lane and w.id = p_worker and w.ended_at is null
+          where l.lane = p_lane and not l.keyed and w.id = p_worker and w.ended_at is null
             and l.kind = any(w.kinds) and (cardinality(w.queues) = 0 or l.queue = any(w.queues))
             and (p_done is null or exists (select from f))
             and (b.pos_txid >= pg_snapshot_xmax(b.lo) or pg_snapshot_xmin(b.lo) = pg_snapshot_xmax(b.lo))

@@ -54,6 +54,7 @@ begin
   end if;
   select d.due_at into v_next from deferred d where d.due_at >= v_from order by d.due_at limit 1;
   v_next := least(v_next, v_fire);
+  perform tend_keys();  -- last, since its locks stay
   return jsonb_build_object('promoted', v_promoted, 'rescued', v_rescued, 'fired', v_fired,
     'next_due_ms', case when v_next is null then -1 else greatest(0, ceil(extract(epoch from v_next - clock_timestamp()) * 1000)::bigint) end);
 end $$;
@@ -157,6 +158,7 @@ begin
       coalesce((select max(b.token) from batch b where b.worker = 0), 0) + row_number() over (),
       snapshot_now(), snapshot_now(), '0', 0, clock_timestamp(), clock_timestamp(), 0, 0, '{}'
     from lane l;
+  insert into key_check (kind, key) select distinct t.kind, t.key from key_turn t;
   update worker set ended_at = coalesce(ended_at, clock_timestamp()), reaped_at = coalesce(reaped_at, clock_timestamp()),
     end_reason = coalesce(end_reason, 'adopted') where reaped_at is null;
   insert into meta values ('identity', identity_now()) on conflict (key) do update set value = excluded.value;

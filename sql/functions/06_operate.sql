@@ -46,7 +46,7 @@ create or replace view jobs as
     j.attempt + is_claimed(j.txid, j.id, c.lo, c.hi, c.pos_txid, c.pos_id)::int as attempt,
     coalesce((j.options ->> 'max_attempts')::int, (
       select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25) as max_attempts,
-    null::text as key, j.options ->> 'dedupe_key' as dedupe_key,
+    j.options ->> 'key' as key, j.options ->> 'dedupe_key' as dedupe_key,
     coalesce((j.options ->> 'enqueued_at')::timestamptz, j.queued_at) as enqueued_at,
     j.queued_at as run_at,
     (batch_of(j.lane, j.txid, j.id)).claimed_at as started_at,
@@ -64,15 +64,23 @@ create or replace view jobs as
   union all
   select d.id, coalesce(l.kind, s.kind), coalesce(l.queue, s.queue), coalesce(l.priority, s.priority), d.state, d.attempt,
     coalesce((d.options ->> 'max_attempts')::int, (
-      select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), null, d.options ->> 'dedupe_key', d.queued_at, d.due_at, null, null, (d.options ->> 'expires_at')::timestamptz, null,
+      select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), d.options ->> 'key', d.options ->> 'dedupe_key', d.queued_at, d.due_at, null, null, (d.options ->> 'expires_at')::timestamptz, null,
     d.payload, d.payload_bytes, d.headers,
     (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1)
   from deferred d left join lane l on l.lane = d.lane
   left join lateral (select * from lane_seen s where s.lane = d.lane and l.lane is null limit 1) s on true
   union all
+  select d.id, coalesce(l.kind, s.kind), coalesce(l.queue, s.queue), coalesce(l.priority, s.priority), 'available', d.attempt,
+    coalesce((d.options ->> 'max_attempts')::int, (
+      select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), d.options ->> 'key', d.options ->> 'dedupe_key', d.queued_at, d.queued_at, null, null, (d.options ->> 'expires_at')::timestamptz, null,
+    d.payload, d.payload_bytes, d.headers,
+    (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1)
+  from parked d left join lane l on l.lane = d.lane
+  left join lateral (select * from lane_seen s where s.lane = d.lane and l.lane is null limit 1) s on true
+  union all
   select d.id, coalesce(l.kind, s.kind), coalesce(l.queue, s.queue), coalesce(l.priority, s.priority), d.state, d.attempt,
     coalesce((d.options ->> 'max_attempts')::int, (
-      select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), null, d.options ->> 'dedupe_key', d.queued_at, null, null, d.ended_at, (d.options ->> 'expires_at')::timestamptz,
+      select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), d.options ->> 'key', d.options ->> 'dedupe_key', d.queued_at, null, null, d.ended_at, (d.options ->> 'expires_at')::timestamptz,
     (select e.worker from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1),
     d.payload, d.payload_bytes, d.headers, coalesce(d.reason,
     (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1))
@@ -143,7 +151,7 @@ begin
     ended as (
       select g.queue, g.kind, g.state, g.n - coalesce(h.n, 0) as n from gone g left join held h on h.queue = g.queue and h.kind = g.kind),
     other as (
-      select l.queue, l.kind, d.state, count(*) as n from (select lane, deferred.state from deferred union all select lane, dead.state from dead) d
+      select l.queue, l.kind, d.state, count(*) as n from (select lane, deferred.state from deferred union all select lane, dead.state from dead union all select lane, 'available' from parked) d
       join name l on l.lane = d.lane group by 1, 2, 3)
   select u.queue, u.kind, u.state, sum(u.n)::bigint from (
       select * from waiting union all select * from held union all select * from ended union all select * from other) u

@@ -38,7 +38,7 @@ declare
 begin
   select q.lane, q.txid into j from job q where q.id = p_job;
   if not found then
-    if exists (select from deferred d where d.id = p_job) then return 'waiting'; end if;
+    if exists (select from deferred d where d.id = p_job) or exists (select from parked p where p.id = p_job) then return 'waiting'; end if;
     if exists (select from dead d where d.id = p_job) then return 'dead'; end if;
     if not in_limbo() then return 'gone'; end if;
     -- A partition that is being detached is not part of job any more, and may hold an unfinished job for a moment.
@@ -221,7 +221,7 @@ begin
      and (p_payload is null or pg_column_size(p_payload) <= 1048576) and (p_payload_bytes is null or octet_length(p_payload_bytes) <= 1048576) then
     insert into job (id, lane, payload, payload_bytes, options)
       select v_id, l.lane, p_payload, p_payload_bytes, key_options(p_key, p_scope) from lane l
-      where l.queue = p_queue and l.kind = p_kind and l.priority = p_priority and not l.express
+      where l.queue = p_queue and l.kind = p_kind and l.priority = p_priority and not l.express and not l.keyed
       returning has_sleeper(job.lane), job.lane into v_sleeper, v_lane;
     if v_sleeper then perform wake(v_lane::text); end if;
     if v_lane is not null then return; end if;
@@ -243,7 +243,7 @@ end $$;
 create or replace function enqueue_outcome(kind text, payload jsonb default null, payload_bytes bytea default null, queue text default 'default',
   priority int default 0, run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null,
   dedupe_key text default null, on_duplicate text default 'skip', dedupe_scope text default 'unfinished', dedupe_window interval default null,
-  token uuid default null, expires_at timestamptz default null, expires_in interval default null, timeout interval default null,
+  token uuid default null, expires_at timestamptz default null, expires_in interval default null, timeout interval default null, key text default null,
   out id bigint, out status text)
 language plpgsql security definer set search_path from current as $$
 begin
@@ -252,9 +252,9 @@ begin
   end if;
   select u.id, u.status into enqueue_outcome.id, enqueue_outcome.status
     from enqueue_unique(kind, payload, payload_bytes, queue, priority, run_at, delay, headers, max_attempts,
-      dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token, time_options(expires_at, expires_in, timeout, run_at, delay)) u;
+      dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token, job_options(time_options(expires_at, expires_in, timeout, run_at, delay), key)) u;
 end $$;
-comment on function enqueue_outcome(text, jsonb, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval) is
+comment on function enqueue_outcome(text, jsonb, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval, text) is
 'As enqueue, and says what happened: created; duplicate: the job id has the dedupe_key, nothing was enqueued; replayed: this token has enqueued the job id before; mismatch: it has, with another kind, queue, priority, payload, headers or dedupe_key, and nothing was enqueued; replaced, rescheduled: the job id has the dedupe_key and had not started, so its payload or its time was changed (once it has started, it is a duplicate).';
 
 -- What enqueue_many does with elements that have a key, a token, an expiry or a timeout, and says what happened, in order.
@@ -354,6 +354,11 @@ begin
 end $$;
 comment on function enqueue_many_outcome(jsonb) is 'As enqueue_many, and says of each element, in order, what happened: as enqueue_outcome.';
 
+create or replace function lane_of_element(e jsonb) returns bigint
+language sql immutable parallel safe
+return case when e ->> 'key' is null then lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false)
+  else keyed_lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false) end;
+
 create or replace function insert_many(jobs jsonb, p_ids bigint[], p_status text[]) returns void
 language plpgsql security definer set search_path from current set jit = off as $$
 declare
@@ -362,7 +367,7 @@ declare
 begin
   with e as materialized (
       select i, id, e,
-        lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false) as lane,
+        lane_of_element(e) as lane,
         coalesce((e ->> 'run_at')::timestamptz, v_now + coalesce((e ->> 'delay')::interval, (e ->> 'delay_ms')::bigint * interval '1 millisecond')) as due_at
       from rows from (jsonb_array_elements(jobs), unnest(p_ids), unnest(p_status)) with ordinality a(e, id, status, i) where status = 'created'),
     r as (
@@ -371,7 +376,8 @@ begin
         nullif(case when e ->> 'max_attempts' is not null then jsonb_build_object('max_attempts', (e ->> 'max_attempts')::int) else '{}' end
           || coalesce(key_options(e ->> 'dedupe_key', coalesce(e ->> 'dedupe_scope', 'unfinished')), '{}')
           || coalesce(case when e ?| array['expires_at', 'expires_in', 'timeout'] then time_options((e ->> 'expires_at')::timestamptz,
-            (e ->> 'expires_in')::interval, (e ->> 'timeout')::interval, null, null) end, '{}'), '{}') as options
+            (e ->> 'expires_in')::interval, (e ->> 'timeout')::interval, null, null) end, '{}')
+          || case when e ->> 'key' is not null then jsonb_build_object('key', e ->> 'key') else '{}' end, '{}') as options
       from e),
     x as (
       insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
@@ -387,7 +393,7 @@ begin
   insert into job (id, lane, payload, payload_bytes, headers, options)
     select id, lane, payload, payload_bytes, headers, options from r
     where (due_at is null or due_at <= v_now) and not is_expired(options, v_late) order by i;
-  perform ring(l.lane) from (select distinct lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false) as lane
+  perform ring(l.lane) from (select distinct lane_of_element(e) as lane
     from rows from (jsonb_array_elements(jobs), unnest(p_status)) a(e, status) where status = 'created') l;
 end $$;
 
@@ -451,7 +457,7 @@ begin
       left join lateral (select b.lo, b.hi, b.pos_txid, b.pos_id from batch b where b.lane = j.lane order by b.seq desc limit 1) c on true
       where exists (select from dead d where d.id = k.job)
         or (coalesce(k.until <= v_now, true)
-          and case when j.lane is null then not v_limbo and not exists (select from deferred d where d.id = k.job)
+          and case when j.lane is null then not v_limbo and not exists (select from deferred d where d.id = k.job) and not exists (select from parked p where p.id = k.job)
             else is_claimed(j.txid, k.job, c.lo, c.hi, c.pos_txid, c.pos_id) and k.job not in (select o.id from o) end)),
     u as (
       select q.kind, q.key from free f join unique_key q on q.kind = f.kind and q.key = f.key and q.xmin = f.version

@@ -115,6 +115,8 @@ language sql stable security definer set search_path from current set jit = off 
           from job j where j.lane = l.lane and j.txid >= coalesce(pg_snapshot_xmin(c.lo), '0'::xid8)
             and not is_claimed(j.txid, j.id, c.lo, c.hi, c.pos_txid, c.pos_id)) w
       union all
+      select l.queue, l.kind, 'available', p.n, p.since from (select q.lane, count(*) as n, min(q.queued_at) as since from parked q group by 1) p join name l on l.lane = p.lane
+      union all
       select l.queue, l.kind, 'running', count(*), min(o.claimed_at) from held() o join name l on l.lane = o.lane group by 1, 2)
   select u.queue, u.kind, u.state, sum(u.n)::bigint, min(u.since) from u where u.n > 0 group by 1, 2, 3 order by 1, 2, 3
 $$;
@@ -151,6 +153,8 @@ comment on function stats() is 'What counts() says, and of each state the oldest
 create or replace function ahead(id bigint, most int default 1000) returns bigint
 language sql stable security definer set search_path from current set jit = off as $$
   select count(*) from (
+    select from parked m join parked j on j.kind = m.kind and j.key = m.key and j.seq < m.seq where m.id = ahead.id
+    union all
     select from job m
     left join lateral (select b.lo, b.hi, b.pos_txid, b.pos_id from batch b where b.lane = m.lane order by b.seq desc limit 1) c on true
     cross join lateral (
@@ -158,7 +162,7 @@ language sql stable security definer set search_path from current set jit = off 
         and not is_claimed(j.txid, j.id, c.lo, c.hi, c.pos_txid, c.pos_id)) j
     where m.id = ahead.id limit least(greatest(ahead.most, 0), 100000)) q
 $$;
-comment on function ahead(bigint, int) is 'How many available jobs of the same lane are claimed before this one; counts up to `most` (at most 100000).';
+comment on function ahead(bigint, int) is 'How many available jobs of the same lane are claimed before this one, or of a job whose key is busy how many wait before it for the key; counts up to `most` (at most 100000).';
 
 create or replace function xmin_holders(older_than interval default '1 minute')
 returns table (what text, name text, pid int, role text, application text, state text, since timestamptz, xmin_age bigint)

@@ -75,6 +75,18 @@ begin
         and (p_state <> 'expired' or is_expired(d.options, utc_text(clock_timestamp()))) returning d.*)
     insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
       select g.id, g.lane, p_state, clock_timestamp(), g.queued_at, g.attempt, end_reason(p_state), g.payload, g.payload_bytes, g.headers, g.options from gone g;
+    if found then
+      perform note_key(d.lane, d.options) from dead d where d.id = p_id;
+      return 'ended';
+    end if;
+    if not p_wait and exists (select from parked p where p.id = p_id)
+       and not exists (select from parked p where p.id = p_id for update skip locked) then
+      return 'busy';
+    end if;
+    with gone as (delete from parked p where p.id = p_id
+        and (p_state <> 'expired' or is_expired(p.options, utc_text(clock_timestamp()))) returning p.*)
+    insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
+      select g.id, g.lane, p_state, clock_timestamp(), g.queued_at, g.attempt, end_reason(p_state), g.payload, g.payload_bytes, g.headers, g.options from gone g;
     if found then return 'ended'; end if;
     select q.lane, q.txid, is_expired(q.options, utc_text(clock_timestamp())) as late into j from job q where q.id = p_id;
     if found then
@@ -91,7 +103,10 @@ begin
         insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
           select g.id, g.lane, p_state, clock_timestamp(), coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at), g.attempt,
             end_reason(p_state), g.payload, g.payload_bytes, g.headers, g.options from gone g;
-        if found then return 'ended'; end if;
+        if found then
+          perform note_key(d.lane, d.options) from dead d where d.id = p_id;
+          return 'ended';
+        end if;
       elsif p_state = 'expired' then
         return 'running';  -- or it has ended: all the same here
       elsif exists (select from held() o where o.id = p_id) then
@@ -101,9 +116,9 @@ begin
       end if;
     elsif exists (select from dead d where d.id = p_id) then
       return 'finished';
-    elsif exists (select from deferred d where d.id = p_id) then
+    elsif exists (select from deferred d where d.id = p_id) or exists (select from parked p where p.id = p_id) then
       if p_state = 'expired' then return 'kept'; end if;
-    elsif not exists (select from job q where q.id = p_id union all select from deferred d where d.id = p_id
+    elsif not exists (select from job q where q.id = p_id union all select from deferred d where d.id = p_id union all select from parked p where p.id = p_id
         union all select from dead d where d.id = p_id) then
       return 'not_found';
     end if;

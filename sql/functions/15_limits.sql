@@ -18,7 +18,7 @@ begin
     cross join lateral (select h.low_token from heartbeat h where h.worker = w.id order by h.at desc limit 1) h
     join batch b on b.worker = w.id and b.token >= h.low_token and b.closed_at is null
     where w.reaped_at is null and (p_scope = 'all' or exists (
-      select from lane l where l.lane = b.lane and case p_scope when 'kind' then l.kind else l.queue end = p_name)));
+      select from lane l where l.lane = b.lane and case p_scope when 'queue' then l.queue else l.kind end = p_name)));
 end $$;
 comment on function limit_running(text, text) is 'How many jobs that a limit counts are held by workers now: claimed and not ended, started or not.';
 
@@ -144,8 +144,8 @@ end $$;
 create or replace function check_limit(p_scope text, p_name text, p_concurrency int, p_per_second numeric, p_burst int) returns void
 language plpgsql stable set search_path from current as $$
 begin
-  if p_scope is null or p_scope not in ('kind', 'queue', 'all') then
-    raise exception 'posthouse: limit: scope is %', coalesce(quote_literal(p_scope), 'null') using errcode = '22023', hint = 'Allowed: kind, queue, all.';
+  if p_scope is null or p_scope not in ('kind', 'queue', 'all', 'key', 'serialized') then
+    raise exception 'posthouse: limit: scope is %', coalesce(quote_literal(p_scope), 'null') using errcode = '22023', hint = 'Allowed: kind, queue, all; key (of each key of a kind), serialized (a kind one after another).';
   end if;
   if p_name is null or (p_scope = 'all') <> (p_name = '') or (p_scope <> 'all' and p_name !~ '^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}$') then
     raise exception 'posthouse: limit: name is % for scope %', coalesce(quote_literal(p_name), 'null'), p_scope using errcode = '22023',
@@ -154,6 +154,14 @@ begin
   if p_concurrency < 1 then
     raise exception 'posthouse: limit: concurrency is %', p_concurrency using errcode = '22023',
       hint = 'A limit is 1 or more, null for none; to stop a queue, pause it.';
+  end if;
+  if p_scope = 'serialized' and p_concurrency <> 1 then
+    raise exception 'posthouse: limit: concurrency is % for scope serialized', p_concurrency using errcode = '22023',
+      hint = 'It is 1, null for not serialized; scope kind limits how many of a kind run at once.';
+  end if;
+  if p_scope in ('key', 'serialized') and p_per_second is not null then
+    raise exception 'posthouse: limit: per_second is % for scope %', p_per_second, p_scope using errcode = '22023',
+      hint = 'Rates are of scope kind, queue and all.';
   end if;
   if p_per_second not between 0.0001 and 1000000 then
     raise exception 'posthouse: limit: per_second is %', p_per_second using errcode = '22023', hint = 'A rate is 0.0001 to 1000000, null for none.';
@@ -171,6 +179,7 @@ begin
     values (set_limit.scope, set_limit.name, 'set', set_limit.concurrency, set_limit.per_second, set_limit.burst, session_user)
     on conflict on constraint limit_rule_pkey do update
     set concurrency = excluded.concurrency, per_second = excluded.per_second, burst = excluded.burst, said_by = excluded.said_by, at = excluded.at;
+  if set_limit.scope in ('key', 'serialized') then perform note_keys(set_limit.name); end if;
   perform wake('new');
 end $$;
 comment on function set_limit(text, text, int, numeric, int) is
@@ -216,6 +225,7 @@ begin
     delete from limit_rule r where r.scope = reset_limit.scope and r.name = reset_limit.name;
   end if;
   if not found and not v_held then return false; end if;
+  if reset_limit.scope in ('key', 'serialized') then perform note_keys(reset_limit.name); end if;
   perform wake('new');
   return true;
 end $$;
@@ -263,6 +273,7 @@ begin
         on conflict on constraint limit_rule_pkey do update
         set concurrency = excluded.concurrency, per_second = excluded.per_second, burst = excluded.burst, said_by = excluded.said_by, at = excluded.at;
     end if;
+    if r.scope in ('key', 'serialized') then perform note_keys(r.name); end if;
     scope := r.scope; name := r.name;
     old_value := limit_text(o.concurrency, o.per_second, o.burst);
     new_value := limit_text(r.concurrency, r.per_second, r.burst);
@@ -303,7 +314,8 @@ create or replace function limits_on(id bigint) returns table (scope text, name 
 language plpgsql volatile security definer set search_path from current set jit = off as $$
 declare
   r record;
-  v_lane bigint := coalesce((select j.lane from job j where j.id = limits_on.id limit 1), (select d.lane from deferred d where d.id = limits_on.id));
+  v_lane bigint := coalesce((select j.lane from job j where j.id = limits_on.id limit 1), (select d.lane from deferred d where d.id = limits_on.id),
+    (select p.lane from parked p where p.id = limits_on.id));
   v_now timestamptz := clock_timestamp();
   v_tokens numeric;
 begin

@@ -29,6 +29,18 @@ begin
       update deferred d set due_at = coalesce(p_due, clock_timestamp()) where d.id = p_job and d.state = 'scheduled' and d.attempt = 0;
     end if;
     if found then return true; end if;
+    -- Parked behind a busy key: replaced where it is; put off, it loses its place.
+    if p_how = 'replace' then
+      update parked p set payload = p_payload, payload_bytes = p_payload_bytes, headers = coalesce(p_headers, p.headers)
+        where p.id = p_job and p.attempt = 0;
+    elsif p_due is null then
+      perform from parked p where p.id = p_job and p.attempt = 0;
+    else
+      with gone as (delete from parked p where p.id = p_job and p.attempt = 0 returning p.*)
+      insert into deferred (id, lane, state, due_at, queued_at, attempt, payload, payload_bytes, headers, options)
+        select g.id, g.lane, 'scheduled', p_due, g.queued_at, g.attempt, g.payload, g.payload_bytes, g.headers, g.options from gone g;
+    end if;
+    if found then return true; end if;
     select q.lane, q.txid, q.attempt into j from job q where q.id = p_job;
     if found then
       if j.attempt > 0 or is_claimed_now(j.lane, j.txid, p_job) then return false; end if;
@@ -56,9 +68,11 @@ begin
       end;
     elsif exists (select from deferred d where d.id = p_job) then
       if exists (select from deferred d where d.id = p_job and (d.state <> 'scheduled' or d.attempt > 0)) then return false; end if;
+    elsif exists (select from parked p where p.id = p_job) then
+      if exists (select from parked p where p.id = p_job and p.attempt > 0) then return false; end if;
     elsif exists (select from dead d where d.id = p_job) then
       return false;
-    elsif not exists (select from job q where q.id = p_job union all select from deferred d where d.id = p_job
+    elsif not exists (select from job q where q.id = p_job union all select from deferred d where d.id = p_job union all select from parked p where p.id = p_job
         union all select from dead d where d.id = p_job) then
       if not in_limbo() then return false; end if;
       raise exception 'posthouse: job % may be in a partition that is just being detached', p_job

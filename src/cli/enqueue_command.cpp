@@ -41,6 +41,7 @@ struct Flags {
   std::optional<std::string> expires_in{};
   std::optional<std::string> expires_at{};
   std::optional<std::string> timeout{};
+  std::optional<std::string> key{};
   std::optional<std::string> dedupe_key{};
   std::optional<std::string> on_duplicate{};
   std::optional<std::string> dedupe_scope{};
@@ -118,6 +119,10 @@ EnqueueOptions options_of(Flags const& flags) {
   }
   if (flags.expires_at) options.expires_at = core::parse_time("--expires-at", *flags.expires_at);
   if (flags.timeout) options.timeout = core::parse_duration("--timeout", *flags.timeout, std::chrono::seconds(1));
+  if (flags.key) {
+    core::check_key(*flags.key);
+    options.key = *flags.key;
+  }
   if (flags.dedupe_key) {
     core::check_dedupe_key(*flags.dedupe_key);
     options.dedupe_key = *flags.dedupe_key;
@@ -325,6 +330,7 @@ void add_enqueue_command(CLI::App& app, Context& context) {
       app, "enqueue", "Put one job in, or one a line of standard input; prints ids",
       {"posthouse enqueue send_mail '{\"to\": 42}' --delay 30s", "posthouse enqueue resize --raw - < image.png",
        "posthouse enqueue remind '{\"to\": 42}' --expires-in 1h --timeout 30s",
+       "posthouse enqueue sync_account '{\"id\": 7}' --key account:7",
        "posthouse enqueue sync '{\"account\": 7}' --dedupe-key account:7",
        "posthouse enqueue reindex '{\"page\": 7}' --dedupe-key page:7 --on-duplicate reschedule --delay 30s",
        "posthouse enqueue index --lines --queue bulk < payloads.jsonl > ids.txt"});
@@ -344,6 +350,8 @@ void add_enqueue_command(CLI::App& app, Context& context) {
   node::add_text(command, "--expires-at", flags->expires_at, "the same at a time, as 2030-01-31T12:00:00Z", "TIME");
   node::add_text(command, "--timeout", flags->timeout,
                  "an attempt is asked to stop after so long (default: the kind's own)", "TIME");
+  node::add_text(command, "--key", flags->key, "jobs of the kind with the same key run one after another, in order",
+                 "KEY");
   node::add_text(command, "--dedupe-key", flags->dedupe_key,
                  "of its kind: while a job holds it, nothing is enqueued and that job's id is printed", "KEY");
   node::add_text(

@@ -55,6 +55,42 @@ void explain_limit(store::LimitOn const& limit, Around const& around, std::vecto
   }
 }
 
+std::string name_of(std::int64_t id, std::vector<store::WorkerInfo> const& workers) {
+  auto const found = std::find_if(workers.begin(), workers.end(), [&](auto const& w) { return w.id == id; });
+  if (found == workers.end()) return fmt::format("worker {}", id);
+  return fmt::format("worker {} ({}, last seen {} ago)", id, found->name,
+                     core::format_duration(std::chrono::milliseconds(found->silent_ms)));
+}
+
+/// Whether the key of an available job is what it waits for.
+bool explain_key(Around const& around, std::vector<std::string>& said) {
+  if (!around.key) return false;
+  auto const& key = *around.key;
+  auto const name =
+      key.key.empty() ? fmt::format("The kind {}, which is serialized,", key.kind) : fmt::format("Its key {}", key.key);
+  if (key.paused) {
+    said.push_back(fmt::format("{} is paused; `posthouse keys resume {} {}` resumes it.", name, key.kind, key.key));
+  }
+  for (auto const& holder : around.key_holders) {
+    if (holder.state == "running" && holder.worker) {
+      said.push_back(
+          fmt::format("{} is held by job {} on {}.", name, holder.id, name_of(*holder.worker, around.workers)));
+    } else {
+      said.push_back(fmt::format("{} is held by job {}, which is {}.", name, holder.id, holder.state));
+    }
+  }
+  if (key.holders.size() > around.key_holders.size()) {
+    said.push_back(fmt::format("{} is held by {} jobs in all.", name, key.holders.size()));
+  }
+  bool const full = key.limit && static_cast<std::int64_t>(key.holders.size()) >= *key.limit;
+  if (full) said.push_back(fmt::format("{} lets {} run at once.", name, count_of(*key.limit, "job")));
+  if (key.parked > 0) {
+    said.push_back(fmt::format("{} of the key {} before it.", count_of(key.parked, "parked job"),
+                               key.parked == 1 ? "goes" : "go"));
+  }
+  return key.paused || full || key.parked > 0;
+}
+
 /// What stops an available job: nobody who would take it, or others before it.
 void explain_available(JobInfo const& job, Around const& around, std::vector<std::string>& said) {
   auto const queue = std::find_if(around.queues.begin(), around.queues.end(),
@@ -69,6 +105,7 @@ void explain_available(JobInfo const& job, Around const& around, std::vector<std
     said.push_back(fmt::format("The kind {} is paused; `posthouse kinds resume {}` resumes it.", job.kind, job.kind));
   }
   for (auto const& limit : around.limits) explain_limit(limit, around, said);
+  bool const by_key = explain_key(around, said);
   int live = 0;
   int for_kind = 0;
   int for_both = 0;
@@ -95,20 +132,15 @@ void explain_available(JobInfo const& job, Around const& around, std::vector<std
                        : std::string("It waits for its turn: jobs of higher priority or enqueued before go first."));
   }
   auto const waiting = "It has been waiting for " + since(job.run_at.value_or(job.enqueued_at));
-  if (around.ahead == 0) {
+  if (by_key) {
+    said.push_back(waiting + ".");
+  } else if (around.ahead == 0) {
     said.push_back(waiting + "; it is the next one of its queue, kind and priority.");
   } else {
     said.push_back(fmt::format("{}; {}{} of its queue, kind and priority {} before it.", waiting,
                                around.ahead >= most_ahead ? "at least " : "", count_of(around.ahead, "job"),
                                around.ahead == 1 ? "goes" : "go"));
   }
-}
-
-std::string name_of(std::int64_t id, std::vector<store::WorkerInfo> const& workers) {
-  auto const found = std::find_if(workers.begin(), workers.end(), [&](auto const& w) { return w.id == id; });
-  if (found == workers.end()) return fmt::format("worker {}", id);
-  return fmt::format("worker {} ({}, last seen {} ago)", id, found->name,
-                     core::format_duration(std::chrono::milliseconds(found->silent_ms)));
 }
 
 }  // namespace

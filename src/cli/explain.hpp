@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "store/admin.hpp"
+#include "store/keys.hpp"
 #include "store/limits.hpp"
 
 namespace posthouse::cli {
@@ -40,8 +41,10 @@ struct Around {
   std::vector<store::WorkerInfo> workers{};  ///< those that have ended, too
   std::vector<store::QueueInfo> queues{};
   std::vector<store::KindInfo> kinds{};
-  std::vector<store::LimitOn> limits{};  ///< that count it
-  std::int64_t ahead = 0;                ///< available jobs of its lane that go first, up to most_ahead
+  std::vector<store::LimitOn> limits{};         ///< that count it
+  std::optional<store::KeyInfo> key{};          ///< of an available job
+  std::vector<store::KeyHolder> key_holders{};  ///< the first few
+  std::int64_t ahead = 0;                       ///< available jobs of its lane that go first, up to most_ahead
 };
 inline constexpr int most_ahead = 1'000;
 

@@ -138,6 +138,13 @@ int show(Context const& context, Flags const& flags) {
   if (job->state == "available") {
     around.ahead = admin.ahead(id, most_ahead);
     around.limits = store::Limits(*connection).on(id);
+    store::Keys keys(*connection);
+    around.key = keys.of_job(id);
+    if (around.key) {
+      auto first = around.key->holders;
+      first.resize(std::min<std::size_t>(first.size(), 5));
+      around.key_holders = keys.holders(first);
+    }
   }
   auto const why = explain(*job, around);
   if (!flags.json) {

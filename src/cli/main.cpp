@@ -45,6 +45,7 @@ int main(int argc, char** argv) {
   add_status_command(app, context);
   add_stats_command(app, context);
   add_limits_commands(app, context);
+  add_keys_commands(app, context);
   add_config_commands(app, context);
   add_dev_commands(app, context);
   add_bench_command(app, context);

@@ -33,11 +33,19 @@ void check_kind(std::string_view kind) { check_name("kind", kind); }
 
 void check_queue(std::string_view queue) { check_name("queue", queue); }
 
-void check_dedupe_key(std::string_view key) {
+namespace {
+
+void check_key_of(std::string_view what, std::string_view key) {
   constexpr std::size_t most = 512;
   if (!key.empty() && key.size() <= most && key.find('\0') == std::string_view::npos && is_valid_utf8(key)) return;
-  refuse("dedupe_key", key, "1 to 512 bytes of UTF-8 without NUL", "Put a hash of longer keys into it.");
+  refuse(what, key, "1 to 512 bytes of UTF-8 without NUL", "Put a hash of longer keys into it.");
 }
+
+}  // namespace
+
+void check_dedupe_key(std::string_view key) { check_key_of("dedupe_key", key); }
+
+void check_key(std::string_view key) { check_key_of("key", key); }
 
 void check_token(std::string_view token) {
   auto const is_right = [&](std::size_t i) {

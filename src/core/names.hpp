@@ -14,6 +14,7 @@ void check_kind(std::string_view kind);
 void check_queue(std::string_view queue);
 /// 1 to 512 bytes of UTF-8 without NUL.
 void check_dedupe_key(std::string_view key);
+void check_key(std::string_view key);
 /// A UUID in its usual form of 36 characters.
 void check_token(std::string_view token);
 /// 1 to 48 bytes of UTF-8 without NUL, not one of PostgreSQL's own (pg_…).

@@ -206,6 +206,15 @@ Key const kKeys[] = {
      [](Config& c, string const& n, string const& a, Tree const& v) {
        kind(c, n).options.burst = static_cast<int>(integer_value(a, v, 1, 1'000'000));
      }},
+    {"kinds.*.key_limit", "1", "jobs of one key at once in all workers together, 1 (in order) to 1000000", "", false,
+     false,
+     [](Config& c, string const& n, string const& a,
+        Tree const& v) { kind(c, n).options.key_limit = static_cast<int>(integer_value(a, v, 1, 1'000'000)); }},
+    {"kinds.*.serialized_dispatch", "false",
+     "one job at once of each key, else of each dedupe_key, else of the kind, in all workers together", "", false,
+     false,
+     [](Config& c, string const& n, string const& a,
+        Tree const& v) { kind(c, n).options.serialized_dispatch = boolean_value(a, v); }},
     {"queues.*.max_concurrency", "", "jobs of the queue at once in all workers together, 1 to 1000000", "20", false,
      false,
      [](Config& c, string const& n, string const& a,

@@ -70,6 +70,7 @@ void check(HandlerOptions const& options) {
   check_range("retry_timer", options.retry_timer.count(), 0, 365LL * 24 * 3600 * 1000, "ms");
   core::validate(options.backoff);
   check_range("concurrency_limit", options.concurrency_limit, 0, 1'000'000);
+  check_range("key_limit", options.key_limit, 1, 1'000'000);
   check_rate(options.requests_per_second, options.burst);
 }
 

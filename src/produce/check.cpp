@@ -54,6 +54,10 @@ store::NewJob checked(std::string_view kind, EnqueueOptions const& options, std:
     core::check_range("timeout", options.timeout->count(), 1, core::max_delay_ms, "ms");
     job.timeout = options.timeout;
   }
+  if (!options.key.empty()) {
+    core::check_key(options.key);
+    job.key = options.key;
+  }
   if (!options.dedupe_key.empty()) {
     core::check_dedupe_key(options.dedupe_key);
     job.dedupe_key = options.dedupe_key;

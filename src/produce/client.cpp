@@ -22,6 +22,7 @@
 #include "produce/wait_room.hpp"
 #include "store/admin.hpp"
 #include "store/commit.hpp"
+#include "store/keys.hpp"
 #include "store/migrate.hpp"
 #include "store/outcome.hpp"
 #include "store/produce.hpp"
@@ -331,6 +332,18 @@ void Client::pause_kind(std::string_view kind) {
 void Client::resume_kind(std::string_view kind) {
   core::check_kind(kind);
   impl_->run([&](pg::Connection& connection) { store::Admin(connection).resume_kind(std::string(kind)); });
+}
+
+void Client::pause_key(std::string_view kind, std::string_view key) {
+  core::check_kind(kind);
+  core::check_key(key);
+  impl_->run([&](pg::Connection& connection) { store::Keys(connection).pause(std::string(kind), std::string(key)); });
+}
+
+void Client::resume_key(std::string_view kind, std::string_view key) {
+  core::check_kind(kind);
+  core::check_key(key);
+  impl_->run([&](pg::Connection& connection) { store::Keys(connection).resume(std::string(kind), std::string(key)); });
 }
 
 }  // namespace posthouse

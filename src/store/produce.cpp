@@ -31,7 +31,7 @@ std::string plain_sql(std::string const& quoted_schema) {
 
 /// $1 kind, $2 payload, $3 payload_bytes, $4 queue, $5 priority, $6 run_at, $7 delay, $8 headers, $9 max_attempts,
 /// $10 dedupe_key, $11 on_duplicate, $12 dedupe_scope, $13 dedupe_window, $14 token,
-/// $15 expires_at, $16 expires_in, $17 timeout
+/// $15 expires_at, $16 expires_in, $17 timeout, $18 key
 std::string outcome_sql(std::string const& quoted_schema) {
   return "select id, status from " + quoted_schema +
          ".enqueue_outcome(kind => $1, payload => $2::pg_catalog.jsonb, payload_bytes => $3::pg_catalog.bytea, "
@@ -39,7 +39,7 @@ std::string outcome_sql(std::string const& quoted_schema) {
          "delay => $7::pg_catalog.interval, headers => $8::pg_catalog.jsonb, max_attempts => $9::pg_catalog.int4, "
          "dedupe_key => $10, on_duplicate => $11, dedupe_scope => $12, dedupe_window => $13::pg_catalog.interval, "
          "token => $14::pg_catalog.uuid, expires_at => $15::pg_catalog.timestamptz, "
-         "expires_in => $16::pg_catalog.interval, timeout => $17::pg_catalog.interval)";
+         "expires_in => $16::pg_catalog.interval, timeout => $17::pg_catalog.interval, key => $18)";
 }
 
 std::string_view name_of(OnDuplicate value) {
@@ -136,6 +136,10 @@ void append_element(std::string& json, NewJob const& job) {
   if (job.expires_at) json += ",\"expires_at\":\"" + core::format_time(*job.expires_at) + '"';
   if (job.expires_in) json += ",\"expires_in\":\"" + interval_text(job.expires_in).value() + '"';
   if (job.timeout) json += ",\"timeout\":\"" + interval_text(job.timeout).value() + '"';
+  if (!job.key.empty()) {
+    json += ",\"key\":";
+    append_json_string(json, job.key);
+  }
   json += '}';
 }
 
@@ -167,7 +171,7 @@ std::string many_outcome_sql(std::string const& quoted_schema) {
 
 bool any_special(JobList const& jobs) {
   for (std::size_t i = 0; i < jobs.size; ++i) {
-    if (NewJob const job = jobs.at(i); job.keyed() || job.timed()) return true;
+    if (NewJob const job = jobs.at(i); job.special()) return true;
   }
   return false;
 }
@@ -192,7 +196,8 @@ std::vector<std::optional<std::string>> outcome_values(NewJob const& job) {
           unless_empty(job.token),
           job.expires_at ? std::optional(core::format_time(*job.expires_at)) : std::nullopt,
           interval_text(job.expires_in),
-          interval_text(job.timeout)};
+          interval_text(job.timeout),
+          unless_empty(job.key)};
 }
 
 EnqueueOutcome parse_outcome(Executor::Row const& row) {
@@ -204,7 +209,7 @@ EnqueueOutcome parse_outcome(Executor::Row const& row) {
 
 EnqueueOutcome enqueue(pg::Connection& connection, NewJob const& job) {
   pg::Params params;
-  if (job.keyed() || job.timed()) {
+  if (job.special()) {
     for (auto const& value : outcome_values(job)) params.text(value);
     pg::Result const rows = connection.prepared(outcome_sql(connection.quoted_schema()), params);
     return {rows.int8(0, 0), status_of(rows.field(0, 1))};
@@ -238,7 +243,7 @@ EnqueueOutcome enqueue(pg::Connection& connection, NewJob const& job) {
 }
 
 EnqueueOutcome enqueue(Transaction const& transaction, std::string const& schema, NewJob const& job) {
-  if (job.keyed() || job.timed()) {
+  if (job.special()) {
     auto const rows = transaction.executor().query(outcome_sql(pg::quote_identifier(schema)), outcome_values(job));
     return parse_outcome(rows.empty() ? Executor::Row{} : rows.front());
   }

@@ -40,10 +40,12 @@ struct NewJob {
   std::optional<std::chrono::system_clock::time_point> expires_at{};
   std::optional<std::chrono::milliseconds> expires_in{};
   std::optional<std::chrono::milliseconds> timeout{};
+  std::string_view key{};  ///< empty: none
 
   [[nodiscard]] bool deferred() const noexcept { return delay.has_value() || run_at.has_value(); }
   [[nodiscard]] bool keyed() const noexcept { return !dedupe_key.empty() || !token.empty(); }
   [[nodiscard]] bool timed() const noexcept { return expires_at || expires_in || timeout; }
+  [[nodiscard]] bool special() const noexcept { return keyed() || timed() || !key.empty(); }
 };
 
 /// Jobs made when they are asked for, so that a million of them need no second list.
@@ -60,8 +62,8 @@ std::vector<EnqueueOutcome> enqueue_many(pg::Connection& connection, JobList con
 std::vector<EnqueueOutcome> enqueue_many(Transaction const& transaction, std::string const& schema,
                                          JobList const& jobs);
 
-/// The same by COPY under ids reserved beforehand; deferred jobs and those with a key, a token, an expiry or a timeout go through the function
-/// in the same transaction. Joins an open transaction of the connection.
+/// The same by COPY under ids reserved beforehand; deferred jobs and those with a key of either sort, a token,
+/// an expiry or a timeout go through the function in the same transaction. Joins an open transaction of the connection.
 std::vector<EnqueueOutcome> copy_many(pg::Connection& connection, JobList const& jobs);
 
 }  // namespace posthouse::store

@@ -134,7 +134,7 @@ std::vector<EnqueueOutcome> copy_many(pg::Connection& connection, JobList const&
   std::int64_t last_lane = 0;
   for (std::size_t i = 0; i < jobs.size; ++i) {
     NewJob const job = jobs.at(i);
-    if (job.deferred() || job.keyed() || job.timed()) {
+    if (job.deferred() || job.special()) {
       later.push_back(i);
       continue;
     }

@@ -60,7 +60,7 @@ TEST_F(EngineSecurity, PublicHasNoRights) {
 TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
   grant(
       "execute on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, text, "
-      "interval, uuid, timestamptz, interval, interval), enqueue_many(jsonb), "
+      "interval, uuid, timestamptz, interval, interval, text), enqueue_many(jsonb), "
       "open_lane(text, text, int), reserve_ids(int), ring(bigint)");
   sql.exec("grant insert (id, lane, payload, payload_bytes, headers, options) on job to " + role_);
   become();
@@ -111,6 +111,11 @@ TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
                                       "select set_queue_priority('q', 1)",
                                       "select pause_kind('k')",
                                       "select resume_kind('k')",
+                                      "select pause_key('k', 'a')",
+                                      "select resume_key('k', 'a')",
+                                      "select * from key_list()",
+                                      "select tend_keys()",
+                                      "select * from parked",
                                       "select retry_dead()",
                                       "select purge_dead()",
                                       "select * from status()",
