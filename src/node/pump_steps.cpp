@@ -67,8 +67,11 @@ void Pump::claim(claim::Step const& step) {
   complete::Flush flush;
   if (step.flush) flush = book_.prepare(step.room, raised);
   token_ += claim::max_batches_a_claim;
-  store::ClaimRequest const request{
-      .token = token_, .lanes = step.lanes, .jobs = step.jobs, .start = std::clamp(step.room - raised, 0, step.jobs), .wake = !step.probe};
+  store::ClaimRequest const request{.token = token_,
+                                    .lanes = step.lanes,
+                                    .jobs = step.jobs,
+                                    .start = std::clamp(step.room - raised, 0, step.jobs),
+                                    .wake = !step.probe};
   auto const sent = Clock::now();
   store::Claim claimed;
   try {

@@ -108,9 +108,9 @@ class Hand {
   /// One job of the lane, and the end of the batch `done` (0: none).
   std::vector<Claimed> claim_one(std::int64_t lane, std::int64_t done = 0) {
     auto const token = take_token();
-    return claimed_rows(
-        sql_->rows("select token, lane, pos, id, attempt from posthouse.finish_and_claim_one($1, nullif($2, 0), $3, $4)",
-                   id_, done, token, lane));
+    return claimed_rows(sql_->rows(
+        "select token, lane, pos, id, attempt from posthouse.finish_and_claim_one($1, nullif($2, 0), $3, $4)", id_,
+        done, token, lane));
   }
 
   /// Returns the tokens whose lease is lost. `acked` as the function takes it; nullopt closes the batch.
