@@ -118,7 +118,8 @@ double scheduled(Site& site, std::int64_t jobs) {
 
 /// Attempts a second of jobs that fail twice and end among the dead.
 double retry(Site& site, std::int64_t jobs) {
-  site.fill(bench_kind, jobs / 2);
+  std::int64_t const runs = jobs / 2 * 2;
+  site.fill(bench_kind, runs / 2);
   HandlerOptions options{.max_attempts = 2};
   options.backoff = Backoff::fixed({milliseconds{0}});
   double const seconds = work(
@@ -126,8 +127,8 @@ double retry(Site& site, std::int64_t jobs) {
       [](Job const&) -> Outcome {
         return Failure{"bench", "fails always", {}};
       },
-      [jobs](WorkerStats const& stats) { return stats.failed >= jobs / 2 * 2; });
-  return static_cast<double>(jobs / 2 * 2) / seconds;
+      [runs](WorkerStats const& stats) { return stats.failed >= runs; });
+  return static_cast<double>(runs) / seconds;
 }
 
 struct Feature {

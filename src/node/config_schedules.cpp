@@ -211,11 +211,12 @@ void check_schedules(Tree const& root, Config& config, std::vector<Problem>& pro
   }
   for (auto const& [name, schedule] : config.schedules) {
     auto const full = "schedules." + name;
+    auto const& where = schedule.where;
     // By what is written, so that a value that is refused is not called missing too.
     auto const* const node = nodes == nullptr ? nullptr : nodes->find(name);
     if (node == nullptr) continue;
     auto const has = [node](char const* key) { return node->find(key) != nullptr; };
-    auto const problem = [&](string const& text) { problems.push_back({schedule.where, full, full + text}); };
+    auto const problem = [&](string const& text) { problems.push_back({where, full, full + text}); };
     if (!has("kind")) problem(" has no kind; add it");
     int const times = static_cast<int>(has("cron")) + static_cast<int>(has("every")) + static_cast<int>(has("at"));
     if (times != 1) {
