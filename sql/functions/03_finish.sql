@@ -6,10 +6,10 @@ declare
   l record;
   v_lane bigint;
 begin
-  select q.queue, q.kind, q.priority, q.express, q.keyed into l from lane q where q.lane = p_lane;
-  if not found then
-    select s.queue, s.kind, s.priority, s.express, s.keyed into strict l from lane_seen s where s.lane = p_lane limit 1;
-  end if;
+  -- In one snapshot: between two, somebody could fold it from one into the other.
+  select q.queue, q.kind, q.priority, q.express, q.keyed into strict l from (
+    select a.queue, a.kind, a.priority, a.express, a.keyed from lane a where a.lane = p_lane
+    union all select s.queue, s.kind, s.priority, s.express, s.keyed from lane_seen s where s.lane = p_lane) q limit 1;
   if l.express then return p_lane; end if;
   v_lane := case when l.keyed then keyed_lane_of(l.queue, l.kind, l.priority, true) else lane_of(l.queue, l.kind, l.priority, true) end;
   if not exists (select from lane q where q.lane = v_lane) and not exists (select from lane_seen s where s.lane = v_lane) then

@@ -204,7 +204,8 @@ void Pump::hand_out() {
     }
     tasks_.push_back(task_for(*job, *lane));
   }
-  handed_out_ = !tasks_.empty();
+  // Not with a buffer full of jobs: their threads and the server need the processors.
+  handed_out_ = !tasks_.empty() && tasks_.size() <= static_cast<std::size_t>(core_.options.concurrency);
   pool_->push(tasks_, std::exchange(urgent_, false));
 }
 
