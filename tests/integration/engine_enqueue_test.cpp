@@ -15,14 +15,6 @@ using ::testing::IsEmpty;
 class EngineEnqueue : public EngineTest {
  protected:
   /// SQLSTATE, message and hint.
-  std::string refusal(std::string const& statement) {
-    try {
-      sql.exec(statement);
-    } catch (SqlError const& error) {
-      return error.sqlstate() + " " + error.what();
-    }
-    return "accepted";
-  }
   std::int64_t everything() {
     return sql.number(
         "select (select count(*) from job) + (select count(*) from deferred) + (select count(*) from lane_seen)");
@@ -75,13 +67,13 @@ TEST_F(EngineEnqueue, ManyAreAllOrNoneAndTheBadOneIsNamed) {
            Bad{R"({"kind": "k", "payload_bytes": "&"})", "element 2: invalid symbol"},
            Bad{R"({"kind": "k", "payload": 1, "payload_bytes": "AA=="})", "element 2: both payload and payload_bytes"},
        }) {
-    EXPECT_THAT(refusal(std::string(R"(select enqueue_many('[{"kind":"a"},{"kind":"b"},)") + bad.element +
-                        R"(,{"kind":"c"}]'))"),
+    EXPECT_THAT(refusal_of(std::string(R"(select enqueue_many('[{"kind":"a"},{"kind":"b"},)") + bad.element +
+                           R"(,{"kind":"c"}]'))"),
                 HasSubstr(bad.words));
   }
-  EXPECT_THAT(refusal(R"(select enqueue_many('{"kind":"a"}'))"), HasSubstr("jobs is a JSON object"));
-  EXPECT_THAT(refusal("select enqueue_many(null)"), HasSubstr("jobs is a JSON null"));
-  EXPECT_THAT(refusal("select enqueue_many(jsonb_agg('{\"kind\":\"a\"}'::jsonb)) from generate_series(1, 100001)"),
+  EXPECT_THAT(refusal_of(R"(select enqueue_many('{"kind":"a"}'))"), HasSubstr("jobs is a JSON object"));
+  EXPECT_THAT(refusal_of("select enqueue_many(null)"), HasSubstr("jobs is a JSON null"));
+  EXPECT_THAT(refusal_of("select enqueue_many(jsonb_agg('{\"kind\":\"a\"}'::jsonb)) from generate_series(1, 100001)"),
               AllOf(HasSubstr("54000"), HasSubstr("100001 jobs in one call")));
   EXPECT_EQ(everything(), 0);
 }
@@ -92,14 +84,14 @@ TEST_F(EngineEnqueue, ArgumentsOutOfRange) {
         "run_at => 'infinity'", "run_at => '-infinity'", "run_at => now() + interval '101 years'",
         "run_at => now(), delay => interval '0'", "headers => '[]'", "headers => '1'",
         "headers => jsonb_build_object('x', repeat('y', 16384))"}) {
-    EXPECT_THAT(refusal("select enqueue('k', " + call + ")"), AllOf(HasSubstr("22023"), HasSubstr("HINT"))) << call;
-    EXPECT_THAT(refusal("select enqueue_bytes('k', 'x', " + call + ")"), HasSubstr("22023")) << call;
+    EXPECT_THAT(refusal_of("select enqueue('k', " + call + ")"), AllOf(HasSubstr("22023"), HasSubstr("HINT"))) << call;
+    EXPECT_THAT(refusal_of("select enqueue_bytes('k', 'x', " + call + ")"), HasSubstr("22023")) << call;
   }
   EXPECT_EQ(everything(), 0);
   for (std::string const call :
        {"max_attempts => 1", "max_attempts => 32767", "delay => interval '0'", "delay => interval '10 years'",
         "run_at => '1900-01-01'", "headers => '{}'", "headers => jsonb_build_object('x', repeat('y', 16000))"}) {
-    EXPECT_EQ(refusal("select enqueue('k', " + call + ")"), "accepted") << call;
+    EXPECT_EQ(refusal_of("select enqueue('k', " + call + ")"), "accepted") << call;
   }
   EXPECT_EQ(sql.number("select count(*) from deferred"), 1);
 }
@@ -108,20 +100,20 @@ TEST_F(EngineEnqueue, PayloadLimit) {
   // An array of 4-byte entries over an exact number of bytes; a jsonb text of n bytes is stored in n + 12.
   auto const json_of = [](int bytes) { return "to_jsonb(repeat('x', " + std::to_string(bytes - 12) + "))"; };
   auto const limit = 1048576;
-  EXPECT_EQ(refusal("select enqueue('k', " + json_of(limit) + ")"), "accepted");
-  EXPECT_THAT(refusal("select enqueue('k', " + json_of(limit + 1) + ")"),
+  EXPECT_EQ(refusal_of("select enqueue('k', " + json_of(limit) + ")"), "accepted");
+  EXPECT_THAT(refusal_of("select enqueue('k', " + json_of(limit + 1) + ")"),
               AllOf(HasSubstr("54000"), HasSubstr("payload has 1048577 bytes, more than 1048576"),
                     HasSubstr("max_payload_bytes")));
-  EXPECT_EQ(refusal("select enqueue_bytes('k', convert_to(repeat('x', 1048576), 'UTF8'))"), "accepted");
-  EXPECT_THAT(refusal("select enqueue_bytes('k', convert_to(repeat('x', 1048577), 'UTF8'))"),
+  EXPECT_EQ(refusal_of("select enqueue_bytes('k', convert_to(repeat('x', 1048576), 'UTF8'))"), "accepted");
+  EXPECT_THAT(refusal_of("select enqueue_bytes('k', convert_to(repeat('x', 1048577), 'UTF8'))"),
               HasSubstr("payload has 1048577 bytes"));
-  EXPECT_THAT(refusal("select enqueue_many(jsonb_build_array(jsonb_build_object('kind', 'k', 'payload', " +
-                      json_of(limit + 1) + ")))"),
+  EXPECT_THAT(refusal_of("select enqueue_many(jsonb_build_array(jsonb_build_object('kind', 'k', 'payload', " +
+                         json_of(limit + 1) + ")))"),
               AllOf(HasSubstr("54000"), HasSubstr("element 0: payload has 1048577")));
   EXPECT_EQ(sql.number("select count(*) from job"), 2);
   sql.exec("insert into meta values ('max_payload_bytes', '2000000')");
-  EXPECT_EQ(refusal("select enqueue('k', " + json_of(limit + 1) + ")"), "accepted");
-  EXPECT_THAT(refusal("select enqueue('k', " + json_of(2000001) + ")"), HasSubstr("more than 2000000"));
+  EXPECT_EQ(refusal_of("select enqueue('k', " + json_of(limit + 1) + ")"), "accepted");
+  EXPECT_THAT(refusal_of("select enqueue('k', " + json_of(2000001) + ")"), HasSubstr("more than 2000000"));
 }
 
 // A refusal is an ordinary error: behind a savepoint the caller's transaction goes on.
@@ -129,7 +121,7 @@ TEST_F(EngineEnqueue, ARefusalLeavesTheTransactionUsable) {
   sql.exec("begin");
   auto const kept = enqueue();
   sql.exec("savepoint s");
-  EXPECT_NE(refusal("select enqueue('bad name')"), "accepted");
+  EXPECT_NE(refusal_of("select enqueue('bad name')"), "accepted");
   sql.exec("rollback to s; commit");
   EXPECT_EQ(state(kept), "available");
 }
@@ -148,7 +140,7 @@ TEST_F(EngineEnqueue, JsonComesBackEqualAndBytesExact) {
   EXPECT_EQ(*rows[3][0], "null");
   EXPECT_EQ(*rows[4][1], "");
   for (std::string const bad : {R"('"\u0000"')", R"('"\ud800"')", "'{'"}) {
-    EXPECT_EQ(refusal("select enqueue('k', " + bad + ")").substr(0, 2), "22") << bad;
+    EXPECT_EQ(refusal_of("select enqueue('k', " + bad + ")").substr(0, 2), "22") << bad;
   }
 }
 
@@ -157,7 +149,7 @@ TEST_F(EngineEnqueue, ReservedIdsAndCopy) {
   auto const lane_id = sql.number("select open_lane('copied', 'q', 4)");
   EXPECT_EQ(lane_id, lane("copied", 4, false, "q"));
   for (std::string const n : {"0", "-1", "1000001", "null"})
-    EXPECT_THAT(refusal("select reserve_ids(" + n + ")"), HasSubstr("22023"));
+    EXPECT_THAT(refusal_of("select reserve_ids(" + n + ")"), HasSubstr("22023"));
   auto* const connection = sql.connection();
   PQclear(PQexec(connection, "copy job (id, lane, payload, payload_bytes, headers, options) from stdin"));
   for (auto const id : reserved) {

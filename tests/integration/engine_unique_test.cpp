@@ -22,14 +22,6 @@ class EngineUnique : public EngineTest {
     return *row[1] == "created" ? "created" : *row[1] + " of " + *row[0];
   }
   std::string duplicate_of(std::int64_t id) { return "duplicate of " + std::to_string(id); }
-  std::string refusal(std::string const& statement) {
-    try {
-      sql.exec(statement);
-    } catch (SqlError const& error) {
-      return error.sqlstate() + " " + error.what();
-    }
-    return "accepted";
-  }
   std::int64_t keys() { return sql.number("select count(*) from unique_key"); }
 };
 
@@ -38,7 +30,7 @@ TEST_F(EngineUnique, TheIdOfTheHolderComesBackUntilItHasSucceeded) {
   EXPECT_EQ(keyed(), id);
   EXPECT_EQ(outcome(), duplicate_of(id));
   EXPECT_EQ(sql.one("select dedupe_key from jobs where id = $1", id), "a");
-  EXPECT_THAT(refusal("select enqueue('k', dedupe_key => 'a', on_duplicate => 'error')"),
+  EXPECT_THAT(refusal_of("select enqueue('k', dedupe_key => 'a', on_duplicate => 'error')"),
               AllOf(HasSubstr("23505"), HasSubstr("job " + std::to_string(id) + " of kind k has the dedupe_key 'a'")));
   // A key is its kind's, whatever the queue and priority.
   EXPECT_EQ(sql.number("select enqueue('k', dedupe_key => 'a', queue => 'q', priority => 7)"), id);
@@ -172,7 +164,7 @@ TEST_F(EngineUnique, RetryOfADeadJobTakesItsKeyBackOrIsRefused) {
   auto const old = keyed(", dedupe_scope => 'until_claimed'");
   sql.rows("select cancel($1)", old);
   auto const holder = keyed();
-  EXPECT_THAT(refusal("select retry(" + std::to_string(old) + ")"),
+  EXPECT_THAT(refusal_of("select retry(" + std::to_string(old) + ")"),
               AllOf(HasSubstr("23505"), HasSubstr("job " + std::to_string(holder) + " has its dedupe_key 'a'")));
   EXPECT_EQ(state(old), "cancelled");
   sql.rows("select cancel($1)", holder);
@@ -226,7 +218,7 @@ TEST_F(EngineUnique, ManyFirstWinsAndADuplicateIsNull) {
   EXPECT_THAT(sql.column(R"(select coalesce(u::text, 'null') from unnest(enqueue_many('[
     {"kind": "k", "dedupe_key": "x"}, {"kind": "k", "dedupe_key": "y"}]')) u)"),
               ElementsAre("null", "null"));
-  EXPECT_THAT(refusal(R"(select enqueue_many('[{"kind": "k", "dedupe_key": "new"}, {"kind": "k"},
+  EXPECT_THAT(refusal_of(R"(select enqueue_many('[{"kind": "k", "dedupe_key": "new"}, {"kind": "k"},
     {"kind": "k", "dedupe_key": "x", "on_duplicate": "error"}]'))"),
               AllOf(HasSubstr("23505"), HasSubstr("element 2: job"), HasSubstr("has the dedupe_key 'x'")));
   EXPECT_EQ(outcome("", "new"), "created");
@@ -244,17 +236,17 @@ TEST_F(EngineUnique, BadInput) {
            {"on_duplicate => 'error'", "without dedupe_key"},
            {"dedupe_scope => 'until_claimed'", "without dedupe_key"},
            {"dedupe_window => '1 s'", "without dedupe_key"}}) {
-    EXPECT_THAT(refusal("select enqueue('k', " + more + ")"), AllOf(HasSubstr("22023"), HasSubstr(words))) << more;
-    EXPECT_THAT(refusal("select enqueue_bytes('k', 'x', " + more + ")"), HasSubstr(words)) << more;
+    EXPECT_THAT(refusal_of("select enqueue('k', " + more + ")"), AllOf(HasSubstr("22023"), HasSubstr(words))) << more;
+    EXPECT_THAT(refusal_of("select enqueue_bytes('k', 'x', " + more + ")"), HasSubstr(words)) << more;
   }
-  EXPECT_THAT(refusal("select enqueue(null, dedupe_key => 'a')"), HasSubstr("kind null is not a name"));
-  EXPECT_THAT(refusal("select enqueue('bad kind', dedupe_key => 'a')"), HasSubstr("kind 'bad kind' is not a name"));
-  EXPECT_THAT(refusal(R"(select enqueue_many('[{"kind": "k"}, {"kind": "k", "dedupe_scope": "ever"}]'))"),
+  EXPECT_THAT(refusal_of("select enqueue(null, dedupe_key => 'a')"), HasSubstr("kind null is not a name"));
+  EXPECT_THAT(refusal_of("select enqueue('bad kind', dedupe_key => 'a')"), HasSubstr("kind 'bad kind' is not a name"));
+  EXPECT_THAT(refusal_of(R"(select enqueue_many('[{"kind": "k"}, {"kind": "k", "dedupe_scope": "ever"}]'))"),
               HasSubstr("element 1: dedupe_scope is 'ever'"));
-  EXPECT_THAT(refusal(R"(select enqueue_many('[{"kind": "k", "token": "x"}]'))"),
+  EXPECT_THAT(refusal_of(R"(select enqueue_many('[{"kind": "k", "token": "x"}]'))"),
               HasSubstr("element 0: invalid input syntax for type uuid"));
   EXPECT_EQ(keys() + sql.number("select count(*) from job"), 0);
-  EXPECT_EQ(refusal("select enqueue('k', dedupe_key => repeat('x', 512), dedupe_window => '10 years')"), "accepted");
+  EXPECT_EQ(refusal_of("select enqueue('k', dedupe_key => repeat('x', 512), dedupe_window => '10 years')"), "accepted");
 }
 
 TEST_F(EngineUnique, PruneTakesWhatNobodyHolds) {
@@ -293,11 +285,11 @@ TEST_F(EngineUnique, ATokenGivesTheSameAnswerAgain) {
     EXPECT_EQ(*row[1], "mismatch");
     EXPECT_EQ(row[0], first[0]);
   }
-  EXPECT_THAT(refusal("select enqueue('k', '1', token => '" + token + "')"),
+  EXPECT_THAT(refusal_of("select enqueue('k', '1', token => '" + token + "')"),
               AllOf(HasSubstr("22023"), HasSubstr("token " + token + " has enqueued another job")));
-  EXPECT_THAT(refusal(R"(select enqueue_many('[{"kind": "k", "token": ")" + token + R"("}]'))"),
+  EXPECT_THAT(refusal_of(R"(select enqueue_many('[{"kind": "k", "token": ")" + token + R"("}]'))"),
               HasSubstr("another job"));
-  EXPECT_THAT(refusal(R"(select enqueue_many('[{"kind": "k", "token": "0b3f2c1e-0000-4000-8000-000000000001"},
+  EXPECT_THAT(refusal_of(R"(select enqueue_many('[{"kind": "k", "token": "0b3f2c1e-0000-4000-8000-000000000001"},
     {"kind": "k", "token": "0b3f2c1e-0000-4000-8000-000000000001"}]'))"),
               HasSubstr("is given twice"));
   // Also when the job has ended, until the token is pruned.
@@ -305,7 +297,7 @@ TEST_F(EngineUnique, ATokenGivesTheSameAnswerAgain) {
   EXPECT_EQ(*sql.rows(call, R"({"a": 1, "b": 2})", "q").at(0)[1], "replayed");
   EXPECT_EQ(sql.number("select enqueue_bytes('k', '\\x00ff', token => '0b3f2c1e-0000-4000-8000-000000000002')"),
             sql.number("select enqueue_bytes('k', '\\x00ff', token => '0b3f2c1e-0000-4000-8000-000000000002')"));
-  EXPECT_THAT(refusal("select enqueue_bytes('k', '\\x00fe', token => '0b3f2c1e-0000-4000-8000-000000000002')"),
+  EXPECT_THAT(refusal_of("select enqueue_bytes('k', '\\x00fe', token => '0b3f2c1e-0000-4000-8000-000000000002')"),
               HasSubstr("another job"));
   sql.exec("select prune()");
   EXPECT_EQ(sql.number("select count(*) from enqueue_token"), 2);

@@ -20,14 +20,6 @@ using ::testing::SizeIs;
 
 class Holds : public EngineTest {
  protected:
-  std::string refusal(std::string const& statement) {
-    try {
-      sql.rows(statement);
-    } catch (SqlError const& error) {
-      return error.sqlstate() + " " + error.what();
-    }
-    return "accepted";
-  }
   static std::string later(Claimed const& job, std::int64_t hold_ms, std::string const& outcome = "retry") {
     return "[{\"token\": " + std::to_string(job.token) + ", \"pos\": " + std::to_string(job.position) +
            ", \"id\": " + std::to_string(job.id) + ", \"outcome\": \"" + outcome +
@@ -88,9 +80,9 @@ TEST_F(Holds, AHoldIsFencedAndNeverShortenedAndBounded) {
   worker.finish(got[0].token, "111", 3, later(got[2], 60'000, "fail"));
   EXPECT_NE(until(), "none") << "its last attempt as well";
   for (auto const* hold : {"'0'", "'-1 s'", "'61 min'", "null"}) {
-    EXPECT_THAT(refusal("select hold_kind('k', " + std::string(hold) + "::interval)"), HasSubstr("22023")) << hold;
+    EXPECT_THAT(refusal_of("select hold_kind('k', " + std::string(hold) + "::interval)"), HasSubstr("22023")) << hold;
   }
-  EXPECT_THAT(refusal("select hold_kind('a b', '1 s')"), HasSubstr("22023"));
+  EXPECT_THAT(refusal_of("select hold_kind('a b', '1 s')"), HasSubstr("22023"));
 }
 
 TEST_F(Holds, AHoldLeavesLimitsAsTheyAre) {
@@ -127,11 +119,11 @@ TEST_F(Holds, ChangesNameWhatTheyChange) {
   EXPECT_EQ(now(), "set 3 2 7 " + me);
   sql.exec("select change_limit('kind', 'k', '{\"concurrency\": null, \"per_second\": null}')");
   EXPECT_EQ(now(), "set " + me) << "no limit, whatever workers declare";
-  EXPECT_THAT(refusal("select change_limit('kind', 'k', '{\"concurrency\": 0}')"), HasSubstr("concurrency is 0"));
-  EXPECT_THAT(refusal("select change_limit('kind', 'k', '{\"rate\": 1}')"), HasSubstr("rate is 1"));
-  EXPECT_THAT(refusal("select change_limit('kind', 'k', '{\"burst\": \"many\"}')"), HasSubstr("burst is"));
-  EXPECT_THAT(refusal("select change_limit('kind', 'k', null)"), HasSubstr("changes is null"));
-  EXPECT_THAT(refusal("select change_limit('job', 'k', '{\"concurrency\": 1}')"), HasSubstr("scope is 'job'"));
+  EXPECT_THAT(refusal_of("select change_limit('kind', 'k', '{\"concurrency\": 0}')"), HasSubstr("concurrency is 0"));
+  EXPECT_THAT(refusal_of("select change_limit('kind', 'k', '{\"rate\": 1}')"), HasSubstr("rate is 1"));
+  EXPECT_THAT(refusal_of("select change_limit('kind', 'k', '{\"burst\": \"many\"}')"), HasSubstr("burst is"));
+  EXPECT_THAT(refusal_of("select change_limit('kind', 'k', null)"), HasSubstr("changes is null"));
+  EXPECT_THAT(refusal_of("select change_limit('job', 'k', '{\"concurrency\": 1}')"), HasSubstr("scope is 'job'"));
   sql.rows("select reset_limit('kind', 'k')");
   EXPECT_EQ(now(), "declared 5 10 20 host:1");
 }

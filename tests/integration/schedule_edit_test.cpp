@@ -21,14 +21,6 @@ class ScheduleEdit : public EngineTest {
   std::string of(std::string const& column, std::string const& name = "s") {
     return sql.one("select coalesce(" + column + "::text, 'null') from schedule where name = $1", name);
   }
-  std::string refusal(std::string const& statement) {
-    try {
-      sql.rows(statement);
-    } catch (SqlError const& error) {
-      return error.sqlstate() + " " + error.what();
-    }
-    return "accepted";
-  }
   std::string sync(std::string const& owner, std::string const& list) {
     return sql.one("select string_agg(value, ' ' order by key) from jsonb_each_text(sync_schedules($1, $2))", owner,
                    list);
@@ -42,7 +34,7 @@ class ScheduleEdit : public EngineTest {
 };
 
 TEST_F(ScheduleEdit, ADefinitionIsCheckedWhole) {
-  auto const add = [&](std::string const& arguments) { return refusal("select add_schedule(" + arguments + ")"); };
+  auto const add = [&](std::string const& arguments) { return refusal_of("select add_schedule(" + arguments + ")"); };
   EXPECT_THAT(add("'a b', 'k', cron => '@daily'"), HasSubstr("22023 ERROR:  posthouse: schedule 'a b': name is 'a b'"));
   EXPECT_THAT(add("null, 'k', cron => '@daily'"), HasSubstr("name is null"));
   EXPECT_THAT(add("'s', 'not a kind', cron => '@daily'"), HasSubstr("kind is 'not a kind'"));
@@ -67,14 +59,14 @@ TEST_F(ScheduleEdit, ADefinitionIsCheckedWhole) {
   EXPECT_THAT(add("'s', 'k', every => '1 h', max_attempts => 0"), HasSubstr("max_attempts is 0"));
   EXPECT_THAT(add("'s', 'k', every => '1 h', payload => '1', payload_bytes => 'x'"),
               HasSubstr("both payload and payload_bytes"));
-  EXPECT_THAT(refusal("select add_schedule_json('s', '{\"kind\": \"k\", \"cron\": \"@daily\", \"croon\": 1}')"),
+  EXPECT_THAT(refusal_of("select add_schedule_json('s', '{\"kind\": \"k\", \"cron\": \"@daily\", \"croon\": 1}')"),
               HasSubstr("the key is 'croon'"));
-  EXPECT_THAT(refusal("select add_schedule_json('s', '{\"kind\": \"k\", \"every\": \"soon\"}')"),
+  EXPECT_THAT(refusal_of("select add_schedule_json('s', '{\"kind\": \"k\", \"every\": \"soon\"}')"),
               HasSubstr("every is 'soon'"));
   EXPECT_THAT(
-      refusal("select add_schedule_json('s', '{\"kind\": \"k\", \"cron\": \"@daily\", \"priority\": \"high\"}')"),
+      refusal_of("select add_schedule_json('s', '{\"kind\": \"k\", \"cron\": \"@daily\", \"priority\": \"high\"}')"),
       HasSubstr("priority is 'high'"));
-  EXPECT_THAT(refusal("select add_schedule_json('s', '[]')"), HasSubstr("22023"));
+  EXPECT_THAT(refusal_of("select add_schedule_json('s', '[]')"), HasSubstr("22023"));
   EXPECT_EQ(sql.number("select count(*) from schedule"), 0);
   EXPECT_EQ(add("'s', 'k', cron => '@daily'"), "accepted");
   EXPECT_THAT(add("'s', 'k', cron => '@daily'"), HasSubstr("schedule 's' exists already"));
@@ -98,9 +90,9 @@ TEST_F(ScheduleEdit, SetChangesWhatIsNamed) {
   EXPECT_TRUE(sql.truth("select next_at = anchor + interval '1 hour' from schedule"));
   EXPECT_EQ(sql.one("select set_schedule('s', '{\"enabled\": false}')"), "changed");
   EXPECT_EQ(of("next_at"), "null");
-  EXPECT_THAT(refusal("select set_schedule('s', '{\"cron\": null}')"), HasSubstr("0 of cron"));
-  EXPECT_THAT(refusal("select set_schedule('none', '{}')"), HasSubstr("there is no schedule 'none'"));
-  EXPECT_THAT(refusal("select set_schedule('s', null)"), HasSubstr("changes is null"));
+  EXPECT_THAT(refusal_of("select set_schedule('s', '{\"cron\": null}')"), HasSubstr("0 of cron"));
+  EXPECT_THAT(refusal_of("select set_schedule('none', '{}')"), HasSubstr("there is no schedule 'none'"));
+  EXPECT_THAT(refusal_of("select set_schedule('s', null)"), HasSubstr("changes is null"));
 }
 
 TEST_F(ScheduleEdit, APauseLeavesTicksOut) {
@@ -115,9 +107,9 @@ TEST_F(ScheduleEdit, APauseLeavesTicksOut) {
   EXPECT_TRUE(sql.truth("select next_at > edited_at from schedule"));
   EXPECT_EQ(sql.number("select fire_schedules(next_at) from schedule"), 1);
   EXPECT_EQ(sql.number("select count(*) from schedule_fire"), 1) << "nothing of the hour in between";
-  EXPECT_THAT(refusal("select pause_schedule('none')"), HasSubstr("there is no schedule"));
-  EXPECT_THAT(refusal("select resume_schedule('none')"), HasSubstr("there is no schedule"));
-  EXPECT_THAT(refusal("select run_schedule('none')"), HasSubstr("there is no schedule"));
+  EXPECT_THAT(refusal_of("select pause_schedule('none')"), HasSubstr("there is no schedule"));
+  EXPECT_THAT(refusal_of("select resume_schedule('none')"), HasSubstr("there is no schedule"));
+  EXPECT_THAT(refusal_of("select run_schedule('none')"), HasSubstr("there is no schedule"));
   EXPECT_FALSE(sql.truth("select remove_schedule('none')"));
 }
 
@@ -163,22 +155,22 @@ TEST_F(ScheduleEdit, ADeclarationNeverTouchesWhatIsNotItsOwn) {
   sql.exec("select add_schedule('hand', 'k', cron => '@daily')");
   auto const before = rows();
   EXPECT_THAT(
-      refusal(
+      refusal_of(
           R"(select sync_schedules('two', '[{"name": "c", "kind": "k", "cron": "@daily"}, {"name": "a", "kind": "k", "cron": "@daily"}]'))"),
       HasSubstr("element 1: schedule 'a' belongs to 'one'"));
-  EXPECT_THAT(refusal(R"(select sync_schedules('two', '[{"name": "hand", "kind": "k", "cron": "@daily"}]'))"),
+  EXPECT_THAT(refusal_of(R"(select sync_schedules('two', '[{"name": "hand", "kind": "k", "cron": "@daily"}]'))"),
               HasSubstr("element 0: schedule 'hand' was made by hand"));
   EXPECT_THAT(
-      refusal(
+      refusal_of(
           R"(select sync_schedules('one', '[{"name": "x", "kind": "k", "cron": "@daily"}, {"name": "x", "kind": "k", "cron": "@daily"}]'))"),
       HasSubstr("schedule 'x' is declared twice"));
-  EXPECT_THAT(refusal(R"(select sync_schedules('one', '[{"kind": "k", "cron": "@daily"}]'))"),
+  EXPECT_THAT(refusal_of(R"(select sync_schedules('one', '[{"kind": "k", "cron": "@daily"}]'))"),
               HasSubstr("element 0: schedule null: name is null"));
-  EXPECT_THAT(refusal(R"(select sync_schedules('one', '[{"name": "y", "kind": "k", "cron": "0 25 * * *"}]'))"),
+  EXPECT_THAT(refusal_of(R"(select sync_schedules('one', '[{"name": "y", "kind": "k", "cron": "0 25 * * *"}]'))"),
               HasSubstr("element 0: cron '0 25 * * *': hour is '25'"));
   for (auto const* list : {"null", "{}", "[1]", "[[]]"})
-    EXPECT_THAT(refusal(std::string("select sync_schedules('one', '") + list + "')"), HasSubstr("22023")) << list;
-  EXPECT_THAT(refusal("select sync_schedules('', '[]')"), HasSubstr("is not a name"));
+    EXPECT_THAT(refusal_of(std::string("select sync_schedules('one', '") + list + "')"), HasSubstr("22023")) << list;
+  EXPECT_THAT(refusal_of("select sync_schedules('', '[]')"), HasSubstr("is not a name"));
   EXPECT_EQ(rows(), before) << "all or nothing";
   EXPECT_EQ(sync("two", "[]"), "0 0 1 0");
   EXPECT_THAT(sql.column("select name from schedules order by name"), ElementsAre("a", "hand"));

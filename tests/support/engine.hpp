@@ -175,6 +175,15 @@ class EngineTest : public DatabaseTest {
   Ids enqueue_some(int n, std::string const& kind = "k") {
     return numbers(sql.column("select enqueue($1) from generate_series(1, $2)", kind, n));
   }
+  /// "SQLSTATE message", or "accepted".
+  std::string refusal_of(std::string const& statement) {
+    try {
+      sql.exec(statement);
+    } catch (SqlError const& error) {
+      return error.sqlstate() + " " + error.what();
+    }
+    return "accepted";
+  }
   std::string state(std::int64_t id) { return sql.one("select state from jobs where id = $1", id); }
   std::int64_t attempt(std::int64_t id) { return sql.number("select attempt from jobs where id = $1", id); }
   std::int64_t lane(std::string const& kind = "k", int priority = 0, bool express = false,
