@@ -69,6 +69,25 @@ end $$;
 comment on function finish(bigint, bigint[], text[], int[], jsonb, jsonb) is
 'Group ack of a worker. acked[i]: null closes the batch as succeeded, else one 0 or 1 a member, cumulative. results: null, or as keep_results takes them. Returns the tokens whose lease is lost.';
 
+-- The moves that count, with the lanes of their batches. Each batch is read once; large arrays are taken apart once and
+-- not for each of their members.
+create or replace function fenced_moves(p_worker bigint, p_tokens bigint[], p_moves jsonb)
+returns table (token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint, crashes int, lane bigint)
+language sql volatile security definer set search_path from current
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on set enable_mergejoin = off set jit = off as $$
+  with o as materialized (
+      select b.* from unnest(p_tokens) t(token), lateral (
+        select q.token, q.lane, q.acked, q.ids || '{}'::bigint[] as ids from batch q
+        where q.worker = p_worker and q.token = t.token and q.closed_at is null limit 1) b)
+  select m.*, o.lane
+  from jsonb_to_recordset(p_moves) m(token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint, crashes int)
+    join o on o.token = m.token
+  where o.ids[m.pos + 1] = m.id and (o.acked is null or get_bit(o.acked, m.pos) = 0)
+    -- Asked once whether there is any: completions in handlers' own transactions are seldom.
+    and (not (select exists (select from done d where d.worker = p_worker and d.token = any(p_tokens)))
+      or not exists (select from done d where d.worker = p_worker and d.token = m.token and d.pos = m.pos))
+$$;
+
 create or replace function apply_moves(p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void
 language plpgsql security definer set search_path from current
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
@@ -78,29 +97,23 @@ declare
   v_lane bigint;
   v_wanted bigint;
   v_gone bigint;
+  v_released boolean;
 begin
   perform from batch b where b.worker = p_worker and b.token = any(p_tokens) and b.closed_at is null order by b.token for update;
   -- Twins that releases need; in lane order, so that two workers never wait for each other crosswise.
-  perform express_of(l.lane) from (
-    select distinct b.lane from jsonb_to_recordset(p_moves) m(token bigint, outcome text), batch b
-    where m.outcome = 'release' and b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token order by 1) l;
-  -- Large arrays are taken apart once and not for each of their members.
-  with o as materialized (
-      select b.token, b.ids from unnest(p_tokens) t(token), lateral (
-        select q.token, q.ids || '{}'::bigint[] as ids from batch q
-        where q.worker = p_worker and q.token = t.token and q.closed_at is null and q.n > 64 limit 1) b),
-    m as materialized (
-      select m.*, b.lane from jsonb_to_recordset(p_moves)
-          m(token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint, crashes int)
-        join batch b on b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token and b.closed_at is null
-      where coalesce((select o.ids[m.pos + 1] from o where o.token = m.token), b.ids[m.pos + 1]) = m.id
-        and (b.acked is null or get_bit(b.acked, m.pos) = 0)
-        and not exists (select from done d where d.worker = p_worker and d.token = m.token and d.pos = m.pos)),
+  v_released := p_moves @? '$[*] ? (@.outcome == "release")';
+  if v_released then
+    perform express_of(l.lane) from (
+      select distinct b.lane from jsonb_to_recordset(p_moves) m(token bigint, outcome text), batch b
+      where m.outcome = 'release' and b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token order by 1) l;
+  end if;
+  with m as materialized (
+      select m.* from fenced_moves(p_worker, p_tokens, p_moves) m),
     -- Not by an equality of lanes: the index that begins with the lane would be read from end to end for each job.
     gone as (delete from job j using m where j.id = m.id and j.lane is not distinct from m.lane
       returning j.*, m.token, m.outcome, m.delay_ms, m.type, m.message, m.stack, m.hold_ms, m.crashes,
         -- What would make it available again does not, once it is to be cancelled or has expired.
-        case when exists (select from cancel_request r where r.job = j.id) then 'cancel'
+        case when (select exists (select from cancel_request)) and exists (select from cancel_request r where r.job = j.id) then 'cancel'
           when m.outcome in ('retry', 'snooze', 'release') and is_expired(j.options, v_late) then 'expire'
           else m.outcome end as ends),
     failed as (
@@ -139,6 +152,7 @@ begin
     raise exception 'posthouse: a job of this acknowledgement is in a partition that is just being detached'
       using errcode = '40001', hint = 'Try again: drop_detached brings it back.';
   end if;
+  if not v_released then return; end if;
   for v_lane in select distinct case when l.keyed then keyed_lane_of(l.queue, l.kind, l.priority, true) else lane_of(l.queue, l.kind, l.priority, true) end
     from jsonb_to_recordset(p_moves) m(token bigint, outcome text), batch b, lane l
     where m.outcome = 'release' and b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token and l.lane = b.lane

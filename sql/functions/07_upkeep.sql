@@ -144,9 +144,9 @@ begin
   perform prune_keys_of_dead(v_dead, p_limit);
   delete from dead d where d.id in (select q.id from dead q where q.ended_at < v_dead order by q.ended_at, q.id limit p_limit);
   get diagnostics v_n = row_count; v_all := v_all + v_n;
-  delete from attempt_error e where e.ctid = any(array(select q.ctid from attempt_error q where q.at < v_dead order by q.at limit p_limit));
+  delete from attempt_error e where e.ctid = any(array(select q.ctid from attempt_error q where q.at < v_dead limit p_limit));
   get diagnostics v_n = row_count; v_all := v_all + v_n;
-  delete from result r where r.ctid = any(array(select q.ctid from result q where q.at < v_results order by q.at limit p_limit));
+  delete from result r where r.ctid = any(array(select q.ctid from result q where q.at < v_results limit p_limit));
   get diagnostics v_n = row_count; v_all := v_all + v_n;
   delete from progress p where p.ctid = any(array(select q.ctid from progress q where q.at < v_now - interval '1 minute'
     and not exists (select from batch b where b.worker = q.worker and b.token = q.token and b.closed_at is null) limit p_limit));

@@ -5,18 +5,28 @@
 -- server's words.
 create or replace function keep_results(p_worker bigint, p_tokens bigint[], p_results jsonb) returns void
 language plpgsql security definer set search_path from current
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
+set enable_seqscan = off set enable_hashjoin = on set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
   r record;
 begin
+  if not exists (select from worker w where w.id = p_worker and w.ended_at is null) then return; end if;
   -- In the order in which everybody locks batches; a call that was sent again waits here for the first.
   perform from batch b where b.worker = p_worker and b.token = any(p_tokens) and b.closed_at is null order by b.token for update;
   begin
+    -- As fenced_results has it, each batch read once. Without "on conflict", which would look in the index before each
+    -- row: a job that has a result already is rare.
+    with o as materialized (
+        select b.token, b.ids, b.acked from unnest(p_tokens) t(token), lateral (
+          select q.token, q.ids || '{}'::bigint[] as ids, q.acked from batch q
+          where q.worker = p_worker and q.token = t.token and q.closed_at is null limit 1) b)
     insert into result (job, value, value_bytes, problem)
-      select k.job, k.value::jsonb, decode(k.bytes, 'base64'), k.problem from fenced_results(p_worker, p_tokens, p_results) k order by k.job
-      on conflict (job) do update set value = excluded.value, value_bytes = excluded.value_bytes, problem = excluded.problem, at = excluded.at;
+      select m.id, m.value::jsonb, decode(m.bytes, 'base64'), m.problem
+      from jsonb_to_recordset(p_results) m(token bigint, pos int, id bigint, value text, bytes text, problem text) join o on o.token = m.token
+      where o.ids[m.pos + 1] = m.id and (o.acked is null or get_bit(o.acked, m.pos) = 0)
+        and num_nonnulls(m.value, m.bytes) <= 1 and num_nonnulls(m.value, m.bytes, m.problem) >= 1
+        and (not (select exists (select from done d where d.worker = p_worker and d.token = any(p_tokens) and d.rescued)) or not exists (select from done d where d.worker = p_worker and d.token = m.token and d.pos = m.pos and d.rescued));
     return;
-  exception when data_exception or program_limit_exceeded then
+  exception when data_exception or program_limit_exceeded or unique_violation then
     null;
   end;
   for r in select k.* from fenced_results(p_worker, p_tokens, p_results) k order by k.job loop

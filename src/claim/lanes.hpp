@@ -27,7 +27,7 @@ inline constexpr std::size_t max_lanes_a_claim = 1'000;
 inline constexpr std::chrono::milliseconds cold_after{15};         ///< empty for this long, without a bell
 inline constexpr int cold_after_claims = 4;                        ///< and for so many claims
 inline constexpr std::chrono::milliseconds blocked_retry{250};     ///< others' jobs may have ended
-inline constexpr std::chrono::milliseconds blocked_rest{5};        ///< our own ends are followed no more often
+inline constexpr std::chrono::milliseconds blocked_rest{1};        ///< our own ends are followed no more often
 inline constexpr std::chrono::milliseconds blocked_longest{1000};  ///< a rate may have been raised
 inline constexpr std::chrono::milliseconds ring_window{100};       ///< a bell that rings too often in it is taken off
 inline constexpr int rings_to_unbell = 10;                         ///< within ring_window
