@@ -69,6 +69,20 @@ end $$;
 comment on function finish(bigint, bigint[], text[], int[], jsonb, jsonb) is
 'Group ack of a worker. acked[i]: null closes the batch as succeeded, else one 0 or 1 a member, cumulative. results: null, or as keep_results takes them. Returns the tokens whose lease is lost.';
 
+-- Many small objects cost more than what is done with them, so a worker sends columns: an object whose values are arrays,
+-- each as PostgreSQL writes it. Without settings of its own, so that it becomes a part of the statement that calls it.
+create or replace function move_rows(p_moves jsonb)
+returns table (token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint, crashes int)
+language sql stable
+begin atomic
+  select m.* from jsonb_to_recordset(case when jsonb_typeof(p_moves) = 'array' then p_moves else '[]' end)
+    m(token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint, crashes int)
+  union all
+  select m.* from unnest((p_moves ->> 'token')::bigint[], (p_moves ->> 'pos')::int[], (p_moves ->> 'id')::bigint[], (p_moves ->> 'outcome')::text[],
+    (p_moves ->> 'delay_ms')::bigint[], (p_moves ->> 'type')::text[], (p_moves ->> 'message')::text[], (p_moves ->> 'stack')::text[],
+    (p_moves ->> 'hold_ms')::bigint[], (p_moves ->> 'crashes')::int[]) m(token, pos, id, outcome, delay_ms, type, message, stack, hold_ms, crashes);
+end;
+
 -- The moves that count, with the lanes of their batches. Each batch is read once; large arrays are taken apart once and
 -- not for each of their members.
 create or replace function fenced_moves(p_worker bigint, p_tokens bigint[], p_moves jsonb)
@@ -80,8 +94,7 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on se
         select q.token, q.lane, q.acked, q.ids || '{}'::bigint[] as ids from batch q
         where q.worker = p_worker and q.token = t.token and q.closed_at is null limit 1) b)
   select m.*, o.lane
-  from jsonb_to_recordset(p_moves) m(token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint, crashes int)
-    join o on o.token = m.token
+  from move_rows(p_moves) m join o on o.token = m.token
   where o.ids[m.pos + 1] = m.id and (o.acked is null or get_bit(o.acked, m.pos) = 0)
     -- Asked once whether there is any: completions in handlers' own transactions are seldom.
     and (not (select exists (select from done d where d.worker = p_worker and d.token = any(p_tokens)))
@@ -101,10 +114,10 @@ declare
 begin
   perform from batch b where b.worker = p_worker and b.token = any(p_tokens) and b.closed_at is null order by b.token for update;
   -- Twins that releases need; in lane order, so that two workers never wait for each other crosswise.
-  v_released := p_moves @? '$[*] ? (@.outcome == "release")';
+  v_released := exists (select from move_rows(p_moves) m where m.outcome = 'release');
   if v_released then
     perform express_of(l.lane) from (
-      select distinct b.lane from jsonb_to_recordset(p_moves) m(token bigint, outcome text), batch b
+      select distinct b.lane from move_rows(p_moves) m, batch b
       where m.outcome = 'release' and b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token order by 1) l;
   end if;
   with m as materialized (
@@ -154,7 +167,7 @@ begin
   end if;
   if not v_released then return; end if;
   for v_lane in select distinct case when l.keyed then keyed_lane_of(l.queue, l.kind, l.priority, true) else lane_of(l.queue, l.kind, l.priority, true) end
-    from jsonb_to_recordset(p_moves) m(token bigint, outcome text), batch b, lane l
+    from move_rows(p_moves) m, batch b, lane l
     where m.outcome = 'release' and b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token and l.lane = b.lane
   loop
     perform ring(v_lane);

@@ -1,5 +1,17 @@
 -- Results: stored with the acks of their jobs, read by id. Progress of running jobs.
 
+-- As move_rows has it.
+create or replace function result_rows(p_results jsonb)
+returns table (token bigint, pos int, id bigint, value text, bytes text, problem text)
+language sql stable
+begin atomic
+  select m.* from jsonb_to_recordset(case when jsonb_typeof(p_results) = 'array' then p_results else '[]' end)
+    m(token bigint, pos int, id bigint, value text, bytes text, problem text)
+  union all
+  select m.* from unnest((p_results ->> 'token')::bigint[], (p_results ->> 'pos')::int[], (p_results ->> 'id')::bigint[],
+    (p_results ->> 'value')::text[], (p_results ->> 'bytes')::text[], (p_results ->> 'problem')::text[]) m(token, pos, id, value, bytes, problem);
+end;
+
 -- Called by finish before it sets the bits, so that the same fence holds: the batch is open, the member has not ended,
 -- nobody has rescued it. A value that jsonb does not take must not keep its job from ending: it is dropped, with the
 -- server's words.
@@ -21,7 +33,7 @@ begin
           where q.worker = p_worker and q.token = t.token and q.closed_at is null limit 1) b)
     insert into result (job, value, value_bytes, problem)
       select m.id, m.value::jsonb, decode(m.bytes, 'base64'), m.problem
-      from jsonb_to_recordset(p_results) m(token bigint, pos int, id bigint, value text, bytes text, problem text) join o on o.token = m.token
+      from result_rows(p_results) m join o on o.token = m.token
       where o.ids[m.pos + 1] = m.id and (o.acked is null or get_bit(o.acked, m.pos) = 0)
         and num_nonnulls(m.value, m.bytes) <= 1 and num_nonnulls(m.value, m.bytes, m.problem) >= 1
         and (not (select exists (select from done d where d.worker = p_worker and d.token = any(p_tokens) and d.rescued)) or not exists (select from done d where d.worker = p_worker and d.token = m.token and d.pos = m.pos and d.rescued));
@@ -40,7 +52,7 @@ begin
   end loop;
 end $$;
 comment on function keep_results(bigint, bigint[], jsonb) is
-'Stores results of members that end with this acknowledgement: an array of {"token", "pos", "id"} with "value" (JSON as text) or "bytes" (base64), and "problem" when it is missing or not whole.';
+'Stores results of members that end with this acknowledgement: an array of {"token", "pos", "id"} with "value" (JSON as text) or "bytes" (base64), and "problem" when it is missing or not whole; or columns, as result_rows reads them.';
 
 create or replace function fenced_results(p_worker bigint, p_tokens bigint[], p_results jsonb)
 returns table (job bigint, value text, bytes text, problem text)
@@ -52,7 +64,7 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off se
         select q.token, q.ids || '{}'::bigint[] as ids from batch q
         where q.worker = p_worker and q.token = t.token and q.closed_at is null and q.n > 64 limit 1) b)
   select m.id, m.value, m.bytes, m.problem
-  from jsonb_to_recordset(p_results) m(token bigint, pos int, id bigint, value text, bytes text, problem text)
+  from result_rows(p_results) m
     join batch b on b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token and b.closed_at is null
   where coalesce((select o.ids[m.pos + 1] from o where o.token = m.token), b.ids[m.pos + 1]) = m.id and (b.acked is null or get_bit(b.acked, m.pos) = 0)
     and num_nonnulls(m.value, m.bytes) <= 1 and num_nonnulls(m.value, m.bytes, m.problem) >= 1

@@ -57,27 +57,26 @@ void add_moves(pg::Params& params, std::span<Move const> moves) {
   }
   constexpr std::size_t type_bytes = 200;
   constexpr std::size_t text_bytes = 64 * 1024;
-  std::string json = "[";
+  enum Column { token, position, id, outcome, delay_ms, type, message, stack, hold_ms, crashes };
+  JsonColumns columns{"token", "pos", "id", "outcome", "delay_ms", "type", "message", "stack", "hold_ms", "crashes"};
   for (Move const& move : moves) {
-    json += json.size() > 1 ? ",{" : "{";
-    json += "\"token\":" + std::to_string(move.token) + ",\"pos\":" + std::to_string(move.position) +
-            ",\"id\":" + std::to_string(move.id) + ",\"outcome\":";
-    append_json_string(json, move.outcome);
-    json += ",\"delay_ms\":" + std::to_string(move.delay_ms);
-    if (move.crashes > 0) json += ",\"crashes\":" + std::to_string(move.crashes);
-    if (move.hold_ms > 0) json += ",\"hold_ms\":" + std::to_string(move.hold_ms);
-    auto const text = [&](std::string_view key, std::string const& value, std::size_t most) {
-      if (value.empty()) return;
-      json += ",\"" + std::string(key) + "\":";
+    columns.add(token, move.token);
+    columns.add(position, move.position);
+    columns.add(id, move.id);
+    columns.add(outcome, move.outcome);
+    columns.add(delay_ms, move.delay_ms);
+    if (move.crashes > 0) columns.add(crashes, move.crashes);
+    if (move.hold_ms > 0) columns.add(hold_ms, move.hold_ms);
+    auto const text = [&](Column column, std::string const& value, std::size_t most) {
       // Whatever a handler threw must be storable, or the job could never end.
-      append_json_string(json, core::sanitise(value, most));
+      if (!value.empty()) columns.add(column, core::sanitise(value, most));
     };
-    text("type", move.type, type_bytes);
-    text("message", move.message, text_bytes);
-    text("stack", move.stack, text_bytes);
-    json += '}';
+    text(type, move.type, type_bytes);
+    text(message, move.message, text_bytes);
+    text(stack, move.stack, text_bytes);
+    columns.end_row();
   }
-  params.text(json += ']');
+  params.text(columns.object());
 }
 
 void add_results(pg::Params& params, std::span<JobResult const> results) {
@@ -85,21 +84,22 @@ void add_results(pg::Params& params, std::span<JobResult const> results) {
     params.null();
     return;
   }
-  std::string json = "[";
+  enum Column { token, position, id, value, bytes, problem };
+  JsonColumns columns{"token", "pos", "id", "value", "bytes", "problem"};
   for (JobResult const& result : results) {
-    json += json.size() > 1 ? ",{" : "{";
-    json += "\"token\":" + std::to_string(result.token) + ",\"pos\":" + std::to_string(result.position) +
-            ",\"id\":" + std::to_string(result.id);
+    columns.add(token, result.token);
+    columns.add(position, result.position);
+    columns.add(id, result.id);
     if (result.has_value && result.is_bytes) {
-      append_base64_string(json += ",\"bytes\":", result.data);
+      columns.add_base64(bytes, result.data);
     } else if (result.has_value) {
-      // As a string, so that a value which jsonb refuses is refused alone.
-      append_json_string(json += ",\"value\":", result.data);
+      // As text, so that a value which jsonb refuses is refused alone.
+      columns.add(value, result.data);
     }
-    if (!result.problem.empty()) append_json_string(json += ",\"problem\":", result.problem);
-    json += '}';
+    if (!result.problem.empty()) columns.add(problem, result.problem);
+    columns.end_row();
   }
-  params.text(json += ']');
+  params.text(columns.object());
 }
 
 /// The time of day of an expiry is turned into time that is left, for the jobs that have one.
