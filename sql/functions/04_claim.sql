@@ -328,6 +328,10 @@ begin
         v_left := v_left - v_got;
         v_batches := v_batches + 1;
         p_start := greatest(p_start - v_got, 0);
+        if v_keyed and v_got between 256 and v_want - 1 then
+          -- It ended at a busy key, which jobs of this batch may have made busy: once they have ended, nobody has to be parked.
+          return query select 1::bigint, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb;
+        end if;
         if v_room is not null then
           perform limit_claimed(v_lane, v_got);
           if v_limited and v_got = v_room then

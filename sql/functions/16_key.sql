@@ -69,6 +69,7 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on
 set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
   max_bytes constant bigint := 16777216;
+  enough constant int := 256;   -- with so many a batch may end at the first job that would have to be parked
 begin
   with r as materialized (
       select * from met_rows(p_ids, p_txids, p_keys, p_sizes)),
@@ -82,18 +83,18 @@ begin
     h as (
       select r.*, k.room, k.paused, k.parked_to, k.parked_last, r.id = any(k.holders) as holds from r join k on k.key = r.key),
     n as (
-      select h.*, case when h.holds then not h.paused else row_number() over (partition by h.key, h.holds order by h.ord) <= h.room end as goes from h),
+      select h.*, case when h.holds then not h.paused else row_number() over (partition by h.key collate "C", h.holds order by h.ord) <= h.room end as goes from h),
     c as (
       select n.*, count(*) filter (where n.goes) over w as goers, sum(n.size) filter (where n.goes) over w as bytes
       from n window w as (order by n.ord rows unbounded preceding)),
     -- Up to the first that cannot be taken along.
     o as materialized (
-      select c.* from c where c.ord < coalesce((select min(c.ord) from c where c.goes and (c.goers > p_want or (c.bytes >= max_bytes and c.goers > 1))), 1000000)),
+      select c.* from c where c.ord < coalesce((select min(c.ord) from c where case when c.goes then c.goers > p_want or (c.bytes >= max_bytes and c.goers > 1) else c.goers >= enough end), 1000000)),
     -- A holder that comes back while its key is paused gets a place before the parked.
     s as materialized (
       select o.ord, o.id, o.txid, o.key, o.holds, case when o.goes then null
-        when o.holds then o.parked_to - count(*) over (partition by o.key, o.goes, o.holds) + row_number() over (partition by o.key, o.goes, o.holds order by o.ord)
-        else o.parked_last + row_number() over (partition by o.key, o.goes, o.holds order by o.ord) end as seq
+        when o.holds then o.parked_to - count(*) over (partition by o.key collate "C", o.goes, o.holds) + row_number() over (partition by o.key collate "C", o.goes, o.holds order by o.ord)
+        else o.parked_last + row_number() over (partition by o.key collate "C", o.goes, o.holds order by o.ord) end as seq
       from o),
     t as (
       insert into key_turn (kind, key, seq, holders, parked_to, parked_last)
@@ -135,7 +136,7 @@ declare
   v_express bigint;
 begin
   -- Behind a busy key in large steps.
-  v_scan := case when exists (select from batch q where q.lane = p_lane and q.seq = p_seq and q.n = 0) then 1000 else least(greatest(2 * p_want, 64), 2000) end;
+  v_scan := case when exists (select from batch q where q.lane = p_lane and q.seq = p_seq and q.n = 0) then 1000 else least(greatest(p_want + p_want / 4, 64), 400) end;
   select array_agg(s.id order by s.ord), array_agg(s.txid order by s.ord), array_agg(s.key order by s.ord), array_agg(s.size order by s.ord)
     into v_ids, v_txids, v_keys, v_sizes
     from (
