@@ -114,7 +114,7 @@ declare
 begin
   perform from batch b where b.worker = p_worker and b.token = any(p_tokens) and b.closed_at is null order by b.token for update;
   -- Twins that releases need; in lane order, so that two workers never wait for each other crosswise.
-  v_released := exists (select from move_rows(p_moves) m where m.outcome = 'release');
+  v_released := case jsonb_typeof(p_moves) when 'object' then p_moves ->> 'outcome' like '%release%' else p_moves @? '$[*] ? (@.outcome == "release")' end;
   if v_released then
     perform express_of(l.lane) from (
       select distinct b.lane from move_rows(p_moves) m, batch b

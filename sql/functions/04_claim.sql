@@ -346,7 +346,7 @@ begin
   if v_left <= 0 and (p_token / 16) % 4 = 0 then perform wake_one(p_worker); end if;
 end $$;
 comment on function finish_and_claim(bigint, bigint[], text[], int[], jsonb, bigint, bigint[], int, int, jsonb) is
-'Acks as finish does, then claims up to p_n jobs of the given lanes (null or empty: of those that look finds) in at most 16 batches with tokens from p_token. A row with pos -1 names a token whose lease is lost; one with pos -2 a lane that a limit holds back, its token the milliseconds until a rate lets the next job start, or -1.';
+'Acks as finish does, then claims up to p_n jobs of the given lanes (null or empty: of those that look finds) in at most 16 batches with tokens from p_token. A row with pos -1 names a token whose lease is lost; one with pos -2 a lane that a limit holds back, or whose large batch has ended at a busy key; its token: the milliseconds until a rate lets the next job start or until it is worth another claim, or -1.';
 
 -- The keys of a kind, until the transaction ends. False: somebody else claims or ends jobs of it.
 create or replace function lock_keys(p_lane bigint, p_wait boolean) returns boolean

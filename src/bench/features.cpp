@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <memory>
 #include <thread>
 
 #include "bench/scenarios.hpp"
@@ -17,6 +19,8 @@ using std::chrono::milliseconds;
 
 constexpr int features_prefetch = 4 * claim_size;
 constexpr std::int64_t request_chunk = 5000;
+constexpr std::uint64_t keys_in_use = 1000;
+constexpr char const* busy_kind = "bench_busy";
 constexpr double rate_per_second = 100;
 constexpr double rate_seconds = 10;
 constexpr double enqueue_at_least_per_s = 10'000;  // of scheduled jobs: all of them are there before they are due
@@ -24,6 +28,24 @@ constexpr double enqueue_at_least_per_s = 10'000;  // of scheduled jobs: all of 
 Payload const& payload() {
   static Payload const one{json{R"({"n": 1})"}};
   return one;
+}
+
+/// Whoever may not do this measures the making of new WAL files too.
+void checkpoint(Site& site) {
+  try {
+    site.sql().query("checkpoint");
+  } catch (Error const&) {
+    return;
+  }
+}
+
+/// A session that has read the view of all jobs, and stays.
+std::unique_ptr<pg::Connection> hold_snapshot(Site& site) {
+  auto reader = pg::Connection::open(site.database());
+  reader->query("begin isolation level repeatable read");
+  reader->query("select state, count(*) from " + site.name("jobs") + " group by 1");
+  reader->query("select pg_current_xact_id()");
+  return reader;
 }
 
 /// Runs one worker until `done` says so; seconds from its start, or from `since`.
@@ -90,6 +112,15 @@ double kind_limit(Site& site, std::int64_t jobs) {
   return static_cast<double>(jobs) / work(site, {.concurrency_limit = 2 * claim_size}, nothing, succeeded(jobs));
 }
 
+/// Jobs of each key run one after another. The keys come mixed, as those of many producers do.
+double keys(Site& site, std::int64_t jobs) {
+  constexpr std::uint64_t odd = 0x9E3779B97F4A7C15U;
+  enqueue_requests(site, jobs, [](EnqueueOptions& options, std::int64_t i) {
+    options.key = "key " + std::to_string((static_cast<std::uint64_t>(i) * odd >> 32U) % keys_in_use);
+  });
+  return static_cast<double>(jobs) / work(site, {}, nothing, succeeded(jobs));
+}
+
 double results(Site& site, std::int64_t jobs) {
   site.fill(bench_kind, jobs);
   return static_cast<double>(jobs) / work(
@@ -131,6 +162,50 @@ double retry(Site& site, std::int64_t jobs) {
   return static_cast<double>(runs) / seconds;
 }
 
+/// Plain jobs beside so many that wait for one key, whose holder runs all the while: as a ratio to plain jobs before.
+/// The log is not emptied between, so that both find tables of a kind.
+void parked(Site& site, Options const& options, Figures& figures) {
+  std::int64_t const waiting = options.jobs * 10 / 3;  // a million, unless told otherwise
+  auto const jobs = options.jobs / 5;
+  int const times = 2 * options.repetitions + 1;
+  auto const drain = [&] {
+    std::vector<double> rates;
+    for (int i = 0; i < times; ++i) rates.push_back(plain(site, jobs));
+    return median(rates);
+  };
+  site.progress(fmt::format("features: {} jobs behind one busy key", waiting));
+  plain(site, jobs);
+  std::atomic<bool> release{false};
+  EnqueueOptions keyed;
+  keyed.key = "busy";
+  std::vector<Payload> const chunk(static_cast<std::size_t>(request_chunk), payload());
+  site.client().enqueue(busy_kind, payload(), keyed);
+  auto own = drain_options(site.database(), features_prefetch);
+  own.logger = [](LogRecord const&) {};
+  Worker holder(own);
+  holder.on(busy_kind, {}, [&](Job const& job) -> Outcome {
+    while (!release && !job.stop_token().stop_requested()) std::this_thread::sleep_for(milliseconds(10));
+    return Success{};
+  });
+  holder.start();
+  auto const count = [&] { return site.sql().query("select count(*) from " + site.name("parked")).int8(0, 0); };
+  double const before = drain();
+  for (std::int64_t done = 0; done < waiting; done += request_chunk) {
+    auto const size = static_cast<std::size_t>(std::min(request_chunk, waiting - done));
+    site.client().enqueue_many(busy_kind, std::span(chunk).first(size), keyed);
+  }
+  while (count() < waiting) std::this_thread::sleep_for(milliseconds(100));
+  checkpoint(site);
+  double const after = drain();
+  figures.add("parked_jobs", static_cast<double>(waiting));
+  figures.add("parked_ratio", after / before);
+  auto reader = hold_snapshot(site);
+  figures.add("parked_held_ratio", drain() / after);
+  reader->rollback();
+  release = true;
+  holder.stop();
+}
+
 struct Feature {
   char const* name;
   double (*run)(Site&, std::int64_t);
@@ -139,14 +214,16 @@ struct Feature {
 
 // One line a feature; figures are NAME_per_s, NAME_ratio (to its base) and NAME_held_ratio (under a held snapshot).
 constexpr Feature features_table[] = {
-    {"dedupe", dedupe, plain_requests}, {"kind_limit", kind_limit, plain}, {"results", results, plain},
-    {"scheduled", scheduled, plain},    {"retry", retry, plain},
+    {"dedupe", dedupe, plain_requests}, {"kind_limit", kind_limit, plain}, {"keys", keys, plain},
+    {"results", results, plain},        {"scheduled", scheduled, plain},   {"retry", retry, plain},
 };
 
 void tidy(Site& site) {
   site.clear();
   site.sql().query("truncate " + site.name("unique_key") + ", " + site.name("result") + ", " +
-                   site.name("attempt_error") + ", " + site.name("limit_rule") + ", " + site.name("limit_bucket"));
+                   site.name("attempt_error") + ", " + site.name("limit_rule") + ", " + site.name("limit_bucket") +
+                   ", " + site.name("key_turn") + ", " + site.name("key_check") + ", " + site.name("parked"));
+  checkpoint(site);
 }
 
 /// How far the starts of ten seconds are from what the rate allows: the burst, and a token every so often.
@@ -179,7 +256,6 @@ void features(Site& site, Options const& options, Figures& figures) {
   };
   std::vector<Measured> all(std::size(features_table));
   std::vector<double> plains;
-  std::vector<double> plain_held;
   for (int i = 0; i < options.repetitions; ++i) {
     std::vector<std::pair<double (*)(Site&, std::int64_t), double>> bases;
     auto const base_of = [&](double (*base)(Site&, std::int64_t)) {
@@ -198,10 +274,7 @@ void features(Site& site, Options const& options, Figures& figures) {
       all[f].free.push_back(feature.run(site, jobs));
       all[f].ratio.push_back(all[f].free.back() / base);
       tidy(site);
-      auto reader = pg::Connection::open(site.database());
-      reader->query("begin isolation level repeatable read");
-      reader->query("select state, count(*) from " + site.name("jobs") + " group by 1");
-      reader->query("select pg_current_xact_id()");
+      auto reader = hold_snapshot(site);
       all[f].held.push_back(feature.run(site, jobs) / all[f].free.back());
       reader->rollback();
     }
@@ -213,6 +286,8 @@ void features(Site& site, Options const& options, Figures& figures) {
     figures.add(name + "_ratio", median(all[f].ratio));
     figures.add(name + "_held_ratio", median(all[f].held));
   }
+  tidy(site);
+  parked(site, options, figures);
   tidy(site);
   site.progress(fmt::format("features: {} starts a second for {} s", rate_per_second, rate_seconds));
   figures.add("rate_error_tokens", rate_error(site));

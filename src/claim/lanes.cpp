@@ -81,6 +81,7 @@ void Lanes::blocked(std::int64_t lane, std::optional<milliseconds> wait, Time no
   auto& hot = hot_[lane];
   hot.empty = 1;
   hot.empty_since = now;
+  hot.held_back = now;
   if (wait) {
     hot.blocked_since.reset();
     hot.next = now + std::clamp(*wait, milliseconds{1}, blocked_longest);
@@ -88,6 +89,11 @@ void Lanes::blocked(std::int64_t lane, std::optional<milliseconds> wait, Time no
     hot.blocked_since = now;
     hot.next = now + blocked_retry;
   }
+}
+
+std::optional<Time> Lanes::held_back(std::int64_t lane) const {
+  auto const hot = hot_.find(lane);
+  return hot == hot_.end() ? std::nullopt : hot->second.held_back;
 }
 
 void Lanes::freed(Time now) {

@@ -46,6 +46,8 @@ class Lanes {
   /// A limit holds it back: it stays hot and is tried again when a rate lets the next job start (`wait`), else when a
   /// job of ours has ended, and now and then since others' end too.
   void blocked(std::int64_t lane, std::optional<std::chrono::milliseconds> wait, Time now);
+  /// When that was last; nullopt: never since it turned hot.
+  [[nodiscard]] std::optional<Time> held_back(std::int64_t lane) const;
   /// A job of ours has ended.
   void freed(Time now);
   /// A look said that no lanes but these have work, while no slot was free to try the hot ones: the others turn cold.
@@ -81,6 +83,7 @@ class Lanes {
     bool rung = false;  // and no claim since
     Time empty_since{};
     std::optional<Time> blocked_since{};  // by a limit of what runs at once
+    std::optional<Time> held_back{};      // by whatever limit, the last time
   };
   struct Bell {
     Time since{};

@@ -88,10 +88,13 @@ std::optional<Step> Pacing::engine(Time now, Load const& load, int room, int wan
   if (auto next = claim_step(now, load, want)) {
     next->room = room;
     // Jobs that end at once would wait for the disk, each for itself: they are claimed without, and reported together.
+    bool const apart = load.quick && load.waiting == 0 && !late && !stopping_ && now >= together_until_;
     // Under a limit what has ended makes the room for what is claimed, and the claim goes to disk in any case.
-    bool const together = now < together_until_;
-    bool const apart = load.quick && load.waiting == 0 && !late && !stopping_ && !together;
-    next->flush = !apart && (next->jobs < fuse_below || together) && (load.unreported || load.waiting > 0);
+    bool const limited = std::any_of(next->lanes.begin(), next->lanes.end(), [&](std::int64_t lane) {
+      auto const since = lanes_.held_back(lane);
+      return since && now - *since < together_for;
+    });
+    next->flush = !apart && (next->jobs < fuse_below || limited) && (load.unreported || load.waiting > 0);
     if (next->flush || !(late || stuck)) return next;
     return finish;
   }

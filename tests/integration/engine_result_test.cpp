@@ -2,6 +2,7 @@
 // Results in SQL: stored with the ack and fenced like it, dropped with a reason when they cannot be stored, pruned.
 #include <gmock/gmock.h>
 
+#include "store/json_text.hpp"
 #include "support/engine.hpp"
 
 namespace posthouse::test {
@@ -60,6 +61,69 @@ TEST_F(EngineResult, GoesWithAClaimToo) {
                               worker.id(), array({job.token}), array({lane()}), "[" + value_of(job, "7") + "]");
   EXPECT_THAT(numbers(got), ElementsAre(next));
   EXPECT_EQ(result(id), "7");
+}
+
+TEST_F(EngineResult, ColumnsSayWhatObjectsDo) {
+  std::string every;
+  for (char c = 1; c < 127; ++c) every += c;
+  every += "\x7f ☃ 𝄞 NULL {,}";
+  store::JsonColumns columns{"token", "pos", "id", "value", "bytes", "problem"};
+  std::vector<std::string> const texts{"{\"a\": \"\\\\ \\\" \"}", "", "null", every};
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    columns.add(0, std::int64_t{16});
+    columns.add(1, static_cast<std::int64_t>(i));
+    columns.add(2, static_cast<std::int64_t>(i) + 100);
+    if (i != 1) columns.add(3, texts[i]);
+    if (i == 1) columns.add_base64(4, every);
+    if (i == 3) columns.add(5, every);
+    columns.end_row();
+  }
+  EXPECT_THAT(sql.column("select value from result_rows($1) where value is not null order by pos", columns.object()),
+              ElementsAre(texts[0], texts[2], texts[3]));
+  EXPECT_EQ(sql.one("select convert_from(decode(bytes, 'base64'), 'UTF8') from result_rows($1) where pos = 1",
+                    columns.object()),
+            every);
+  EXPECT_EQ(sql.one("select problem from result_rows($1) where pos = 3", columns.object()), every);
+  EXPECT_EQ(sql.one("select string_agg(token || ' ' || pos || ' ' || id, ',' order by pos) from result_rows($1)",
+                    columns.object()),
+            "16 0 100,16 1 101,16 2 102,16 3 103");
+
+  enqueue_some(3);
+  Hand worker(sql);
+  auto const jobs = worker.claim(3);
+  auto const list = [&](auto const& of) {
+    return R"("{)" + std::to_string(of(jobs[0])) + "," + std::to_string(of(jobs[1])) + "," +
+           std::to_string(of(jobs[2])) + R"(}")";
+  };
+  auto const facts = R"({"token": )" + list([](Claimed const& job) { return job.token; }) + R"(, "pos": )" +
+                     list([](Claimed const& job) { return job.position; }) + R"(, "id": )" +
+                     list([](Claimed const& job) { return job.id; });
+  sql.rows("select finish($1, $2, '{null}', '{9}', null, $3)", worker.id(), array({jobs[0].token}),
+           facts + R"(, "value": "{1,NULL,NULL}", "problem": "{NULL,NULL,none}"})");
+  EXPECT_EQ(result(jobs[0].id), "1");
+  EXPECT_EQ(sql.one("select string_agg(problem, ',') from result"), "none");
+  EXPECT_EQ(sql.number("select count(*) from result"), 2) << "of the one in the middle nothing was said";
+
+  enqueue_some(3);
+  auto const others = worker.claim(3);
+  auto const moved =
+      R"({"token": "{)" + std::to_string(others[0].token) + "," + std::to_string(others[1].token) +
+      R"(}", "pos": "{0,2}", "id": "{)" + std::to_string(others[0].id) + "," + std::to_string(others[2].id) +
+      R"(}", "outcome": "{retry,release}", "delay_ms": "{5000,0}", "message": "{\"a \\\"b\\\"\",NULL}"})";
+  EXPECT_THAT(worker.finish(others[0].token, "101", 9, moved), IsEmpty());
+  EXPECT_EQ(sql.one("select state || ' ' || id from deferred"), "retryable " + std::to_string(others[0].id));
+  EXPECT_EQ(sql.one("select string_agg(job || ' ' || message, ',') from attempt_error"),
+            std::to_string(others[0].id) + " a \"b\"");
+  EXPECT_THAT(ids(worker.claim(3)), ElementsAre(others[2].id));
+}
+
+TEST_F(EngineResult, AJobThatHasAResultAlreadyGetsTheNewOne) {
+  auto const id = enqueue();
+  Hand worker(sql);
+  auto const job = worker.claim(1).at(0);
+  sql.rows("insert into result (job, value) values ($1, '0')", id);
+  EXPECT_THAT(finish(sql, worker, job.token, "null", value_of(job, "1")), IsEmpty());
+  EXPECT_EQ(result(id), "1");
 }
 
 TEST_F(EngineResult, AResentAckChangesNothing) {

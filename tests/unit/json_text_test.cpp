@@ -36,5 +36,25 @@ TEST(JsonTextTest, Base64IsThatOfTheRfc) {
   EXPECT_EQ(base64(std::string_view("\0\xff\xfe", 3)), "\"AP/+\"");
 }
 
+TEST(JsonTextTest, ColumnsAreArraysAsPostgresWritesThem) {
+  JsonColumns columns{"n", "t", "b", "none"};
+  columns.add(0, std::int64_t{-7});
+  columns.add(1, "plain");
+  columns.end_row();
+  columns.end_row();
+  columns.add(0, std::int64_t{8});
+  columns.add(1, "a\"b\\c\n{,}NULL");
+  columns.add_base64(2, "foo");
+  columns.end_row();
+  columns.add(1, "");
+  columns.end_row();
+  auto const read = boost::json::parse(columns.object()).as_object();
+  EXPECT_EQ(read.size(), 3U) << "one that is null throughout is left out";
+  EXPECT_EQ(read.at("n").as_string(), "{-7,NULL,8,NULL}");
+  EXPECT_EQ(read.at("t").as_string(), "{\"plain\",NULL,\"a\\\"b\\\\c\n{,}NULL\",\"\"}");
+  EXPECT_EQ(read.at("b").as_string(), "{NULL,NULL,\"Zm9v\",NULL}");
+  EXPECT_EQ(JsonColumns{"n"}.object(), "{}");
+}
+
 }  // namespace
 }  // namespace posthouse::store

@@ -187,6 +187,23 @@ TEST_F(PacingTest, UnderALimitClaimsAndReportsGoTogether) {
   EXPECT_TRUE(step.flush);
 }
 
+TEST_F(PacingTest, UnderALimitLargeClaimsReportToo) {
+  Pacing pacing({.slots = 1, .prefetch = 1000}, now);
+  pacing.claimed(none, lane1, true, now);
+  pacing.looked(lane1, now);
+  Load const load{.unreported = true, .quick = true};
+  auto step = pacing.step(now, load);
+  EXPECT_EQ(step.what, What::claim);
+  EXPECT_FALSE(step.flush);
+  pacing.blocked(1, {}, now);
+  pacing.flushed(now, 1ms);
+  now += blocked_rest;
+  step = pacing.step(now, load);
+  EXPECT_EQ(step.what, What::claim);
+  EXPECT_GE(step.jobs, fuse_below);
+  EXPECT_TRUE(step.flush);
+}
+
 TEST_F(PacingTest, ALaneThatRangIsAskedForOneJobAndThenForAll) {
   Pacing pacing({.slots = 4}, now);
   pacing.listening(now);
