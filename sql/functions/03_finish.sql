@@ -87,8 +87,10 @@ end;
 -- not for each of their members.
 create or replace function fenced_moves(p_worker bigint, p_tokens bigint[], p_moves jsonb)
 returns table (token bigint, pos int, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint, crashes int, lane bigint)
-language sql volatile security definer set search_path from current
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on set enable_mergejoin = off set jit = off as $$
+language plpgsql volatile security definer set search_path from current
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
+begin
+  return query
   with o as materialized (
       select b.* from unnest(p_tokens) t(token), lateral (
         select q.token, q.lane, q.acked, q.ids || '{}'::bigint[] as ids from batch q
@@ -98,8 +100,8 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on se
   where o.ids[m.pos + 1] = m.id and (o.acked is null or get_bit(o.acked, m.pos) = 0)
     -- Asked once whether there is any: completions in handlers' own transactions are seldom.
     and (not (select exists (select from done d where d.worker = p_worker and d.token = any(p_tokens)))
-      or not exists (select from done d where d.worker = p_worker and d.token = m.token and d.pos = m.pos))
-$$;
+      or not exists (select from done d where d.worker = p_worker and d.token = m.token and d.pos = m.pos));
+end $$;
 
 create or replace function apply_moves(p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void
 language plpgsql security definer set search_path from current
