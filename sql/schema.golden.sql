@@ -377,6 +377,7 @@ function enqueue_unique(text,jsonb,bytea,text,integer,timestamp with time zone,i
 function express_of(bigint) (p_lane bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function fence() () returns xid8 language sql volatile security definer set search_path=<schema>, pg_temp
 function fence_passed(xid8) (fence xid8) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
+function fenced_moves(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_moves jsonb) returns TABLE(token bigint, pos integer, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint, crashes integer, lane bigint) language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=on set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function fenced_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns TABLE(job bigint, value text, bytes text, problem text) language sql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function fingerprint(text,jsonb,bytea,text,integer,jsonb,text) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_headers jsonb, p_key text) returns bytea language sql immutable parallel safe set search_path=<schema>, pg_temp
 function finish(bigint,bigint[],text[],integer[],jsonb,jsonb) (p_worker bigint, p_tokens bigint[], p_acked text[], p_started integer[], p_moves jsonb, p_results jsonb DEFAULT NULL::jsonb) returns bigint[] language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
@@ -406,7 +407,7 @@ function is_unfinished(bigint) (p_job bigint) returns boolean language sql stabl
 function is_waited_for(bigint) (job bigint) returns boolean language sql volatile
 function job_options(jsonb,text) (p_time jsonb, p_key text) returns jsonb language plpgsql immutable set search_path=<schema>, pg_temp
 function keep(text) (profile text) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
-function keep_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function keep_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=on set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function key_limit(text) (p_kind text) returns integer language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function key_list(text,integer) (p_kind text DEFAULT NULL::text, p_limit integer DEFAULT 1000) returns TABLE(kind text, key text, paused boolean, "limit" integer, holders bigint[], parked bigint, since timestamp with time zone) language sql volatile security definer set search_path=<schema>, pg_temp
 function key_lock(text) (p_kind text) returns integer language sql immutable parallel safe
@@ -437,6 +438,7 @@ function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volati
 function meet_lane(bigint,text,text,integer,boolean) (p_lane bigint, p_queue text, p_kind text, p_priority integer, p_keyed boolean DEFAULT false) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function met_rows(bigint[],xid8[],text[],bigint[]) (p_ids bigint[], p_txids xid8[], p_keys text[], p_sizes bigint[]) returns TABLE(id bigint, txid xid8, key text, size bigint, ord bigint) language sql immutable set search_path=<schema>, pg_temp
 function missing_schedule(text) (p_name text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
+function move_rows(jsonb) (p_moves jsonb) returns TABLE(token bigint, pos integer, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint, crashes integer) language sql stable
 function need_read_committed(text) (p_what text) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function next_fire(timestamp with time zone) (p_from timestamp with time zone) returns timestamp with time zone language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function note_key(bigint,jsonb) (p_lane bigint, p_options jsonb) returns void language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
@@ -463,6 +465,7 @@ function remove_schedule(text) (name text) returns boolean language plpgsql vola
 function report_progress(bigint,jsonb) (p_worker bigint, p_reports jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function reserve_ids(integer) (n integer) returns bigint[] language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reset_limit(text,text) (scope text, name text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function result_rows(jsonb) (p_results jsonb) returns TABLE(token bigint, pos integer, id bigint, value text, bytes text, problem text) language sql stable
 function resume_key(text,text) (kind text, key text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_kind(text) (kind text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function resume_queue(text) (queue text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -519,7 +522,7 @@ function write_schedule(text,jsonb,text,timestamp with time zone) (p_name text, 
 function xmin_holders(interval) (older_than interval DEFAULT '00:01:00'::interval) returns TABLE(what text, name text, pid integer, role text, application text, state text, since timestamp with time zone, xmin_age bigint) language sql stable security definer set search_path=<schema>, pg_temp
 function zone_change(timestamp with time zone,timestamp with time zone,text) (p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) returns timestamp with time zone language plpgsql stable set search_path=<schema>, pg_temp
 function zone_offset(timestamp with time zone,text) (t timestamp with time zone, zone text) returns interval language sql stable parallel safe
-index attempt_error_at CREATE INDEX attempt_error_at ON attempt_error USING btree (at)
+index attempt_error_at CREATE INDEX attempt_error_at ON attempt_error USING brin (at) WITH (pages_per_range='16', autosummarize='on')
 index attempt_error_job CREATE INDEX attempt_error_job ON attempt_error USING btree (job, attempt)
 index batch_claimed_at CREATE INDEX batch_claimed_at ON batch USING brin (claimed_at) WITH (pages_per_range='16')
 index batch_pkey CREATE UNIQUE INDEX batch_pkey ON batch USING btree (lane, seq)
@@ -552,7 +555,7 @@ index parked_id CREATE INDEX parked_id ON parked USING btree (id)
 index parked_pkey CREATE UNIQUE INDEX parked_pkey ON parked USING btree (kind, key, seq)
 index progress_pkey CREATE UNIQUE INDEX progress_pkey ON progress USING btree (job)
 index queue_pkey CREATE UNIQUE INDEX queue_pkey ON queue USING btree (queue)
-index result_at CREATE INDEX result_at ON result USING btree (at)
+index result_at CREATE INDEX result_at ON result USING brin (at) WITH (pages_per_range='16', autosummarize='on')
 index result_pkey CREATE UNIQUE INDEX result_pkey ON result USING btree (job)
 index schedule_due CREATE INDEX schedule_due ON schedule USING btree (due_at) WHERE due_at IS NOT NULL
 index schedule_fire_at CREATE INDEX schedule_fire_at ON schedule_fire USING btree (at)
