@@ -17,7 +17,7 @@ class EngineKeyBatch : public EngineTest {
  protected:
   /// Jobs with the keys `from` to `to`, in this order.
   void keyed(int from, int to) {
-    sql.rows("select enqueue('k', key => g::text) from generate_series($1, $2) g", from, to);
+    sql.rows("select enqueue('k', key => g::text) from generate_series($1::int, $2) g", from, to);
   }
   std::int64_t parked() { return sql.number("select count(*) from parked"); }
 };

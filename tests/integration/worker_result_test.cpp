@@ -228,7 +228,7 @@ TEST_F(WorkerResult, SurvivesALostReply) {
   auto const id = enqueue();
   worker.start();
   running.wait();
-  gate.lose_reply(R"("bytes":"AAEC)");
+  gate.lose_reply(R"("bytes":"{\"AAEC)");
   go.count_down();
   auto const got = client().wait(id, 30s);
   EXPECT_TRUE(got.succeeded()) << got.state;
