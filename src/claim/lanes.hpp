@@ -46,8 +46,10 @@ class Lanes {
   /// A limit holds it back: it stays hot and is tried again when a rate lets the next job start (`wait`), else when a
   /// job of ours has ended, and now and then since others' end too.
   void blocked(std::int64_t lane, std::optional<std::chrono::milliseconds> wait, Time now);
-  /// A job of ours has ended.
+  /// A job of ours has ended, or somebody else's that a limit counted.
   void freed(Time now);
+  /// Some lane waits for jobs to end, ours or others'.
+  [[nodiscard]] bool any_blocked() const;
   /// A look said that no lanes but these have work, while no slot was free to try the hot ones: the others turn cold.
   void cool_but(std::span<std::int64_t const> lanes);
 
