@@ -78,15 +78,15 @@ TEST_F(CliKeys, RatesAndHoldsOfKeys) {
       "null, 9, 9)");
   EXPECT_THAT(run({"jobs", "show", "2"}).out,
               HasSubstr("Its key a: its rate, 0.001 a second, is used up: the next job"));
-  auto const rated = listing({"keys", "list"});
+  auto const rated = list();
   ASSERT_EQ(rated.size(), 1U);
   EXPECT_TRUE(rated.at(0).at("free_at").is_string());
   EXPECT_TRUE(rated.at(0).at("held_until").is_null());
   sql.exec("select posthouse.hold_key('k', 'a', '10 min')");
   EXPECT_THAT(run({"jobs", "show", "2"}).out, HasSubstr("Its key a: a handler was told to come back later"));
-  EXPECT_TRUE(listing({"keys", "list"}).at(0).at("held_until").is_string());
+  EXPECT_TRUE(list().at(0).at("held_until").is_string());
   EXPECT_EQ(run({"keys", "resume", "k", "a"}).status, 0);
-  EXPECT_TRUE(listing({"keys", "list"}).at(0).at("held_until").is_null());
+  EXPECT_TRUE(list().at(0).at("held_until").is_null());
 }
 
 }  // namespace
