@@ -212,6 +212,9 @@ TEST_F(Invariants, HoldWhileSessionsAreKilled) {
       "update heartbeat set at = at - interval '1 hour'; update worker set started_at = started_at - interval '1 "
       "hour', lease = '1 ms' where ended_at is null; select reap()");
 
+  EXPECT_GT(sql.number("select count(*) from worker where end_reason = 'lease lapsed'"), 0) << "nothing was lost";
+  EXPECT_GT(most_at_once("limited"), 1) << "the limit was never met";
+
   // I8: no job is claimed while another claim of it is open.
   EXPECT_EQ(
       sql.number("with c as (select i.id, b.claimed_at as since, b.closed_at as until, b.lane, b.seq from batch b, "
