@@ -34,8 +34,8 @@ _posthouse() {
     'jobs delete') words='' ;;
     'schedules') words='list add set remove pause resume run next history' ;;
     'schedules list') words='--json' ;;
-    'schedules add') words='--cron --every --at --time-zone --queue --priority --header --max-attempts --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --expires-in --timeout --jitter --misfire --misfire-limit --overlap --raw --disabled --json' ;;
-    'schedules set') words='--kind --payload --cron --every --at --time-zone --queue --priority --header --max-attempts --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --expires-in --timeout --jitter --misfire --misfire-limit --overlap --raw --enabled --disabled --json' ;;
+    'schedules add') words='--cron --every --at --time-zone --queue --priority --header --max-attempts --key --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --expires-in --timeout --jitter --misfire --misfire-limit --overlap --raw --disabled --json' ;;
+    'schedules set') words='--kind --payload --cron --every --at --time-zone --queue --priority --header --max-attempts --key --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --expires-in --timeout --jitter --misfire --misfire-limit --overlap --raw --enabled --disabled --json' ;;
     'schedules remove') words='--json' ;;
     'schedules pause') words='--json' ;;
     'schedules resume') words='--json' ;;

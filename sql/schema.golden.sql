@@ -62,8 +62,11 @@ column enqueue_token.token uuid not null
 column expiry.at timestamp with time zone not null
 column expiry.job bigint not null
 column heartbeat.at timestamp with time zone not null default clock_timestamp()
+column heartbeat.children integer
+column heartbeat.cpu_ms bigint
 column heartbeat.free integer not null
 column heartbeat.low_token bigint not null
+column heartbeat.rss_bytes bigint
 column heartbeat.running integer not null
 column heartbeat.worker bigint not null
 column job.attempt integer not null default 0
@@ -97,9 +100,18 @@ column jobs.worker bigint
 column key_check.at timestamp with time zone not null default clock_timestamp()
 column key_check.key text collate "C" not null
 column key_check.kind text collate "C" not null
+column key_due.at timestamp with time zone not null
+column key_due.key text collate "C" not null
+column key_due.kind text collate "C" not null
+column key_hold.at timestamp with time zone not null default clock_timestamp()
+column key_hold.key text collate "C" not null
+column key_hold.kind text collate "C" not null
+column key_hold.said_by text
+column key_hold.until timestamp with time zone not null
 column key_rule.key text collate "C" not null
 column key_rule.kind text collate "C" not null
 column key_rule.paused boolean not null default false
+column key_rule.paused_at timestamp with time zone
 column key_turn.at timestamp with time zone not null default clock_timestamp()
 column key_turn.holders bigint[] not null
 column key_turn.key text collate "C" not null
@@ -109,6 +121,7 @@ column key_turn.parked_to bigint not null
 column key_turn.seq bigint not null
 column kind.kind text collate "C" not null
 column kind.paused boolean not null default false
+column kind.paused_at timestamp with time zone
 column lane.express boolean not null default false
 column lane.keyed boolean not null default false
 column lane.kind text collate "C" not null
@@ -182,6 +195,7 @@ column progress.text text
 column progress.token bigint not null
 column progress.worker bigint not null
 column queue.paused boolean not null default false
+column queue.paused_at timestamp with time zone
 column queue.priority integer not null default 0
 column queue.queue text collate "C" not null
 column result.at timestamp with time zone not null default clock_timestamp()
@@ -202,6 +216,7 @@ column schedule.every interval
 column schedule.expires_in interval
 column schedule.headers jsonb
 column schedule.jitter interval not null default '00:00:00'::interval
+column schedule.key text
 column schedule.kind text collate "C" not null
 column schedule.last_error text
 column schedule.last_fired_at timestamp with time zone
@@ -241,6 +256,7 @@ column schedules.every interval
 column schedules.expires_in interval
 column schedules.headers jsonb
 column schedules.jitter interval
+column schedules.key text
 column schedules.kind text collate "C"
 column schedules.last_error text
 column schedules.last_fired_at timestamp with time zone
@@ -300,7 +316,7 @@ constraint limit_rule_held_check on limit_rule CHECK ((origin = 'held'::text) = 
 constraint limit_rule_origin_check on limit_rule CHECK (origin = ANY (ARRAY['declared'::text, 'set'::text, 'held'::text]))
 constraint limit_rule_per_second_check on limit_rule CHECK (per_second > 0::numeric)
 constraint limit_rule_pkey on limit_rule PRIMARY KEY (name, scope, origin)
-constraint limit_rule_scope_check on limit_rule CHECK (scope = ANY (ARRAY['kind'::text, 'queue'::text, 'all'::text, 'key'::text, 'serialized'::text]))
+constraint limit_rule_scope_check on limit_rule CHECK (scope = ANY (ARRAY['kind'::text, 'queue'::text, 'all'::text, 'key'::text, 'key_rate'::text, 'serialized'::text]))
 constraint meta_pkey on meta PRIMARY KEY (key)
 constraint migration_pkey on migration PRIMARY KEY (version)
 constraint parked_pkey on parked PRIMARY KEY (kind, key, seq)
@@ -316,7 +332,7 @@ constraint schedule_overlap_check on schedule CHECK (overlap = ANY (ARRAY['allow
 constraint schedule_pkey on schedule PRIMARY KEY (name)
 constraint unique_key_pkey on unique_key PRIMARY KEY (kind, key)
 constraint worker_pkey on worker PRIMARY KEY (id)
-function add_schedule(text,text,text,interval,timestamp with time zone,text,jsonb,text,integer,jsonb,integer,interval,text,integer,text,boolean,bytea,text,text,text,interval,interval,interval) (name text, kind text, cron text DEFAULT NULL::text, every interval DEFAULT NULL::interval, at timestamp with time zone DEFAULT NULL::timestamp with time zone, time_zone text DEFAULT 'UTC'::text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, jitter interval DEFAULT '00:00:00'::interval, misfire text DEFAULT 'latest'::text, misfire_limit integer DEFAULT 100, overlap text DEFAULT 'allow'::text, enabled boolean DEFAULT true, payload_bytes bytea DEFAULT NULL::bytea, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function add_schedule(text,text,text,interval,timestamp with time zone,text,jsonb,text,integer,jsonb,integer,interval,text,integer,text,boolean,bytea,text,text,text,interval,interval,interval,text) (name text, kind text, cron text DEFAULT NULL::text, every interval DEFAULT NULL::interval, at timestamp with time zone DEFAULT NULL::timestamp with time zone, time_zone text DEFAULT 'UTC'::text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, jitter interval DEFAULT '00:00:00'::interval, misfire text DEFAULT 'latest'::text, misfire_limit integer DEFAULT 100, overlap text DEFAULT 'allow'::text, enabled boolean DEFAULT true, payload_bytes bytea DEFAULT NULL::bytea, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function add_schedule_json(text,jsonb) (name text, definition jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function adopt() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function ahead(bigint,integer) (id bigint, most integer DEFAULT 1000) returns bigint language sql stable security definer set jit=off set search_path=<schema>, pg_temp
@@ -324,9 +340,10 @@ function amend_job(bigint,text,jsonb,bytea,jsonb,timestamp with time zone) (p_jo
 function apply_moves(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_moves jsonb) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function backlog() () returns TABLE(queue text, kind text, state text, jobs bigint, oldest_at timestamp with time zone) language sql stable security definer set jit=off set search_path=<schema>, pg_temp
 function batch_of(bigint,xid8,bigint) (p_lane bigint, p_txid xid8, p_id bigint) returns batch language plpgsql stable security definer set search_path=<schema>, pg_temp
-function beat(bigint,bigint,integer,integer) (p_worker bigint, p_low_token bigint, p_free integer, p_running integer) returns jsonb language plpgsql volatile security definer set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function beat(bigint,bigint,integer,integer,bigint,bigint,integer) (p_worker bigint, p_low_token bigint, p_free integer, p_running integer, p_rss_bytes bigint DEFAULT NULL::bigint, p_cpu_ms bigint DEFAULT NULL::bigint, p_children integer DEFAULT NULL::integer) returns jsonb language plpgsql volatile security definer set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function bell(bigint[]) (lanes bigint[]) returns bigint[] language sql volatile security definer set search_path=<schema>, pg_temp
 function bound_wait() () returns boolean language sql volatile
+function bucket_of_key(text,text) (p_kind text, p_key text) returns text language sql immutable parallel safe
 function cancel(bigint) (id bigint) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function cancels_of(bigint) (p_worker bigint) returns bigint[] language plpgsql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function change_limit(text,text,jsonb) (scope text, name text, changes jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -379,8 +396,8 @@ function fence() () returns xid8 language sql volatile security definer set sear
 function fence_passed(xid8) (fence xid8) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
 function fenced_moves(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_moves jsonb) returns TABLE(token bigint, pos integer, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint, crashes integer, lane bigint) language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=on set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function fenced_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns TABLE(job bigint, value text, bytes text, problem text) language sql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
-function fingerprint(text,jsonb,bytea,text,integer,jsonb,text) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_headers jsonb, p_key text) returns bytea language sql immutable parallel safe set search_path=<schema>, pg_temp
-function finish(bigint,bigint[],text[],integer[],jsonb,jsonb) (p_worker bigint, p_tokens bigint[], p_acked text[], p_started integer[], p_moves jsonb, p_results jsonb DEFAULT NULL::jsonb) returns bigint[] language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function fingerprint(text,jsonb,bytea,text,integer,jsonb,text,text) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_headers jsonb, p_key text, p_turn_key text) returns bytea language sql immutable parallel safe set search_path=<schema>, pg_temp
+function finish(bigint,bigint[],text[],integer[],jsonb,jsonb,boolean) (p_worker bigint, p_tokens bigint[], p_acked text[], p_started integer[], p_moves jsonb, p_results jsonb DEFAULT NULL::jsonb, p_tell boolean DEFAULT true) returns bigint[] language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function finish_and_claim(bigint,bigint[],text[],integer[],jsonb,bigint,bigint[],integer,integer,jsonb) (p_worker bigint, p_tokens bigint[], p_acked text[], p_started integer[], p_moves jsonb, p_token bigint, p_lanes bigint[], p_n integer, p_start integer, p_results jsonb DEFAULT NULL::jsonb) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function finish_and_claim_one(bigint,bigint,bigint,bigint,boolean) (p_worker bigint, p_done bigint, p_token bigint, p_lane bigint, p_wake boolean DEFAULT true) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set enable_sort=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function fire_schedule(schedule,timestamp with time zone) (s schedule, p_now timestamp with time zone) returns integer language plpgsql volatile security definer set TimeZone=UTC set lock_timeout=250ms set search_path=<schema>, pg_temp
@@ -392,6 +409,7 @@ function hand_on_keys(text[],text[],bigint[]) (p_kinds text[], p_keys text[], p_
 function has_sleeper(bigint) (lane bigint) returns boolean language sql volatile
 function has_unfinished(text) (p_relname text) returns boolean language plpgsql stable security definer set jit=off set search_path=<schema>, pg_temp
 function held() () returns TABLE(id bigint, lane bigint, worker bigint, claimed_at timestamp with time zone, started boolean) language sql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function hold_key(text,text,interval,text) (kind text, key text, hold interval, said_by text DEFAULT NULL::text) returns timestamp with time zone language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function hold_kind(text,interval,text) (kind text, hold interval, said_by text DEFAULT NULL::text) returns timestamp with time zone language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function holds_key(unique_key) (u unique_key) returns boolean language plpgsql stable security definer set search_path=<schema>, pg_temp
 function id_or_mismatch(bigint,text,uuid) (p_id bigint, p_status text, p_token uuid) returns bigint language plpgsql immutable security definer set search_path=<schema>, pg_temp
@@ -402,18 +420,25 @@ function insert_many(jsonb,bigint[],text[]) (jobs jsonb, p_ids bigint[], p_statu
 function is_claimed(xid8,bigint,pg_snapshot,pg_snapshot,xid8,bigint) (txid xid8, id bigint, lo pg_snapshot, hi pg_snapshot, pos_txid xid8, pos_id bigint) returns boolean language sql immutable parallel safe
 function is_claimed_now(bigint,xid8,bigint) (p_lane bigint, p_txid xid8, p_job bigint) returns boolean language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function is_expired(jsonb,text) (p_options jsonb, p_now text) returns boolean language sql immutable parallel safe
+function is_paced(text) (p_kind text) returns boolean language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function is_serialized(text) (p_kind text) returns boolean language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function is_unfinished(bigint) (p_job bigint) returns boolean language sql stable security definer set search_path=<schema>, pg_temp
 function is_waited_for(bigint) (job bigint) returns boolean language sql volatile
 function job_options(jsonb,text) (p_time jsonb, p_key text) returns jsonb language plpgsql immutable set search_path=<schema>, pg_temp
 function keep(text) (profile text) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
 function keep_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=on set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function keep_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function key_held_until(text,text,timestamp with time zone) (p_kind text, p_key text, p_now timestamp with time zone) returns timestamp with time zone language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set enable_sort=off set jit=off set search_path=<schema>, pg_temp
 function key_limit(text) (p_kind text) returns integer language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
-function key_list(text,integer) (p_kind text DEFAULT NULL::text, p_limit integer DEFAULT 1000) returns TABLE(kind text, key text, paused boolean, "limit" integer, holders bigint[], parked bigint, since timestamp with time zone) language sql volatile security definer set search_path=<schema>, pg_temp
+function key_list(text,integer) (p_kind text DEFAULT NULL::text, p_limit integer DEFAULT 1000) returns TABLE(kind text, key text, paused boolean, "limit" integer, holders bigint[], parked bigint, since timestamp with time zone, paused_at timestamp with time zone, held_until timestamp with time zone, free_at timestamp with time zone) language sql volatile security definer set search_path=<schema>, pg_temp
 function key_lock(text) (p_kind text) returns integer language sql immutable parallel safe
-function key_of_job(bigint) (id bigint) returns TABLE(kind text, key text, paused boolean, "limit" integer, holders bigint[], ahead bigint) language sql stable security definer set search_path=<schema>, pg_temp
+function key_of_job(bigint) (id bigint) returns TABLE(kind text, key text, paused boolean, "limit" integer, holders bigint[], ahead bigint, paused_at timestamp with time zone, held_until timestamp with time zone, free_at timestamp with time zone, per_second numeric) language sql stable security definer set search_path=<schema>, pg_temp
 function key_options(text,text) (p_key text, p_scope text) returns jsonb language sql stable parallel safe
+function key_pace(text,text,timestamp with time zone) (p_kind text, p_key text, p_now timestamp with time zone, OUT room integer, OUT next_at timestamp with time zone) returns record language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function key_pace_room(text,text,bigint[]) (p_kind text, p_key text, p_holders bigint[]) returns integer language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function key_rate(text) (p_kind text, OUT per_second numeric, OUT burst integer) returns record language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function key_space() () returns integer language sql immutable parallel safe
+function key_started(text,text,integer,timestamp with time zone) (p_kind text, p_key text, p_n integer, p_now timestamp with time zone) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function key_state(bigint) (p_job bigint) returns text language plpgsql stable security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function keyed_lane_of(text,text,integer,boolean) (queue text, kind text, priority integer, express boolean) returns bigint language sql immutable parallel safe
 function lane_of(text,text,integer,boolean) (queue text, kind text, priority integer, express boolean) returns bigint language sql immutable parallel safe
@@ -421,6 +446,7 @@ function lane_of_element(jsonb) (e jsonb) returns bigint language sql immutable 
 function lanes_of_worker(bigint) (p_worker bigint) returns TABLE(lane bigint, queue_priority integer, priority integer, express boolean) language sql stable security definer set search_path=<schema>, pg_temp
 function lead(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function leave(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function limit_bell(boolean) (p_on boolean) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function limit_claimed(bigint,integer) (p_lane bigint, p_n integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function limit_key(text,text) (p_scope text, p_name text) returns integer language sql immutable parallel safe
 function limit_list() () returns TABLE(scope text, name text, origin text, concurrency integer, per_second numeric, burst integer, declared text, running bigint, tokens numeric, said_by text, held_until timestamp with time zone) language sql volatile security definer set search_path=<schema>, pg_temp
@@ -429,18 +455,22 @@ function limit_running(text,text) (p_scope text, p_name text) returns bigint lan
 function limit_take(text,text,numeric,integer,integer,timestamp with time zone) (p_scope text, p_name text, p_per_second numeric, p_burst integer, p_n integer, p_now timestamp with time zone) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function limit_text(integer,numeric,integer) (p_concurrency integer, p_per_second numeric, p_burst integer) returns text language sql immutable set search_path=<schema>, pg_temp
 function limit_tokens(text,text,numeric,integer,timestamp with time zone) (p_scope text, p_name text, p_per_second numeric, p_burst integer, p_now timestamp with time zone) returns numeric language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function limit_waits() () returns boolean language sql volatile
 function limits_of(bigint) (p_lane bigint) returns TABLE(scope text, name text, concurrency integer, per_second numeric, burst integer, held_until timestamp with time zone) language plpgsql stable security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function limits_on(bigint) (id bigint) returns TABLE(scope text, name text, concurrency integer, running bigint, holders jsonb, per_second numeric, free_at timestamp with time zone, held_until timestamp with time zone) language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function lock_keys(bigint,boolean) (p_lane bigint, p_wait boolean) returns boolean language plpgsql volatile security definer set lock_timeout=200ms set search_path=<schema>, pg_temp
 function lock_schedules() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function lock_worker(bigint) (worker bigint) returns text language sql volatile
 function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set enable_sort=on set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function look_at_key(text,text,timestamp with time zone) (p_kind text, p_key text, p_at timestamp with time zone) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function meet_lane(bigint,text,text,integer,boolean) (p_lane bigint, p_queue text, p_kind text, p_priority integer, p_keyed boolean DEFAULT false) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function met_rows(bigint[],xid8[],text[],bigint[]) (p_ids bigint[], p_txids xid8[], p_keys text[], p_sizes bigint[]) returns TABLE(id bigint, txid xid8, key text, size bigint, ord bigint) language sql immutable set search_path=<schema>, pg_temp
 function missing_schedule(text) (p_name text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function move_rows(jsonb) (p_moves jsonb) returns TABLE(token bigint, pos integer, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint, crashes integer) language sql stable
 function need_read_committed(text) (p_what text) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function next_fire(timestamp with time zone) (p_from timestamp with time zone) returns timestamp with time zone language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function next_key_look(timestamp with time zone) (p_from timestamp with time zone) returns timestamp with time zone language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function note_due_keys(timestamp with time zone) (p_from timestamp with time zone) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function note_key(bigint,jsonb) (p_lane bigint, p_options jsonb) returns void language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function note_keys(text) (p_kind text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function open_lane(text,text,integer) (kind text, queue text DEFAULT 'default'::text, priority integer DEFAULT 0) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -450,10 +480,12 @@ function pause_kind(text) (kind text) returns void language plpgsql volatile sec
 function pause_queue(text) (queue text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function pause_schedule(text) (name text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function peers(bigint) (p_worker bigint) returns integer language sql stable security definer set search_path=<schema>, pg_temp
+function ping_workers(bigint[]) (ids bigint[]) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function preview_cron(text,text,integer,timestamp with time zone) (cron text, time_zone text DEFAULT 'UTC'::text, n integer DEFAULT 10, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone) returns TABLE(tick timestamp with time zone, local_time timestamp without time zone) language plpgsql stable security definer set search_path=<schema>, pg_temp
 function preview_schedule(text,integer,timestamp with time zone) (name text, n integer DEFAULT 10, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone) returns TABLE(tick timestamp with time zone, local_time timestamp without time zone) language plpgsql stable security definer set search_path=<schema>, pg_temp
 function promote(timestamp with time zone,integer) (p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function prune_key_pace(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set enable_seqscan=on set jit=off set search_path=<schema>, pg_temp
 function prune_key_turns(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function prune_keys_of_dead(timestamp with time zone,integer) (p_before timestamp with time zone, p_limit integer) returns void language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune_limits() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -481,6 +513,7 @@ function schedule_due(schedule,timestamp with time zone) (s schedule, p_tick tim
 function schedule_enqueue(schedule,timestamp with time zone) (s schedule, p_tick timestamp with time zone, OUT job bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function schedule_last(schedule,timestamp with time zone,timestamp with time zone) (s schedule, p_from timestamp with time zone, p_until timestamp with time zone) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
 function schedule_next(schedule,timestamp with time zone) (s schedule, p_after timestamp with time zone) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
+function schedule_note(bigint,text) (p_job bigint, p_status text) returns text language sql immutable parallel safe
 function schedule_of(text,jsonb) (p_name text, p_definition jsonb) returns schedule language plpgsql stable security definer set search_path=<schema>, pg_temp
 function schedule_problems(text,jsonb) (owner text, schedules jsonb) returns TABLE(i integer, problem text, hint text) language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function schedule_refuse(text,text,text,text) (p_name text, p_key text, p_value text, p_allowed text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
@@ -500,8 +533,10 @@ function sync_schedules(text,jsonb) (owner text, schedules jsonb) returns jsonb 
 function take_back(bigint,bigint[],boolean) (p_worker bigint, p_tokens bigint[], p_crashed boolean) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function take_key(text,text,bigint,text,timestamp with time zone) (p_kind text, p_key text, p_job bigint, p_scope text, p_until timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function take_key_or_amend(text,text,bigint,text,timestamp with time zone,text,jsonb,bytea,jsonb,timestamp with time zone) (p_kind text, p_key text, p_job bigint, p_scope text, p_until timestamp with time zone, p_on_duplicate text, p_payload jsonb, p_payload_bytes bytea, p_headers jsonb, p_due timestamp with time zone, OUT holder bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function take_paced_turns(text,integer,bigint[],xid8[],text[],bigint[],integer) (p_kind text, p_limit integer, p_ids bigint[], p_txids xid8[], p_keys text[], p_sizes bigint[], p_want integer, OUT ids bigint[], OUT txids xid8[], OUT keys text[], OUT seqs bigint[]) returns record language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=on set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function take_token(uuid,bigint,bytea) (p_token uuid, p_job bigint, p_fingerprint bytea, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function take_turns(text,integer,bigint[],xid8[],text[],bigint[],integer) (p_kind text, p_limit integer, p_ids bigint[], p_txids xid8[], p_keys text[], p_sizes bigint[], p_want integer, OUT ids bigint[], OUT txids xid8[], OUT keys text[], OUT seqs bigint[]) returns record language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=on set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function tell_limits(bigint,bigint[]) (p_worker bigint, p_tokens bigint[]) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function tell_waiters(bigint,bigint[],text[]) (p_worker bigint, p_tokens bigint[], p_acked text[]) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function tell_waiters_of_dead() () returns trigger language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function tend_keys(integer) (p_limit integer DEFAULT 1000) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
@@ -540,6 +575,9 @@ index expiry_at CREATE INDEX expiry_at ON expiry USING btree (at)
 index heartbeat_worker CREATE INDEX heartbeat_worker ON heartbeat USING btree (worker, at DESC)
 index job_id_idx CREATE INDEX job_id_idx ON ONLY job USING btree (id)
 index job_lane CREATE INDEX job_lane ON ONLY job USING btree (lane, txid, id)
+index key_due_at CREATE INDEX key_due_at ON key_due USING btree (at)
+index key_due_key CREATE INDEX key_due_key ON key_due USING btree (kind, key, at)
+index key_hold_key CREATE INDEX key_hold_key ON key_hold USING btree (kind, key, until)
 index key_rule_pkey CREATE UNIQUE INDEX key_rule_pkey ON key_rule USING btree (kind, key)
 index key_turn_pkey CREATE UNIQUE INDEX key_turn_pkey ON key_turn USING btree (kind, key, seq)
 index kind_pkey CREATE UNIQUE INDEX kind_pkey ON kind USING btree (kind)
@@ -578,6 +616,8 @@ table expiry
 table heartbeat
 table job partition by RANGE (queued_at)
 table key_check
+table key_due
+table key_hold
 table key_rule
 table key_turn
 table kind

@@ -45,7 +45,8 @@ struct Schedule {
   std::optional<std::chrono::system_clock::time_point> at{};  ///< once; in the past means now
   std::string time_zone = "UTC";                              ///< IANA name in its exact spelling; for cron
   /// queue, priority, headers (at most 16,000 bytes), max_attempts, timeout, expires_in (from the firing on),
-  /// dedupe_key and what goes with it: a tick whose key another job holds enqueues nothing.
+  /// key, dedupe_key and what goes with it: a tick whose dedupe_key another job holds enqueues nothing; on_duplicate
+  /// replace gives that job this payload and these headers unless it has started, reschedule is refused.
   EnqueueOptions options{};
   std::chrono::milliseconds jitter{0};  ///< each tick is fired up to this long later, 0 to 1 day
   Misfire misfire = Misfire::latest;

@@ -177,7 +177,8 @@ struct RunResult {
 /// each. A success deletes the job. Anything else moves it as a worker would (with the default back-off), so that
 /// `enqueued` and the view `jobs` show it. Each handler runs in a savepoint, and a Failure undoes what the handler did
 /// in the transaction. All of this is part of the transaction: rolled back, nothing has happened. Jobs that others have
-/// enqueued and that are available are left to workers. Throws InvalidArgument outside of a transaction.
+/// enqueued and that are available are left to workers. As by the engine, a job past its expires_at ends as expired
+/// instead, one whose queue, kind or key is paused or held is left where it is, and RetryAfter holds. Throws InvalidArgument outside of a transaction.
 std::vector<RunResult> run_due(Transaction const& transaction, std::vector<InlineHandler> const& handlers,
                                RunDueOptions const& options = {});
 

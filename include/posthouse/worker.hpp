@@ -46,8 +46,10 @@ struct HandlerOptions {
   /// to 365 days, is taken from it: that attempt has failed, and the next one is made at once, by whoever is free. The
   /// handler is asked to stop and keeps its thread until it returns; what it then says counts for nothing.
   std::chrono::milliseconds retry_timer{0};
-  int key_limit = 1;                 ///< jobs of one EnqueueOptions::key at once, 1 (in order) to 1,000,000
-  bool serialized_dispatch = false;  ///< one job at once of each key, else of each dedupe_key, else of the kind
+  int key_limit = 1;                   ///< jobs of one EnqueueOptions::key at once, 1 (in order) to 1,000,000
+  double key_requests_per_second = 0;  ///< starts of one key in all workers together, 0.0001 to 1,000,000; 0: no limit
+  int key_burst = 0;                   ///< as burst, for it
+  bool serialized_dispatch = false;    ///< one job at once of each key, else of each dedupe_key, else of the kind
 };
 
 /// Limits of a queue, in all workers together.

@@ -33,7 +33,7 @@ comment on function fold_lanes() is 'Makes the lanes that were used first known 
 -- One statement for any number of jobs of any number of batches. Fenced: a member counts only while its batch is open
 -- and its bit is not set, so that a late or resent call changes nothing. Returns the tokens that are not ours (any more).
 create or replace function finish(p_worker bigint, p_tokens bigint[], p_acked text[], p_started int[], p_moves jsonb,
-  p_results jsonb default null) returns bigint[]
+  p_results jsonb default null, p_tell boolean default true) returns bigint[]
 language plpgsql security definer set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
@@ -60,14 +60,15 @@ begin
   select count(*), bool_or(u.keyed) into v_count, v_keyed from u;
   if v_keyed then perform free_keys(p_worker, p_tokens, p_moves is not null); end if;
   if someone_waits() then perform tell_waiters(p_worker, p_tokens, p_acked); end if;
+  if p_tell and limit_waits() then perform tell_limits(p_worker, p_tokens); end if;
   if v_count = cardinality(p_tokens) then return '{}'; end if;
   if not exists (select from worker w where w.id = p_worker and w.ended_at is null) then return p_tokens; end if;
   -- A batch of a living worker is closed by nobody else, so a closed one was closed by an earlier sending of this call.
   return array(select t from unnest(p_tokens) t
     where not exists (select from batch b where b.worker = p_worker and b.token = t));
 end $$;
-comment on function finish(bigint, bigint[], text[], int[], jsonb, jsonb) is
-'Group ack of a worker. acked[i]: null closes the batch as succeeded, else one 0 or 1 a member, cumulative. results: null, or as keep_results takes them. Returns the tokens whose lease is lost.';
+comment on function finish(bigint, bigint[], text[], int[], jsonb, jsonb, boolean) is
+'Group ack of a worker. acked[i]: null closes the batch as succeeded, else one 0 or 1 a member, cumulative. results: null, or as keep_results takes them. tell false: the caller tells whoever waits for a limit. Returns the tokens whose lease is lost.';
 
 -- Many small objects cost more than what is done with them, so a worker sends columns: an object whose values are arrays,
 -- each as PostgreSQL writes it. Without settings of its own, so that it becomes a part of the statement that calls it.
@@ -156,9 +157,11 @@ begin
         coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', coalesce(g.options -> 'enqueued_at', to_jsonb(g.queued_at)))
       from gone g join lane l on l.lane = g.lane where g.ends = 'release' order by g.id),
     held as (
-      select count(hold_kind(h.kind, h.hold_ms * interval '1 millisecond', 'worker ' || p_worker)) from (
-        select l.kind, least(max(g.hold_ms), 3600000) as hold_ms from gone g join lane l on l.lane = g.lane
-        where g.hold_ms > 0 group by l.kind order by l.kind) h),
+      -- Of a job with a key that key alone.
+      select count(case when h.key is null then hold_kind(h.kind, h.hold_ms * interval '1 millisecond', 'worker ' || p_worker)
+        else hold_key(h.kind, h.key, h.hold_ms * interval '1 millisecond', 'worker ' || p_worker) end) from (
+        select l.kind, g.options ->> 'key' as key, least(max(g.hold_ms), 3600000) as hold_ms from gone g join lane l on l.lane = g.lane
+        where g.hold_ms > 0 group by 1, 2 order by 1, 2) h),
     counted as (
       update batch b set moved = b.moved + c.n from (select token, count(*)::int as n from gone group by token) c
       where b.worker = p_worker and b.token = any(p_tokens) and b.token = c.token)

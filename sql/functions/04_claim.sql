@@ -102,6 +102,7 @@ declare
   mx constant bigint := 9223372036854775807;
   v_space int := key_space();
   v_lost bigint[];
+  v_tell boolean := false;  -- somebody waits for a limit that what ends here may have filled
   v_lanes bigint[];
   v_express boolean[];
   v_locked bigint;
@@ -139,14 +140,18 @@ begin
       using errcode = '25001', hint = 'Claims read their lane''s cursor after its lock, which needs READ COMMITTED.';
   end if;
   if p_tokens is not null and cardinality(p_tokens) > 0 then
-    v_lost := finish(p_worker, p_tokens, p_acked, p_started, p_moves, p_results);
+    v_lost := finish(p_worker, p_tokens, p_acked, p_started, p_moves, p_results, false);
+    v_tell := limit_waits();
     if cardinality(v_lost) > 0 then
       return query select t, 0::bigint, -1, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb from unnest(v_lost) t;
     end if;
   else
     if lock_worker(p_worker) is null or set_config('synchronous_commit', 'off', true) is null then return; end if;
   end if;
-  if p_n <= 0 then return; end if;
+  if p_n <= 0 then
+    if v_tell then perform tell_limits(p_worker, p_tokens); end if;
+    return;
+  end if;
 
   v_lanes := p_lanes;
   if v_lanes is null or cardinality(v_lanes) = 0 then v_lanes := look(p_worker); end if;
@@ -164,7 +169,10 @@ begin
         select l.lane, coalesce(q.priority, 0) as queue_priority, l.priority, l.express, u.ord,
           exists (select from limit_rule r where r.name = any(array['', l.kind, l.queue])) as rules
         from unnest(v_lanes) with ordinality u(lane, ord) join lane l on l.lane = u.lane left join queue q on q.queue = l.queue) e;
-    if v_lanes is null then return; end if;
+    if v_lanes is null then
+      if v_tell then perform tell_limits(p_worker, p_tokens); end if;
+      return;
+    end if;
   end if;
 
   -- Pass 1 takes the lanes whose lock is free, an express lane up to three quarters of what is wanted; pass 2 gives the
@@ -342,6 +350,7 @@ begin
       exit passes when v_pass = 3;
     end loop;
   end loop;
+  if v_tell then perform tell_limits(p_worker, p_tokens); end if;
   -- Full, and there is probably more: wake one idle worker, now and then.
   if v_left <= 0 and (p_token / 16) % 4 = 0 then perform wake_one(p_worker); end if;
 end $$;
@@ -391,7 +400,8 @@ begin
   if v_id is not null then perform wake('w' || v_id); end if;
 end $$;
 
-create or replace function beat(p_worker bigint, p_low_token bigint, p_free int, p_running int) returns jsonb
+create or replace function beat(p_worker bigint, p_low_token bigint, p_free int, p_running int,
+  p_rss_bytes bigint default null, p_cpu_ms bigint default null, p_children int default null) returns jsonb
 language plpgsql security definer set search_path from current
 set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
 begin
@@ -402,7 +412,8 @@ begin
     return jsonb_build_object('alive', false, 'leader_vacant', false, 'open', '[]'::jsonb);
   end if;
   perform set_config('synchronous_commit', 'off', true);
-  insert into heartbeat (worker, low_token, free, running) values (p_worker, p_low_token, p_free, p_running);
+  insert into heartbeat (worker, low_token, free, running, rss_bytes, cpu_ms, children)
+    values (p_worker, p_low_token, p_free, p_running, p_rss_bytes, p_cpu_ms, p_children);
   return jsonb_build_object('alive', true,
     'leader_vacant', not exists (select from (select l.worker, l.at from leader l order by l.id desc limit 1) l, worker w
       where w.id = l.worker and w.ended_at is null and l.at > clock_timestamp() - interval '10 s'),

@@ -54,7 +54,9 @@ begin
   end if;
   select d.due_at into v_next from deferred d where d.due_at >= v_from order by d.due_at limit 1;
   v_next := least(v_next, v_fire);
+  perform note_due_keys(v_from);
   perform tend_keys();  -- last, since its locks stay
+  v_next := least(v_next, next_key_look(v_from));
   return jsonb_build_object('promoted', v_promoted, 'rescued', v_rescued, 'fired', v_fired,
     'next_due_ms', case when v_next is null then -1 else greatest(0, ceil(extract(epoch from v_next - clock_timestamp()) * 1000)::bigint) end);
 end $$;

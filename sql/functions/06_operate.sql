@@ -161,11 +161,12 @@ comment on function counts() is 'Jobs by queue, kind and state, from arithmetic 
 
 create or replace function pause_queue(queue text) returns void
 language sql security definer set search_path from current as $$
-  insert into queue (queue, paused) values (pause_queue.queue, true) on conflict (queue) do update set paused = true
+  insert into queue as q (queue, paused, paused_at) values (pause_queue.queue, true, clock_timestamp())
+    on conflict (queue) do update set paused = true, paused_at = case when q.paused then q.paused_at else excluded.paused_at end
 $$;
 create or replace function resume_queue(queue text) returns void
 language plpgsql security definer set search_path from current as $$
 begin
-  update queue q set paused = false where q.queue = resume_queue.queue;
+  update queue q set paused = false, paused_at = null where q.queue = resume_queue.queue;
   perform wake('new');
 end $$;

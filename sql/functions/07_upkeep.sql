@@ -170,6 +170,7 @@ begin
   delete from heartbeat h where not exists (select from worker w where w.id = h.worker);
   v_all := v_all + prune_limits();
   v_all := v_all + prune_key_turns(p_limit);
+  v_all := v_all + prune_key_pace(p_limit);
   delete from meta m where m.key like 'frozen:%' and not exists (select from partition p where p.relname = substring(m.key from 8));
   return v_all;
 end $$;

@@ -149,11 +149,11 @@ begin
   end loop;
 end $$;
 
-create or replace function fingerprint(p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority int, p_headers jsonb, p_key text)
+create or replace function fingerprint(p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority int, p_headers jsonb, p_key text, p_turn_key text)
 returns bytea language sql immutable parallel safe set search_path from current
-return sha256(convert_to(jsonb_build_array(p_kind, p_queue, p_priority, p_headers, p_key, p_payload is null, p_payload,
-  encode(sha256(p_payload_bytes), 'hex'))::text, 'UTF8'));
-comment on function fingerprint(text, jsonb, bytea, text, int, jsonb, text) is 'What must be the same when a token is sent again: kind, payload, queue, priority, headers and dedupe key.';
+return sha256(convert_to((jsonb_build_array(p_kind, p_queue, p_priority, p_headers, p_key, p_payload is null, p_payload,
+  encode(sha256(p_payload_bytes), 'hex')) || case when p_turn_key is null then '[]' else jsonb_build_array(p_turn_key) end)::text, 'UTF8'));
+comment on function fingerprint(text, jsonb, bytea, text, int, jsonb, text, text) is 'What must be the same when a token is sent again: kind, payload, queue, priority, headers, dedupe key and key.';
 
 create or replace function key_options(p_key text, p_scope text) returns jsonb
 language sql stable parallel safe
@@ -184,7 +184,7 @@ begin
   v_bound := bound_wait();
   if p_token is not null then
     select t.id, t.status into id, status
-      from take_token(p_token, v_id, fingerprint(p_kind, p_payload, p_payload_bytes, p_queue, p_priority, p_headers, p_key)) t;
+      from take_token(p_token, v_id, fingerprint(p_kind, p_payload, p_payload_bytes, p_queue, p_priority, p_headers, p_key, p_time ->> 'key')) t;
   end if;
   if status is null and p_key is not null then
     v_until := clock_timestamp() + p_window;
@@ -235,7 +235,7 @@ language plpgsql immutable security definer set search_path from current as $$
 begin
   if p_status = 'mismatch' then
     raise exception 'posthouse: token % has enqueued another job: %', p_token, p_id
-      using errcode = '22023', hint = 'A token names one job for ever: the same kind, queue, priority, payload, headers and dedupe key. Make a new one for a new job.';
+      using errcode = '22023', hint = 'A token names one job for ever: the same kind, queue, priority, payload, headers, dedupe key and key. Make a new one for a new job.';
   end if;
   return p_id;
 end $$;
@@ -255,7 +255,7 @@ begin
       dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token, job_options(time_options(expires_at, expires_in, timeout, run_at, delay), key)) u;
 end $$;
 comment on function enqueue_outcome(text, jsonb, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval, text) is
-'As enqueue, and says what happened: created; duplicate: the job id has the dedupe_key, nothing was enqueued; replayed: this token has enqueued the job id before; mismatch: it has, with another kind, queue, priority, payload, headers or dedupe_key, and nothing was enqueued; replaced, rescheduled: the job id has the dedupe_key and had not started, so its payload or its time was changed (once it has started, it is a duplicate).';
+'As enqueue, and says what happened: created; duplicate: the job id has the dedupe_key, nothing was enqueued; replayed: this token has enqueued the job id before; mismatch: it has, with another kind, queue, priority, payload, headers, dedupe_key or key, and nothing was enqueued; replaced, rescheduled: the job id has the dedupe_key and had not started, so its payload or its time was changed (once it has started, it is a duplicate).';
 
 -- What enqueue_many does with elements that have a key, a token, an expiry or a timeout, and says what happened, in order.
 create or replace function enqueue_many_outcome(jobs jsonb) returns table (id bigint, status text)
@@ -291,7 +291,7 @@ begin
     v_token := k.token;
     select t.id, t.status into p from take_token(k.token, v_ids[k.i], fingerprint(k.e ->> 'kind', k.e -> 'payload',
       decode(k.e ->> 'payload_bytes', 'base64'), coalesce(k.e ->> 'queue', 'default'), coalesce((k.e ->> 'priority')::int, 0),
-      nullif(k.e -> 'headers', 'null'), k.e ->> 'dedupe_key')) t;
+      nullif(k.e -> 'headers', 'null'), k.e ->> 'dedupe_key', k.e ->> 'key')) t;
     if p.status is not null then
       v_ids[k.i] := p.id;
       v_status[k.i] := p.status;

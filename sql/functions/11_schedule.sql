@@ -25,10 +25,10 @@ begin
   if p_name is null or p_name !~ '^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}$' then
     perform schedule_refuse(p_name, 'name', p_name, 'A name has 1 to 100 characters: letters, digits and _ . : / - with a letter or digit first.');
   end if;
-  select k into v_key from jsonb_object_keys(d) k where k <> all ('{kind,cron,every,at,time_zone,payload,payload_bytes,queue,priority,headers,max_attempts,dedupe_key,on_duplicate,dedupe_scope,dedupe_window,expires_in,timeout,jitter,misfire,misfire_limit,overlap,enabled}') limit 1;
+  select k into v_key from jsonb_object_keys(d) k where k <> all ('{kind,cron,every,at,time_zone,payload,payload_bytes,queue,priority,headers,max_attempts,dedupe_key,on_duplicate,dedupe_scope,dedupe_window,expires_in,timeout,key,jitter,misfire,misfire_limit,overlap,enabled}') limit 1;
   if found then
     perform schedule_refuse(p_name, 'the key', v_key,
-      'Keys are kind, cron, every, at, time_zone, payload, payload_bytes, queue, priority, headers, max_attempts, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, expires_in, timeout, jitter, misfire, misfire_limit, overlap, enabled.');
+      'Keys are kind, cron, every, at, time_zone, payload, payload_bytes, queue, priority, headers, max_attempts, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, expires_in, timeout, key, jitter, misfire, misfire_limit, overlap, enabled.');
   end if;
   s.name := p_name;
   s.kind := d ->> 'kind';
@@ -39,6 +39,7 @@ begin
   s.headers := nullif(d -> 'headers', 'null');
   s.misfire := coalesce(d ->> 'misfire', 'latest');
   s.overlap := coalesce(d ->> 'overlap', 'allow');
+  s.key := d ->> 'key';
   s.dedupe_key := d ->> 'dedupe_key';
   s.on_duplicate := coalesce(d ->> 'on_duplicate', 'skip');
   s.dedupe_scope := coalesce(d ->> 'dedupe_scope', 'unfinished');
@@ -100,7 +101,11 @@ begin
   end if;
   perform check_enqueue(s.payload, s.payload_bytes, null, null, s.headers, s.max_attempts);
   perform check_unique(s.dedupe_key, s.on_duplicate, s.dedupe_scope, s.dedupe_window);
+  if s.on_duplicate = 'reschedule' then
+    perform schedule_refuse(p_name, 'on_duplicate', s.on_duplicate, 'on_duplicate of a schedule is skip, error or replace: a tick is enqueued for now and has no other time to push a job to.');
+  end if;
   perform time_options(null, s.expires_in, s.timeout, null, null);
+  if s.key is not null then perform check_key(s.key); end if;
   s.paused := false;
   s.open_jobs := '{}';
   return s;
@@ -114,7 +119,7 @@ begin
       'payload_bytes', encode(s.payload_bytes, 'base64'), 'queue', s.queue, 'priority', s.priority, 'max_attempts', s.max_attempts,
       'jitter', s.jitter::text, 'misfire', s.misfire, 'misfire_limit', s.misfire_limit, 'overlap', s.overlap, 'enabled', s.enabled,
       'dedupe_key', s.dedupe_key, 'on_duplicate', s.on_duplicate, 'dedupe_scope', s.dedupe_scope, 'dedupe_window', s.dedupe_window::text,
-      'expires_in', s.expires_in::text, 'timeout', s.timeout::text))
+      'expires_in', s.expires_in::text, 'timeout', s.timeout::text, 'key', s.key))
     || case when s.payload is null then '{}' else jsonb_build_object('payload', s.payload) end
     || case when s.headers is null then '{}' else jsonb_build_object('headers', s.headers) end;
 end $$;
@@ -205,10 +210,10 @@ begin
     n := schedule_start(n, p_now);
   end if;
   update schedule q set (owner, kind, queue, priority, payload, payload_bytes, headers, max_attempts, cron, masks, every, anchor, at, time_zone,
-      jitter, misfire, misfire_limit, overlap, enabled, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, expires_in, timeout,
+      jitter, misfire, misfire_limit, overlap, enabled, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, expires_in, timeout, key,
       next_at, due_at, last_tick, edited_at)
     = (n.owner, n.kind, n.queue, n.priority, n.payload, n.payload_bytes, n.headers, n.max_attempts, n.cron, n.masks, n.every, n.anchor, n.at, n.time_zone,
-      n.jitter, n.misfire, n.misfire_limit, n.overlap, n.enabled, n.dedupe_key, n.on_duplicate, n.dedupe_scope, n.dedupe_window, n.expires_in, n.timeout,
+      n.jitter, n.misfire, n.misfire_limit, n.overlap, n.enabled, n.dedupe_key, n.on_duplicate, n.dedupe_scope, n.dedupe_window, n.expires_in, n.timeout, n.key,
       n.next_at, n.due_at, n.last_tick, n.edited_at)
     where q.name = p_name;
   return 'changed';
@@ -234,7 +239,7 @@ create or replace function add_schedule(name text, kind text, cron text default 
   max_attempts int default null, jitter interval default '0', misfire text default 'latest', misfire_limit int default 100,
   overlap text default 'allow', enabled boolean default true, payload_bytes bytea default null,
   dedupe_key text default null, on_duplicate text default 'skip', dedupe_scope text default 'unfinished', dedupe_window interval default null,
-  expires_in interval default null, timeout interval default null) returns void
+  expires_in interval default null, timeout interval default null, key text default null) returns void
 language plpgsql security definer set search_path from current as $$
 declare
   v_definition jsonb := jsonb_strip_nulls(jsonb_build_object('kind', add_schedule.kind, 'cron', add_schedule.cron, 'every', add_schedule.every::text,
@@ -243,14 +248,14 @@ declare
       'misfire_limit', add_schedule.misfire_limit, 'overlap', add_schedule.overlap, 'enabled', add_schedule.enabled,
       'payload_bytes', encode(add_schedule.payload_bytes, 'base64'), 'dedupe_key', add_schedule.dedupe_key,
       'on_duplicate', add_schedule.on_duplicate, 'dedupe_scope', add_schedule.dedupe_scope, 'dedupe_window', add_schedule.dedupe_window::text,
-      'expires_in', add_schedule.expires_in::text, 'timeout', add_schedule.timeout::text))
+      'expires_in', add_schedule.expires_in::text, 'timeout', add_schedule.timeout::text, 'key', add_schedule.key))
     || case when payload is null then '{}' else jsonb_build_object('payload', payload) end
     || case when headers is null then '{}' else jsonb_build_object('headers', headers) end;
 begin
   perform add_schedule_json(name, v_definition);
 end $$;
-comment on function add_schedule(text, text, text, interval, timestamptz, text, jsonb, text, int, jsonb, int, interval, text, int, text, boolean, bytea, text, text, text, interval, interval, interval) is
-'Adds a schedule that enqueues a job of this kind at each tick. Give one of cron (see cron_masks), every (1 second to 366 days, counted from now) and at (once; in the past means now). time_zone: IANA name for cron, default UTC. payload, queue, priority, headers, max_attempts as for enqueue. jitter: 0 to 1 day, spreads the fires over that long after their ticks. misfire: what becomes of ticks that come late: skip (not fired when more than a minute late), latest (default: the newest), all (the newest misfire_limit, 1 to 1000, default 100). overlap, when an earlier job of it is not finished: allow (default), skip, replace (cancels it: one that waits at once, one that runs is asked to stop, and the new job is enqueued without waiting for that). dedupe_key, on_duplicate, dedupe_scope, dedupe_window, expires_in, timeout as for enqueue: a tick whose key another job holds enqueues nothing and is recorded as skipped (on_duplicate skip) or failed (error); expires_in counts from the firing. Name the arguments: later versions append more.';
+comment on function add_schedule(text, text, text, interval, timestamptz, text, jsonb, text, int, jsonb, int, interval, text, int, text, boolean, bytea, text, text, text, interval, interval, interval, text) is
+'Adds a schedule that enqueues a job of this kind at each tick. Give one of cron (see cron_masks), every (1 second to 366 days, counted from now) and at (once; in the past means now). time_zone: IANA name for cron, default UTC. payload, queue, priority, headers, max_attempts as for enqueue. jitter: 0 to 1 day, spreads the fires over that long after their ticks. misfire: what becomes of ticks that come late: skip (not fired when more than a minute late), latest (default: the newest), all (the newest misfire_limit, 1 to 1000, default 100). overlap, when an earlier job of it is not finished: allow (default), skip, replace (cancels it: one that waits at once, one that runs is asked to stop, and the new job is enqueued without waiting for that). dedupe_key, on_duplicate, dedupe_scope, dedupe_window, expires_in, timeout, key as for enqueue: a tick whose dedupe_key another job holds enqueues nothing and is recorded as skipped (on_duplicate skip; replace, which gives a job that has not started this payload and headers) or failed (error); reschedule is refused; expires_in counts from the firing. Name the arguments: later versions append more.';
 
 create or replace function missing_schedule(p_name text) returns void
 language plpgsql set search_path from current as $$
@@ -407,6 +412,6 @@ comment on function preview_schedule(text, int, timestamptz) is 'The next n (1 t
 create or replace view schedules as
   select s.name, s.owner, s.kind, s.queue, s.priority, s.cron, s.every, s.at, s.time_zone, s.payload, s.payload_bytes, s.headers, s.max_attempts,
     s.jitter, s.misfire, s.misfire_limit, s.overlap, s.enabled, s.paused, s.next_at, s.due_at, s.last_tick, s.last_fired_at, s.last_job, s.last_error,
-    s.dedupe_key, s.on_duplicate, s.dedupe_scope, s.dedupe_window, s.expires_in, s.timeout
+    s.dedupe_key, s.on_duplicate, s.dedupe_scope, s.dedupe_window, s.expires_in, s.timeout, s.key
   from schedule s;
 comment on view schedules is 'Every schedule: its definition, when it fires next (next_at; due_at with jitter), and what its last tick did.';

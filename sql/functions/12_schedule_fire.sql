@@ -15,8 +15,12 @@ begin
     headers => coalesce(s.headers, '{}') || jsonb_build_object('posthouse.schedule', s.name,
       'posthouse.tick', to_char(p_tick at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
     dedupe_key => s.dedupe_key, on_duplicate => s.on_duplicate, dedupe_scope => s.dedupe_scope, dedupe_window => s.dedupe_window,
-    expires_in => s.expires_in, timeout => s.timeout) o;
+    expires_in => s.expires_in, timeout => s.timeout, key => s.key) o;
 end $$;
+
+create or replace function schedule_note(p_job bigint, p_status text) returns text
+language sql immutable parallel safe
+return format('job %s has the dedupe_key', p_job) || case p_status when 'replaced' then '; it got the payload and headers of this tick' else '' end;
 
 -- The ticks of a schedule that are to be fired at p_now, oldest first; p_last: the newest that is decided by this.
 create or replace function schedule_ticks(s schedule, p_now timestamptz, out ticks timestamptz[], out last_tick timestamptz)
@@ -85,8 +89,8 @@ begin
         if s.overlap = 'replace' then perform cancel(o) from unnest(v_open) o; end if;
       end if;
       select e.job, e.status into v_job, v_status from schedule_enqueue(s, v_tick) e;
-      if v_status = 'duplicate' then
-        insert into schedule_fire (schedule, tick, outcome, note) values (s.name, v_tick, 'skipped', format('job %s has the dedupe_key', v_job));
+      if v_status <> 'created' then
+        insert into schedule_fire (schedule, tick, outcome, note) values (s.name, v_tick, 'skipped', schedule_note(v_job, v_status));
         continue;
       end if;
       insert into schedule_fire (schedule, tick, outcome, job) values (s.name, v_tick, 'fired', v_job);
@@ -165,8 +169,8 @@ begin
     v_tick := v_tick + interval '1 microsecond';
   end loop;
   select e.job, e.status into v_job, v_status from schedule_enqueue(s, v_tick) e;
-  if v_status = 'duplicate' then
-    insert into schedule_fire (schedule, tick, outcome, note) values (s.name, v_tick, 'skipped', format('by hand: job %s has the dedupe_key', v_job));
+  if v_status <> 'created' then
+    insert into schedule_fire (schedule, tick, outcome, note) values (s.name, v_tick, 'skipped', 'by hand: ' || schedule_note(v_job, v_status));
     return v_job;
   end if;
   insert into schedule_fire (schedule, tick, outcome, job) values (s.name, v_tick, 'manual', v_job);
@@ -184,8 +188,11 @@ language plpgsql security definer set search_path from current set enable_seqsca
 declare
   v_available bigint := promote() + reap() + fire_schedules() + tend_keys();
 begin
+  perform note_due_keys('-infinity');
   if v_available = 0 and (next_fire('-infinity') <= clock_timestamp() or exists (select from deferred d where d.due_at <= clock_timestamp())
-      or exists (select from key_check)) then
+      or exists (select from key_check)
+      -- A key's rate is waited for, a hold is not.
+      or exists (select from key_due d where key_held_until(d.kind, d.key, clock_timestamp()) is null)) then
     perform pg_sleep(0.05);
     return 1;
   end if;

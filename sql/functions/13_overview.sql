@@ -15,7 +15,8 @@ create or replace function pause_kind(kind text) returns void
 language plpgsql security definer set search_path from current as $$
 begin
   perform check_name('kind', pause_kind.kind);
-  insert into kind as k (kind, paused) values (pause_kind.kind, true) on conflict on constraint kind_pkey do update set paused = true;
+  insert into kind as k (kind, paused, paused_at) values (pause_kind.kind, true, clock_timestamp())
+    on conflict on constraint kind_pkey do update set paused = true, paused_at = case when k.paused then k.paused_at else excluded.paused_at end;
 end $$;
 comment on function pause_kind(text) is 'From the next claim of each worker on, jobs of this kind are not claimed in any queue; those that workers hold run to their end. A kind that nobody has used yet may be paused.';
 
@@ -23,10 +24,17 @@ create or replace function resume_kind(kind text) returns void
 language plpgsql security definer set search_path from current as $$
 begin
   perform check_name('kind', resume_kind.kind);
-  update kind k set paused = false where k.kind = resume_kind.kind;
+  update kind k set paused = false, paused_at = null where k.kind = resume_kind.kind;
   perform wake('new');
 end $$;
 comment on function resume_kind(text) is 'The reverse of pause_kind; wakes the workers.';
+
+create or replace function ping_workers(ids bigint[]) returns void
+language plpgsql security definer set search_path from current as $$
+begin
+  perform wake('p' || u.id) from unnest(ping_workers.ids) u(id);
+end $$;
+comment on function ping_workers(bigint[]) is 'Asks these workers for a heartbeat at once. The answer is a newer row of heartbeat; a worker that cannot LISTEN (behind a transaction pooler) gives it when its next one is due.';
 
 create or replace function set_queue_priority(queue text, priority int) returns void
 language plpgsql security definer set search_path from current as $$

@@ -144,8 +144,8 @@ end $$;
 create or replace function check_limit(p_scope text, p_name text, p_concurrency int, p_per_second numeric, p_burst int) returns void
 language plpgsql stable set search_path from current as $$
 begin
-  if p_scope is null or p_scope not in ('kind', 'queue', 'all', 'key', 'serialized') then
-    raise exception 'posthouse: limit: scope is %', coalesce(quote_literal(p_scope), 'null') using errcode = '22023', hint = 'Allowed: kind, queue, all; key (of each key of a kind), serialized (a kind one after another).';
+  if p_scope is null or p_scope not in ('kind', 'queue', 'all', 'key', 'key_rate', 'serialized') then
+    raise exception 'posthouse: limit: scope is %', coalesce(quote_literal(p_scope), 'null') using errcode = '22023', hint = 'Allowed: kind, queue, all; key (of each key of a kind, at once), key_rate (of each key of a kind, in a second), serialized (a kind one after another).';
   end if;
   if p_name is null or (p_scope = 'all') <> (p_name = '') or (p_scope <> 'all' and p_name !~ '^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}$') then
     raise exception 'posthouse: limit: name is % for scope %', coalesce(quote_literal(p_name), 'null'), p_scope using errcode = '22023',
@@ -161,7 +161,11 @@ begin
   end if;
   if p_scope in ('key', 'serialized') and p_per_second is not null then
     raise exception 'posthouse: limit: per_second is % for scope %', p_per_second, p_scope using errcode = '22023',
-      hint = 'Rates are of scope kind, queue and all.';
+      hint = 'Rates are of scope kind, queue, all and key_rate.';
+  end if;
+  if p_scope = 'key_rate' and p_concurrency is not null then
+    raise exception 'posthouse: limit: concurrency is % for scope key_rate', p_concurrency using errcode = '22023',
+      hint = 'It limits starts in a second; scope key limits how many of a key run at once.';
   end if;
   if p_per_second not between 0.0001 and 1000000 then
     raise exception 'posthouse: limit: per_second is %', p_per_second using errcode = '22023', hint = 'A rate is 0.0001 to 1000000, null for none.';
@@ -179,11 +183,11 @@ begin
     values (set_limit.scope, set_limit.name, 'set', set_limit.concurrency, set_limit.per_second, set_limit.burst, session_user)
     on conflict on constraint limit_rule_pkey do update
     set concurrency = excluded.concurrency, per_second = excluded.per_second, burst = excluded.burst, said_by = excluded.said_by, at = excluded.at;
-  if set_limit.scope in ('key', 'serialized') then perform note_keys(set_limit.name); end if;
+  if set_limit.scope in ('key', 'key_rate', 'serialized') then perform note_keys(set_limit.name); end if;
   perform wake('new');
 end $$;
 comment on function set_limit(text, text, int, numeric, int) is
-'Limits a kind, a queue or (scope all, name '''') everything, whatever workers declare, until reset_limit. concurrency: jobs at once, 1 or more; per_second: starts, 0.0001 to 1000000; burst: starts at once after a pause, default one second''s worth; null: no such limit.';
+'Limits a kind, a queue, (scope all, name '''') everything, or each key of a kind (scope key: at once, key_rate: starts), whatever workers declare, until reset_limit. concurrency: jobs at once, 1 or more; per_second: starts, 0.0001 to 1000000; burst: starts at once after a pause, default one second''s worth; null: no such limit.';
 
 -- What is not named stays: as set, else as declared at this moment.
 create or replace function change_limit(scope text, name text, changes jsonb) returns void
@@ -225,7 +229,7 @@ begin
     delete from limit_rule r where r.scope = reset_limit.scope and r.name = reset_limit.name;
   end if;
   if not found and not v_held then return false; end if;
-  if reset_limit.scope in ('key', 'serialized') then perform note_keys(reset_limit.name); end if;
+  if reset_limit.scope in ('key', 'key_rate', 'serialized') then perform note_keys(reset_limit.name); end if;
   perform wake('new');
   return true;
 end $$;
@@ -273,7 +277,7 @@ begin
         on conflict on constraint limit_rule_pkey do update
         set concurrency = excluded.concurrency, per_second = excluded.per_second, burst = excluded.burst, said_by = excluded.said_by, at = excluded.at;
     end if;
-    if r.scope in ('key', 'serialized') then perform note_keys(r.name); end if;
+    if r.scope in ('key', 'key_rate', 'serialized') then perform note_keys(r.name); end if;
     scope := r.scope; name := r.name;
     old_value := limit_text(o.concurrency, o.per_second, o.burst);
     new_value := limit_text(r.concurrency, r.per_second, r.burst);
@@ -295,7 +299,7 @@ language sql volatile security definer set search_path from current as $$
     case when r.per_second is not null then coalesce(r.burst, greatest(1, ceil(r.per_second))::int) end,
     (select limit_text(d.concurrency, d.per_second, d.burst) from limit_rule d where d.scope = r.scope and d.name = r.name and d.origin = 'declared'),
     limit_running(r.scope, r.name),
-    case when r.per_second is not null then round(limit_tokens(r.scope, r.name, r.per_second, r.burst, clock_timestamp()), 3) end,
+    case when r.per_second is not null and r.scope <> 'key_rate' then round(limit_tokens(r.scope, r.name, r.per_second, r.burst, clock_timestamp()), 3) end,
     r.said_by, r.until
   from (select distinct on (q.scope, q.name) q.*,
       (select h.held_until from limit_rule h where h.scope = q.scope and h.name = q.name and h.origin = 'held' and h.held_until > clock_timestamp()) as until
@@ -346,7 +350,7 @@ language plpgsql security definer set search_path from current as $$
 declare
   v_n bigint;
 begin
-  delete from limit_bucket b using (select q.scope, q.name, max(q.seq) as seq from limit_bucket q group by 1, 2) n
+  delete from limit_bucket b using (select q.scope, q.name, max(q.seq) as seq from limit_bucket q where q.scope <> 'key_rate' group by 1, 2) n
     where b.scope = n.scope and b.name = n.name and b.seq < n.seq;
   get diagnostics v_n = row_count;
   delete from limit_rule r where r.origin = 'held' and r.held_until < clock_timestamp();

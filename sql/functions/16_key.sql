@@ -150,7 +150,11 @@ begin
         limit v_scan) j) s;
   if v_ids is null then return; end if;
 
-  select t.ids, t.txids, t.keys, t.seqs into v_ids, v_txids, v_keys, v_seqs from take_turns(v_kind, v_limit, v_ids, v_txids, v_keys, v_sizes, p_want) t;
+  if is_paced(v_kind) then
+    select t.ids, t.txids, t.keys, t.seqs into v_ids, v_txids, v_keys, v_seqs from take_paced_turns(v_kind, v_limit, v_ids, v_txids, v_keys, v_sizes, p_want) t;
+  else
+    select t.ids, t.txids, t.keys, t.seqs into v_ids, v_txids, v_keys, v_seqs from take_turns(v_kind, v_limit, v_ids, v_txids, v_keys, v_sizes, p_want) t;
+  end if;
   v_parked := cardinality(v_seqs) - cardinality(array_positions(v_seqs, null));
   v_claimed := cardinality(v_ids) - v_parked;
   if v_parked > 0 then
@@ -197,17 +201,19 @@ begin
       select u.kind, u.key, coalesce(array_agg(u.id) filter (where u.id is not null), '{}') as ids
       from ended_rows(p_kinds, p_keys, p_ids) u group by 1, 2),
     l as materialized (
-      select d.kind, coalesce(key_limit(d.kind), 1000000) as most, is_serialized(d.kind) as serialized from (select distinct e.kind from e) d),
+      select d.kind, coalesce(key_limit(d.kind), 1000000) as most, is_serialized(d.kind) as serialized, is_paced(d.kind) as paced from (select distinct e.kind from e) d),
     t as materialized (
       select e.kind, e.key, t.seq, t.parked_to, t.parked_last, cardinality(t.holders) as before,
         array(select h from unnest(t.holders) h where h <> all(e.ids)) as holders
       from e cross join lateral (select q.* from key_turn q where q.kind = e.kind and q.key = e.key order by q.seq desc limit 1) t),
     f as materialized (
+      select f.kind, f.key, f.seq, f.parked_to, f.parked_last, f.before, f.holders,
+        case when f.paced and f.room > 0 then least(f.room, coalesce(key_pace_room(f.kind, f.key, f.holders), f.room)) else f.room end as room from (
       -- Keys that are there only while the kind is serialized let everybody go when it is not.
-      select t.*, case when t.parked_last <= t.parked_to or coalesce(q.paused, false) then 0
+      select t.*, l.paced, case when t.parked_last <= t.parked_to or coalesce(q.paused, false) then 0
         else least(greatest(case when not l.serialized and (t.key = '' or t.key like 'dedupe\_key:%') then 1000000 else l.most end - cardinality(t.holders), 0), 1000) end as room
       from t join l on l.kind = t.kind 
-      left join lateral (select q.paused from key_rule q where q.kind = t.kind and q.key = t.key limit 1) q on true),
+      left join lateral (select q.paused from key_rule q where q.kind = t.kind and q.key = t.key limit 1) q on true) f),
     heads as materialized (
       select f.kind, f.key, p.seq, p.at from f cross join lateral (
         select p.seq, p.ctid as at from parked p where p.kind = f.kind and p.key = f.key and p.seq > f.parked_to order by p.seq limit f.room) p where f.room > 0),
@@ -310,42 +316,50 @@ language plpgsql security definer set search_path from current as $$
 begin
   perform check_name('kind', pause_key.kind);
   perform check_key(pause_key.key);
-  insert into key_rule as r (kind, key, paused) values (pause_key.kind, pause_key.key, true)
-    on conflict on constraint key_rule_pkey do update set paused = true;
+  insert into key_rule as r (kind, key, paused, paused_at) values (pause_key.kind, pause_key.key, true, clock_timestamp())
+    on conflict on constraint key_rule_pkey do update set paused = true, paused_at = case when r.paused then r.paused_at else excluded.paused_at end;
 end $$;
 comment on function pause_key(text, text) is 'From the next claim of each worker on, jobs of this kind with this key are not claimed; those that workers hold run to their end. key: 1 to 512 bytes; one that nobody has used yet may be paused.';
 
 create or replace function resume_key(kind text, key text) returns void
 language plpgsql security definer set search_path from current as $$
+declare
+  v_held boolean;
 begin
   perform check_name('kind', resume_key.kind);
   perform check_key(resume_key.key);
+  delete from key_hold h where h.kind = resume_key.kind and h.key = resume_key.key;
+  v_held := found;
   delete from key_rule r where r.kind = resume_key.kind and r.key = resume_key.key;
-  if found then insert into key_check (kind, key) values (resume_key.kind, resume_key.key); end if;
+  if found or v_held then insert into key_check (kind, key) values (resume_key.kind, resume_key.key); end if;
 end $$;
-comment on function resume_key(text, text) is 'The reverse of pause_key. The leader hands the key on in its next round, within a second.';
+comment on function resume_key(text, text) is 'The reverse of pause_key, and the end of a hold by a handler''s RetryAfter. The leader hands the key on in its next round, within a second.';
 
 create or replace function key_list(p_kind text default null, p_limit int default 1000)
-returns table (kind text, key text, paused boolean, "limit" int, holders bigint[], parked bigint, since timestamptz)
+returns table (kind text, key text, paused boolean, "limit" int, holders bigint[], parked bigint, since timestamptz, paused_at timestamptz, held_until timestamptz, free_at timestamptz)
 language sql volatile security definer set search_path from current as $$
   select q.kind, q.key, coalesce(r.paused, false), key_limit(q.kind), coalesce(t.holders, '{}'),
-    (select count(*) from parked p where p.kind = q.kind and p.key = q.key), t.at
+    (select count(*) from parked p where p.kind = q.kind and p.key = q.key), t.at, r.paused_at,
+    key_held_until(q.kind, q.key, clock_timestamp()), (select e.next_at from key_pace(q.kind, q.key, clock_timestamp()) e)
   from (
     select k.kind, k.key from key_turn k where p_kind is null or k.kind = p_kind
-    union select k.kind, k.key from key_rule k where p_kind is null or k.kind = p_kind) q
+    union select k.kind, k.key from key_rule k where p_kind is null or k.kind = p_kind
+    union select k.kind, k.key from key_hold k where k.until > clock_timestamp() and (p_kind is null or k.kind = p_kind)) q
   left join key_rule r on r.kind = q.kind and r.key = q.key
   left join lateral (select t.* from key_turn t where t.kind = q.kind and t.key = q.key order by t.seq desc limit 1) t on true
-  where t.holders <> '{}' or t.parked_last > t.parked_to or r.paused
+  where t.holders <> '{}' or t.parked_last > t.parked_to or r.paused or key_held_until(q.kind, q.key, clock_timestamp()) is not null
   order by 6 desc, 1, 2 limit p_limit
 $$;
-comment on function key_list(text, int) is 'Keys that are busy, paused or have jobs waiting, those with the most first: kind, key, whether it is paused, how many may run at once (null: any number), the jobs that have the key (running, about to, or between two attempts), how many are parked behind them, and since when that is so.';
+comment on function key_list(text, int) is 'Keys that are busy, paused or have jobs waiting, those with the most first: kind, key, whether it is paused, how many may run at once (null: any number), the jobs that have the key (running, about to, or between two attempts), how many are parked behind them, since when that is so, since when it is paused, until when a handler''s RetryAfter holds it, and when its pace (hold and rate) lets the next job start, null: now.';
 
 -- What keeps a job waiting on account of its key; no row when nothing does, or it has none.
-create or replace function key_of_job(id bigint) returns table (kind text, key text, paused boolean, "limit" int, holders bigint[], ahead bigint)
+create or replace function key_of_job(id bigint) returns table (kind text, key text, paused boolean, "limit" int, holders bigint[], ahead bigint, paused_at timestamptz, held_until timestamptz, free_at timestamptz, per_second numeric)
 language sql stable security definer set search_path from current as $$
   select j.kind, j.key, coalesce(r.paused, false), key_limit(j.kind), array_remove(coalesce(t.holders, '{}'), key_of_job.id),
     case when j.seq is not null then (select count(*) from parked p where p.kind = j.kind and p.key = j.key and p.seq < j.seq)
-      else (select count(*) from parked p where p.kind = j.kind and p.key = j.key) end
+      else (select count(*) from parked p where p.kind = j.kind and p.key = j.key) end,
+    r.paused_at, key_held_until(j.kind, j.key, clock_timestamp()), (select e.next_at from key_pace(j.kind, j.key, clock_timestamp()) e),
+    (select e.per_second from key_rate(j.kind) e)
   from (
     select p.kind, p.key, p.seq, true as keyed from parked p where p.id = key_of_job.id
     union all
@@ -354,7 +368,7 @@ language sql stable security definer set search_path from current as $$
   left join lateral (select t.* from key_turn t where t.kind = j.kind and t.key = j.key order by t.seq desc limit 1) t on true
   where j.keyed or is_serialized(j.kind)
 $$;
-comment on function key_of_job(bigint) is 'Of a job that waits, the key by which it waits: whether that is paused, how many may run at once, which jobs have it, and how many parked ones go before this one.';
+comment on function key_of_job(bigint) is 'Of a job that waits, the key by which it waits: whether that is paused, how many may run at once, which jobs have it, how many parked ones go before this one, since when the key is paused, until when a handler''s RetryAfter holds it, when its rate lets the next job start (null: now), and that rate.';
 
 -- The share of prune(): turns that newer ones have replaced, and keys that nobody has used for ten minutes. Some of the
 -- keys that are busy are looked at, should a turn be held by a job that has ended unnoticed.

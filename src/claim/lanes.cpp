@@ -102,6 +102,10 @@ void Lanes::freed(Time now) {
   }
 }
 
+bool Lanes::any_blocked() const {
+  return std::any_of(hot_.begin(), hot_.end(), [](auto const& lane) { return lane.second.blocked_since.has_value(); });
+}
+
 void Lanes::cool_but(std::span<std::int64_t const> lanes) {
   std::unordered_set<std::int64_t> const keep(lanes.begin(), lanes.end());
   for (auto it = hot_.begin(); it != hot_.end();) {

@@ -48,8 +48,10 @@ class Lanes {
   void blocked(std::int64_t lane, std::optional<std::chrono::milliseconds> wait, Time now);
   /// When that was last; nullopt: never since it turned hot.
   [[nodiscard]] std::optional<Time> held_back(std::int64_t lane) const;
-  /// A job of ours has ended.
+  /// A job of ours has ended, or somebody else's that a limit counted.
   void freed(Time now);
+  /// Some lane waits for jobs to end, ours or others'.
+  [[nodiscard]] bool any_blocked() const;
   /// A look said that no lanes but these have work, while no slot was free to try the hot ones: the others turn cold.
   void cool_but(std::span<std::int64_t const> lanes);
 

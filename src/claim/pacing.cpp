@@ -131,6 +131,9 @@ std::optional<Step> Pacing::claim_step(Time now, Load const& load, int want) con
 std::optional<Step> Pacing::housekeeping(Time now, int want) {
   if (stopping_) return std::nullopt;
   if (list_now_) return Step{.what = What::look};
+  if (listening_ && !limit_bell_ && want > 0 && now < last_blocked_ + limit_bell_for && lanes_.any_blocked())
+    return Step{.what = What::limit_bell, .on = true};
+  if (limit_bell_ && now >= last_blocked_ + limit_bell_for) return Step{.what = What::limit_bell};
   if (keeper_) {
     if (auto lanes = lanes_.take_unbell(); !lanes.empty()) return Step{.what = What::unbell, .lanes = std::move(lanes)};
     if (now >= next_survey_) return Step{.what = What::survey};
@@ -164,6 +167,7 @@ Time Pacing::sleep_until(Time now, Load const& load, int want) const {
     if (auto next = lanes_.next()) at(*next);
   }
   if (want > 0 || keeper_) at(next_look_);
+  if (limit_bell_) at(last_blocked_ + limit_bell_for);
   if (keeper_) {
     at(next_survey_);
     if (!bell_refused_.empty()) at(next_rebell_);
@@ -224,6 +228,7 @@ void Pacing::probed(std::int64_t lane, Time now) { lanes_.heat(lane, now); }
 
 void Pacing::blocked(std::int64_t lane, std::optional<milliseconds> wait, Time now) {
   lanes_.blocked(lane, wait, now);
+  if (!wait) last_blocked_ = now;
   together_until_ = now + together_for;  // what has ended counts until it is reported
 }
 
@@ -254,6 +259,14 @@ void Pacing::new_lane(Time now) {
 }
 
 void Pacing::called(Time /*now*/) { look_now_ = true; }
+
+void Pacing::limit_freed(Time now) { lanes_.freed(now); }
+
+void Pacing::limit_belled(bool on, Time now) {
+  failures_ = 0;
+  limit_bell_ = on;
+  if (on) lanes_.freed(now);  // what ended before the bell was there
+}
 
 void Pacing::keeper_gone(Time now) {
   if (!keeper_) next_keep_ = now;
@@ -333,6 +346,7 @@ void Pacing::listening(Time now) {
 void Pacing::deaf(Time now) {
   listening_ = false;
   keeper_ = false;
+  limit_bell_ = false;
   lanes_.bells_gone();
   bell_wanted_.clear();
   bell_refused_.clear();

@@ -46,6 +46,9 @@ inline constexpr int fuse_below = 64;
 /// After a limit held a lane back, claims and reports share their statements again.
 inline constexpr std::chrono::milliseconds together_for{10'000};
 
+/// So long after the last lane waited for a limit, a worker lets others end jobs without a notification.
+inline constexpr std::chrono::milliseconds limit_bell_for{2'000};
+
 /// So few lanes that were quiet are claimed from although the buffer is full enough, so that no job there waits behind
 /// what is buffered.
 inline constexpr std::size_t max_urgent_lanes = 16;
@@ -75,7 +78,8 @@ enum class What {
   bell,         ///< Work::bell on `lanes`, Work::fence, then belled()
   unbell,       ///< Work::unbell on `lanes`, then unbelled()
   check_fence,  ///< Work::fence_passed, then fence_checked()
-  hand_on       ///< Work::wake_one, then handed_on()
+  hand_on,      ///< Work::wake_one, then handed_on()
+  limit_bell,   ///< Work::limit_bell(`on`), then limit_belled()
 };
 
 struct Step {
@@ -88,6 +92,7 @@ struct Step {
   bool urgent = false;   ///< lanes that have been cold: their jobs go before those that are buffered
   Time until{};          ///< wait: the next moment at which there may be something to do
   bool any_end = false;  ///< wait: the first job that ends should wake the worker, else only
+  bool on = false;       ///< limit_bell: on or off
   int low_water = 0;     ///< … when no more than this many are left with the handlers' queue
 };
 
@@ -111,6 +116,7 @@ class Pacing {
   void rang(std::int64_t lane, Time now);  ///< NOTIFY with a lane
   void new_lane(Time now);                 ///< NOTIFY "new"
   void called(Time now);                   ///< NOTIFY with our own name
+  void limit_freed(Time now);              ///< NOTIFY "limit": a job that a limit counted has ended
   void keeper_gone(Time now);              ///< NOTIFY "keep": a worker has left, or was lost
   void kept(int peers,
             Time now);  ///< 0: we are the keeper; else how many workers the profile has, ourselves among them
@@ -119,6 +125,7 @@ class Pacing {
   void unbelled(std::span<std::int64_t const> lanes);
   void fence_checked(bool passed, Time now);
   void handed_on(Time now);
+  void limit_belled(bool on, Time now);
   void listening(Time now);    ///< a LISTEN connection is there, from now on
   void deaf(Time now);         ///< it is gone, and the bells with it
   void reconnected(Time now);  ///< a new main connection: anything may have happened
@@ -154,6 +161,8 @@ class Pacing {
   Clock::duration round_trip_{};
   int working_ = 0;  // members at the last step
   Time together_until_{};
+  bool limit_bell_ = false;  // whoever ends a job of a limit notifies
+  Time last_blocked_{};
   bool full_ = false;  // no slot was free at the last step
 
   bool look_now_ = true;   // a claim should look first

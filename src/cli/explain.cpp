@@ -27,6 +27,11 @@ std::string since(std::string const& time) {
   return length_of(std::max<std::int64_t>(0, passed.count()));
 }
 
+/// In a sentence.
+std::string paused_since(std::optional<std::string> const& paused_at) {
+  return paused_at ? fmt::format("paused since {}, for {}", *paused_at, since(*paused_at)) : std::string("paused");
+}
+
 /// The limit that holds it back, if one does.
 void explain_limit(store::LimitOn const& limit, Around const& around, std::vector<std::string>& said) {
   auto const what =
@@ -69,7 +74,17 @@ bool explain_key(Around const& around, std::vector<std::string>& said) {
   auto const name =
       key.key.empty() ? fmt::format("The kind {}, which is serialized,", key.kind) : fmt::format("Its key {}", key.key);
   if (key.paused) {
-    said.push_back(fmt::format("{} is paused; `posthouse keys resume {} {}` resumes it.", name, key.kind, key.key));
+    said.push_back(fmt::format("{} is {}; `posthouse keys resume {} {}` resumes it.", name, paused_since(key.paused_at),
+                               key.kind, key.key));
+  }
+  if (key.held_until) {
+    said.push_back(fmt::format(
+        "{}: a handler was told to come back later; no job of it is started before {}, {}; `posthouse keys resume {} "
+        "{}` ends that.",
+        name, *key.held_until, until(*key.held_until), key.kind, key.key));
+  } else if (key.free_at && key.per_second) {
+    said.push_back(fmt::format("{}: its rate, {} a second, is used up: the next job may start at {}, {}.", name,
+                               *key.per_second, *key.free_at, until(*key.free_at)));
   }
   for (auto const& holder : around.key_holders) {
     if (holder.state == "running" && holder.worker) {
@@ -88,7 +103,7 @@ bool explain_key(Around const& around, std::vector<std::string>& said) {
     said.push_back(fmt::format("{} of the key {} before it.", count_of(key.parked, "parked job"),
                                key.parked == 1 ? "goes" : "go"));
   }
-  return key.paused || full || key.parked > 0;
+  return key.paused || key.free_at || full || key.parked > 0;
 }
 
 /// What stops an available job: nobody who would take it, or others before it.
@@ -96,13 +111,14 @@ void explain_available(JobInfo const& job, Around const& around, std::vector<std
   auto const queue = std::find_if(around.queues.begin(), around.queues.end(),
                                   [&](auto const& q) { return q.queue == job.queue && q.paused; });
   if (queue != around.queues.end()) {
-    said.push_back(
-        fmt::format("The queue {} is paused; `posthouse queues resume {}` resumes it.", job.queue, job.queue));
+    said.push_back(fmt::format("The queue {} is {}; `posthouse queues resume {}` resumes it.", job.queue,
+                               paused_since(queue->paused_at), job.queue));
   }
   auto const kind = std::find_if(around.kinds.begin(), around.kinds.end(),
                                  [&](auto const& k) { return k.kind == job.kind && k.paused; });
   if (kind != around.kinds.end()) {
-    said.push_back(fmt::format("The kind {} is paused; `posthouse kinds resume {}` resumes it.", job.kind, job.kind));
+    said.push_back(fmt::format("The kind {} is {}; `posthouse kinds resume {}` resumes it.", job.kind,
+                               paused_since(kind->paused_at), job.kind));
   }
   for (auto const& limit : around.limits) explain_limit(limit, around, said);
   bool const by_key = explain_key(around, said);
@@ -172,6 +188,11 @@ bool lists(std::string_view names, std::string_view name) {
 
 std::string length_of(std::int64_t ms) {
   return core::format_duration(std::chrono::milliseconds(ms > 10'000 ? ms / 1000 * 1000 : ms));
+}
+
+std::string paused_text(bool paused, std::optional<std::string> const& paused_at) {
+  if (!paused) return {};
+  return paused_at ? "paused for " + since(*paused_at) : std::string("paused");
 }
 
 std::string ago(std::optional<std::int64_t> ms) {

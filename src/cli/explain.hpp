@@ -33,6 +33,8 @@ bool lists(std::string_view names, std::string_view name);
 
 /// "3s ago"; empty for none.
 std::string ago(std::optional<std::int64_t> ms);
+/// "paused", and for how long if that is known; empty when it is not paused.
+std::string paused_text(bool paused, std::optional<std::string> const& paused_at);
 /// A length of time in words, to the second when it is longer than ten.
 std::string length_of(std::int64_t ms);
 

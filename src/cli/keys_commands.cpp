@@ -8,6 +8,7 @@
 
 #include "base/terminal.hpp"
 #include "cli/command.hpp"
+#include "cli/explain.hpp"
 #include "cli/print.hpp"
 #include "core/names.hpp"
 #include "store/keys.hpp"
@@ -35,6 +36,9 @@ int list(Context const& context, Flags const& flags) {
                             .text("kind", info.kind)
                             .text("key", info.key)
                             .boolean("paused", info.paused)
+                            .text("paused_at", info.paused_at)
+                            .text("held_until", info.held_until)
+                            .text("free_at", info.free_at)
                             .raw("limit", info.limit ? std::to_string(*info.limit) : "null")
                             .raw("holders", "[" + joined(info.holders) + "]")
                             .number("parked", info.parked)
@@ -48,10 +52,11 @@ int list(Context const& context, Flags const& flags) {
     print("No key is busy or paused. `posthouse enqueue KIND --key KEY` gives a job a key.\n");
     return node::ExitStatus::done;
   }
-  Table table({"KIND", "KEY", "PAUSED", ">LIMIT", ">WAITING", "HELD BY", "SINCE"});
+  Table table({"KIND", "KEY", "PAUSED", ">LIMIT", ">WAITING", "HELD BY", "SINCE", "NEXT START"});
   for (auto const& info : keys) {
-    table.add({info.kind, info.key, info.paused ? "paused" : "", info.limit ? std::to_string(*info.limit) : "none",
-               with_commas(info.parked), joined(info.holders), info.since.value_or("")});
+    table.add({info.kind, info.key, paused_text(info.paused, info.paused_at),
+               info.limit ? std::to_string(*info.limit) : "none", with_commas(info.parked), joined(info.holders),
+               info.since.value_or(""), info.free_at.value_or("")});
   }
   print(table.text(base::wants_colour(STDOUT_FILENO)));
   return node::ExitStatus::done;
@@ -103,8 +108,8 @@ void add_keys_commands(CLI::App& app, Context& context) {
   };
   add_each("pause", "Claim no more jobs of a kind with these keys; those that workers hold run to their end",
            "posthouse keys pause sync_account account:7", &store::Keys::pause, "paused");
-  add_each("resume", "Claim jobs with paused keys again", "posthouse keys resume sync_account account:7",
-           &store::Keys::resume, "resumed");
+  add_each("resume", "Claim jobs with paused keys again; ends the hold of a handler's RetryAfter, too",
+           "posthouse keys resume sync_account account:7", &store::Keys::resume, "resumed");
 }
 
 }  // namespace posthouse::cli

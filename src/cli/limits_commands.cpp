@@ -26,12 +26,12 @@ struct Flags {
 };
 
 void check(Flags const& flags) {
-  if (flags.scope == "kind" || flags.scope == "key" || flags.scope == "serialized") {
+  if (flags.scope == "kind" || flags.scope == "key" || flags.scope == "key_rate" || flags.scope == "serialized") {
     core::check_kind(flags.name);
   } else if (flags.scope == "queue") {
     core::check_queue(flags.name);
   } else if (flags.scope != "all") {
-    core::refuse("SCOPE", flags.scope, "kind, queue, all, key or serialized", "");
+    core::refuse("SCOPE", flags.scope, "kind, queue, all, key, key_rate or serialized", "");
   } else if (!flags.name.empty()) {
     core::refuse("NAME", flags.name, "no name with all", "");
   }
@@ -126,7 +126,8 @@ void add_limits_commands(CLI::App& app, Context& context) {
   auto const add_target = [&flags](CLI::App& command) {
     command
         .add_option("SCOPE", flags->scope,
-                    "kind, queue, all; key: each key of a kind; serialized: a kind, one after another")
+                    "kind, queue, all; key, key_rate: each key of a kind, at once or starts; serialized: a kind, one "
+                    "after another")
         ->required();
     command.add_option("NAME", flags->name, "name of the kind or queue; none with all");
     command.add_flag("--json", flags->json, "print an array of one object");
@@ -134,7 +135,8 @@ void add_limits_commands(CLI::App& app, Context& context) {
   auto& set_command =
       add_command(limits, "set", "Limit a kind, a queue or all jobs, whatever workers declare",
                   {"posthouse limits set kind send_mail --concurrency 2", "posthouse limits set queue slow --rate 10",
-                   "posthouse limits set all --concurrency 100", "posthouse limits set key sync --concurrency 2"});
+                   "posthouse limits set all --concurrency 100", "posthouse limits set key sync --concurrency 2",
+                   "posthouse limits set key_rate sync --rate 5 --burst 1"});
   add_target(set_command);
   set_command
       .add_option("--concurrency", flags->concurrency, "jobs at once in all workers, 1 or more; without: no limit")

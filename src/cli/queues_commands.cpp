@@ -28,6 +28,7 @@ struct Flags {
 struct Line {
   int priority = 0;
   bool paused = false;
+  std::optional<std::string> paused_at{};
   std::int64_t workers = 0;  ///< live ones that take its jobs
   std::int64_t available = 0;
   std::int64_t running = 0;
@@ -56,6 +57,7 @@ void print_lines(Lines const& lines, Flags const& flags, std::string const& what
       object.text(what, name);
       if (queues) object.number("priority", line.priority);
       object.boolean("paused", line.paused)
+          .text("paused_at", line.paused_at)
           .number("workers", line.workers)
           .number("available", line.available)
           .number("running", line.running)
@@ -77,8 +79,8 @@ void print_lines(Lines const& lines, Flags const& flags, std::string const& what
   for (auto const& [name, line] : lines) {
     std::vector<std::string> row{name};
     if (queues) row.push_back(std::to_string(line.priority));
-    row.insert(row.end(), {line.paused ? "paused" : "", with_commas(line.workers), with_commas(line.available),
-                           with_commas(line.running), ago(line.oldest_ms)});
+    row.insert(row.end(), {paused_text(line.paused, line.paused_at), with_commas(line.workers),
+                           with_commas(line.available), with_commas(line.running), ago(line.oldest_ms)});
     table.add(row);
   }
   print(table.text(base::wants_colour(STDOUT_FILENO)));
@@ -94,6 +96,7 @@ int list_queues(Context const& context, Flags const& flags) {
     auto& line = lines[queue.queue];
     line.priority = queue.priority;
     line.paused = queue.paused;
+    line.paused_at = queue.paused_at;
   }
   auto workers = admin.workers();
   std::erase_if(workers, [](auto const& worker) { return !is_alive(worker); });
@@ -113,7 +116,11 @@ int list_kinds(Context const& context, Flags const& flags) {
   Lines lines;
   for (auto const& [queue, kind] : admin.names()) lines.try_emplace(kind);
   for (auto const& stat : admin.backlog()) add(lines[stat.kind], stat);
-  for (auto const& kind : admin.kinds()) lines[kind.kind].paused = kind.paused;
+  for (auto const& kind : admin.kinds()) {
+    auto& line = lines[kind.kind];
+    line.paused = kind.paused;
+    line.paused_at = kind.paused_at;
+  }
   for (auto const& worker : admin.workers()) {
     if (!is_alive(worker)) continue;
     for (auto const& name : names_in(worker.kinds)) ++lines[name].workers;

@@ -16,6 +16,7 @@
 #include "core/refuse.hpp"
 #include "core/time_format.hpp"
 #include "store/json_text.hpp"
+#include "store/produce.hpp"
 #include "store/schedules.hpp"
 
 namespace posthouse::cli {
@@ -26,7 +27,7 @@ struct Flags {
   std::vector<std::string> names{};  ///< of a command that takes several
   std::optional<std::string> name{}, kind{}, payload{}, cron{}, every{}, at{}, time_zone{}, queue{}, jitter{},
       misfire{}, overlap{}, from{}, dedupe_key{}, on_duplicate{}, dedupe_scope{}, dedupe_window{}, expires_in{},
-      timeout{};
+      timeout{}, key{};
   std::optional<int> priority{}, max_attempts{}, misfire_limit{};
   std::vector<std::string> headers{};
   bool raw = false;
@@ -80,6 +81,7 @@ std::string definition_of(Flags const& flags) {
   number("priority", flags.priority);
   if (!flags.headers.empty()) object.raw("headers", headers_of(flags.headers));
   number("max_attempts", flags.max_attempts);
+  text("key", flags.key);
   text("dedupe_key", flags.dedupe_key);
   text("on_duplicate", flags.on_duplicate);
   text("dedupe_scope", flags.dedupe_scope);
@@ -130,9 +132,10 @@ std::string json_of(ScheduleInfo const& info) {
   object.raw("headers", info.headers);
   object.raw("max_attempts", json_number(schedule.options.max_attempts));
   auto const& options = schedule.options;
+  maybe_text("key", !options.key.empty(), options.key);
   maybe_text("dedupe_key", !options.dedupe_key.empty(), options.dedupe_key);
-  object.text("on_duplicate", options.on_duplicate == OnDuplicate::error ? "error" : "skip")
-      .text("dedupe_scope", options.dedupe_scope == DedupeScope::until_claimed ? "until_claimed" : "unfinished");
+  object.text("on_duplicate", store::name_of(options.on_duplicate))
+      .text("dedupe_scope", store::name_of(options.dedupe_scope));
   maybe_ms("dedupe_window_ms", options.dedupe_window);
   maybe_ms("expires_in_ms", options.expires_in);
   maybe_ms("timeout_ms", options.timeout);
@@ -287,10 +290,11 @@ void add_definition_flags(CLI::App& command, Flags& flags) {
       ->take_all()
       ->allow_extra_args(false);
   command.add_option("--max-attempts", flags.max_attempts, "1 to 32767 (default: the kind's own)")->type_name("N");
+  node::add_text(command, "--key", flags.key, "its jobs run in turn with those of the kind with the same key", "KEY");
   node::add_text(command, "--dedupe-key", flags.dedupe_key, "a tick whose key another job holds enqueues nothing",
                  "KEY");
   node::add_text(command, "--on-duplicate", flags.on_duplicate,
-                 "then the history says: skip (skipped, the default) or error (failed)", "ACTION");
+                 "then: skip (default), replace (that job's payload, unless it has started), error", "ACTION");
   node::add_text(command, "--dedupe-scope", flags.dedupe_scope,
                  "the key is held until the job ends or is claimed: unfinished (default), until_claimed", "SCOPE");
   node::add_text(command, "--dedupe-window", flags.dedupe_window, "held at least that long, up to 3650d", "TIME");

@@ -22,7 +22,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds look_every{100};
+constexpr milliseconds look_every{20};
 
 struct Flags {
   bool all = false;
@@ -45,6 +45,9 @@ std::string worker_json(store::WorkerInfo const& worker) {
       .number("slots", worker.slots)
       .number("running", worker.running)
       .number("free", worker.free)
+      .raw("rss_bytes", json_number(worker.rss_bytes))
+      .raw("cpu_ms", json_number(worker.cpu_ms))
+      .raw("children", json_number(worker.children))
       .text("started_at", worker.started_at)
       .text("last_seen_at", worker.last_seen_at)
       .number("silent_ms", worker.silent_ms)
@@ -52,6 +55,10 @@ std::string worker_json(store::WorkerInfo const& worker) {
       .text("ended_at", worker.ended_at)
       .text("end_reason", worker.end_reason)
       .str();
+}
+
+std::string memory_text(std::optional<std::int64_t> const& bytes) {
+  return bytes ? fmt::format("{} MiB", (*bytes + (1 << 19)) >> 20) : std::string();
 }
 
 int list(Context const& context, Flags const& flags) {
@@ -67,13 +74,14 @@ int list(Context const& context, Flags const& flags) {
     print("There are no workers. `posthouse work` starts one.\n");
     return node::ExitStatus::done;
   }
-  Table table({">WORKER", "NAME", "HOST", ">PID", "VERSION", "STATE", ">SLOTS", ">RUNNING", ">FREE", "STARTED",
-               "LAST SEEN", "QUEUES", "KINDS"});
+  Table table({">WORKER", "NAME", "HOST", ">PID", "VERSION", "STATE", ">SLOTS", ">RUNNING", ">FREE", ">MEMORY", ">CPU",
+               ">CHILDREN", "STARTED", "LAST SEEN", "QUEUES", "KINDS"});
   for (auto const& worker : workers) {
     table.add({std::to_string(worker.id), worker.name, worker.host, std::to_string(worker.pid), worker.version,
                worker_state(worker) + (worker.leader ? ", leader" : ""), std::to_string(worker.slots),
-               std::to_string(worker.running), std::to_string(worker.free), worker.started_at, ago(worker.silent_ms),
-               worker.queues.empty() ? "all" : worker.queues, worker.kinds});
+               std::to_string(worker.running), std::to_string(worker.free), memory_text(worker.rss_bytes),
+               worker.cpu_ms ? length_of(*worker.cpu_ms) : "", worker.children ? std::to_string(*worker.children) : "",
+               worker.started_at, ago(worker.silent_ms), worker.queues.empty() ? "all" : worker.queues, worker.kinds});
   }
   print(table.text(base::wants_colour(STDOUT_FILENO)));
   return node::ExitStatus::done;
@@ -88,7 +96,7 @@ std::int64_t id_of(std::string const& text) {
   return id;
 }
 
-/// An answer is a sign of life that is newer than the question.
+/// An answer is a sign of life that is newer than the question, which makes the worker give one at once.
 int ping(Context const& context, Flags const& flags) {
   std::vector<std::int64_t> wanted;
   for (auto const& text : flags.ids) wanted.push_back(id_of(text));
@@ -120,6 +128,9 @@ int ping(Context const& context, Flags const& flags) {
     tell("posthouse: no worker is alive\n");
     return node::ExitStatus::failed;
   }
+  std::vector<std::int64_t> ids;
+  for (auto const& worker : workers) ids.push_back(worker.id);
+  admin.ping(ids);
   std::size_t answers = 0;
   for (;;) {
     auto const now = admin.workers();
@@ -129,8 +140,7 @@ int ping(Context const& context, Flags const& flags) {
       if (worker.after || found == now.end() || found->last_seen_at == worker.seen) continue;
       worker.after = passed;
       ++answers;
-      if (!flags.json)
-        print(fmt::format("worker {}: sign of life after {}\n", worker.id, core::format_duration(passed)));
+      if (!flags.json) print(fmt::format("worker {}: answered after {}\n", worker.id, core::format_duration(passed)));
     }
     if (answers == workers.size() || passed >= timeout) break;
     std::this_thread::sleep_for(std::min(look_every, timeout - passed));
@@ -145,7 +155,11 @@ int ping(Context const& context, Flags const& flags) {
     if (worker.after) continue;
     status = node::ExitStatus::failed;
     if (!flags.json) {
-      tell(fmt::format("posthouse: worker {}: no sign of life within {}\n", worker.id, core::format_duration(timeout)));
+      tell(
+          fmt::format("posthouse: worker {}: no answer within {}; one that cannot LISTEN (behind a transaction pooler) "
+                      "answers with "
+                      "its next heartbeat\n",
+                      worker.id, core::format_duration(timeout)));
     }
   }
   if (flags.json) print(json_array(objects));
@@ -156,7 +170,8 @@ int ping(Context const& context, Flags const& flags) {
 
 void add_workers_commands(CLI::App& app, Context& context) {
   auto const flags = std::make_shared<Flags>();
-  auto& workers = add_command(app, "workers", "List the workers; wait for their signs of life");
+  auto& workers =
+      add_command(app, "workers", "List the workers with memory and processor time; ask them for signs of life");
   workers.require_subcommand(1);
   auto& list_command = add_command(
       workers, "list",
@@ -168,8 +183,7 @@ void add_workers_commands(CLI::App& app, Context& context) {
 
   auto& ping_command =
       add_command(workers, "ping",
-                  "Wait until each worker has given a sign of life; exit status 1 when one has not. A worker beats on "
-                  "its own (heartbeat_interval_ms), it is not asked",
+                  "Ask each worker for a sign of life and wait for it; exit status 1 when one does not answer in time",
                   {"posthouse workers ping", "posthouse workers ping 17 --timeout 5s"});
   ping_command.add_option("ID", flags->ids, "ids of workers; default: those that are alive")->expected(0, 1000);
   node::add_text(ping_command, "--timeout", flags->timeout, "100ms to 10m, a number is in seconds (default: 15s)",

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "base/process_usage.hpp"
 #include "base/random.hpp"
 
 namespace posthouse::duties {
@@ -49,8 +50,10 @@ void Heart::run(std::stop_token const& stop) {
     auto const until = term_of_ != 0 ? std::min(next_beat_, next_round_) : next_beat_;
     std::unique_lock lock(mutex_);
     // The first report after a quiet second goes at once, others when their second is over.
-    stopped_.wait_until(lock, stop, until, [this] { return progressed_; });
-    if (progressed_) stopped_.wait_until(lock, stop, std::min(until, next_progress_), [] { return false; });
+    stopped_.wait_until(lock, stop, until, [this] { return progressed_ || asked_; });
+    if (progressed_) stopped_.wait_until(lock, stop, std::min(until, next_progress_), [this] { return asked_; });
+    // Not while the database is away: that has a pace of its own.
+    if (std::exchange(asked_, false) && connection_) next_beat_ = Clock::now();
   }
   upkeep_.stop();
   connection_.reset();
@@ -76,7 +79,7 @@ void Heart::beat() {
   if (vitals.worker == 0) return;
   store::Work work(*connection_);
   options_.statement();
-  auto const beat = work.beat(vitals.worker, vitals.low_token, vitals.free, vitals.running);
+  auto const beat = work.beat(vitals.worker, vitals.low_token, vitals.free, vitals.running, base::process_usage());
   if (!beat.alive) {
     term_of_ = 0;
     options_.dead(vitals.worker);
@@ -101,17 +104,34 @@ void Heart::progressed() {
   stopped_.notify_all();
 }
 
+void Heart::beat_now() {
+  {
+    std::lock_guard const lock(mutex_);
+    asked_ = true;
+  }
+  stopped_.notify_all();
+}
+
 void Heart::tell_progress(Clock::time_point now) {
   {
     std::lock_guard const lock(mutex_);
-    if (!std::exchange(progressed_, false)) return;
+    if (!std::exchange(progressed_, false) && untold_.empty()) return;
   }
-  auto const reports = options_.progress();
+  auto reports = options_.progress();
+  // And what a statement that failed has not told, unless there is something newer of the job.
+  for (auto& old : std::exchange(untold_, {})) {
+    bool const newer = std::any_of(reports.begin(), reports.end(), [&](store::ProgressReport const& report) {
+      return report.token == old.token && report.position == old.position;
+    });
+    if (!newer) reports.push_back(std::move(old));
+  }
   auto const worker = options_.vitals().worker;
   if (reports.empty() || worker == 0) return;
   next_progress_ = now + progress_every;
   options_.statement();
-  store::Work(*connection_).report_progress(worker, reports);
+  untold_ = std::move(reports);
+  store::Work(*connection_).report_progress(worker, untold_);
+  untold_.clear();
 }
 
 void Heart::duties() {

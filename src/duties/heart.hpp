@@ -13,6 +13,7 @@
 #include <mutex>
 #include <posthouse/options.hpp>
 #include <stop_token>
+#include <vector>
 
 #include "base/log.hpp"
 #include "base/service.hpp"
@@ -71,6 +72,8 @@ class Heart {
   void stop() noexcept { service_.stop(); }
   /// options.progress() has something. From any thread.
   void progressed();
+  /// Somebody wants a sign of life. From any thread.
+  void beat_now();
 
  private:
   void run(std::stop_token const& stop);
@@ -88,11 +91,13 @@ class Heart {
   Clock::time_point next_round_{};
   Clock::time_point next_complaint_{};
   Clock::time_point next_progress_{};
+  std::vector<store::ProgressReport> untold_{};  // by a statement that failed
   std::int64_t term_of_ = 0;  // the incarnation that leads
   UpkeepThread upkeep_;
 
-  std::mutex mutex_;  // of stopped_; guards progressed_
+  std::mutex mutex_;  // of stopped_; guards progressed_ and asked_
   bool progressed_ = false;
+  bool asked_ = false;
   std::condition_variable_any stopped_;
 
   base::Service service_;  // last: its thread uses all of the above

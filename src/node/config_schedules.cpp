@@ -133,15 +133,22 @@ Key const kScheduleKeys[] = {
      [](Config& c, string const& n, string const& a, Tree const& v) {
        put_time(c, n, "expires_in", duration_value(a, v, 1s, 1ms, kLongest));
      }},
+    {"schedules.*.key", "", "its jobs run in turn with those of the kind with the same key; 1 to 512 bytes", "report",
+     false, false,
+     [](Config& c, string const& n, string const& a, Tree const& v) {
+       core::check_key(text_value(a, v));
+       put_text(c, n, "key", v.text);
+     }},
     {"schedules.*.dedupe_key", "", "a tick whose key another job holds enqueues nothing; 1 to 512 bytes", "report",
      false, false,
      [](Config& c, string const& n, string const& a, Tree const& v) {
        core::check_dedupe_key(text_value(a, v));
        put_text(c, n, "dedupe_key", v.text);
      }},
-    {"schedules.*.on_duplicate", "skip", "skip (the tick is skipped) or error (the tick has failed)", "", false, false,
+    {"schedules.*.on_duplicate", "skip",
+     "skip or replace (the tick is skipped, that job gets its payload) or error (it has failed)", "", false, false,
      [](Config& c, string const& n, string const& a, Tree const& v) {
-       put_choice(c, n, "on_duplicate", a, v, {"skip", "error"});
+       put_choice(c, n, "on_duplicate", a, v, {"skip", "error", "replace"});
      }},
     {"schedules.*.dedupe_scope", "unfinished", "unfinished or until_claimed", "", false, false,
      [](Config& c, string const& n, string const& a, Tree const& v) {

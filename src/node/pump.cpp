@@ -297,12 +297,17 @@ void Pump::hear(std::vector<std::string> const& payloads) {
       pacing_.new_lane(now);
       continue;
     }
+    if (payload == "limit") {
+      pacing_.limit_freed(now);
+      continue;
+    }
     if (payload == "keep") {
       pacing_.keeper_gone(now);
       continue;
     }
     bool const cancel = payload.starts_with('c');
-    bool const named = cancel || payload.starts_with('w');
+    bool const ping = payload.starts_with('p');
+    bool const named = cancel || ping || payload.starts_with('w');
     auto const digits = payload.substr(named ? 1 : 0);
     std::int64_t number = 0;
     auto const [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
@@ -313,6 +318,8 @@ void Pump::hear(std::vector<std::string> const& payloads) {
       continue;
     } else if (cancel) {
       cancels_due_ = true;
+    } else if (ping) {
+      core_.pinged();
     } else {
       pacing_.called(now);
     }

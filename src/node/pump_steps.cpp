@@ -37,6 +37,7 @@ void Pump::perform(claim::Step const& step) {
     case What::bell:
     case What::unbell:
     case What::check_fence:
+    case What::limit_bell:
       return keeper_step(step);
     case What::wait:
       return;
@@ -243,6 +244,9 @@ void Pump::keeper_step(claim::Step const& step) {
         }
         return pacing_.belled(step.lanes, got, Clock::now());
       }
+      case claim::What::limit_bell:
+        session.limit_bell(step.on);
+        return pacing_.limit_belled(step.on, Clock::now());
       case claim::What::unbell:
         session.unbell(step.lanes);
         return pacing_.unbelled(step.lanes);

@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/process_usage.hpp"
 #include "base/random.hpp"
 #include "node/pump.hpp"
 #include "node/registration.hpp"
@@ -65,7 +66,7 @@ void Pump::check_open() {
   publish();
   auto const worker = core_.incarnation.load();
   core_.statement();
-  auto const beat = work().beat(worker, core_.low_token, core_.free, core_.running);
+  auto const beat = work().beat(worker, core_.low_token, core_.free, core_.running, base::process_usage());
   if (!beat.alive) {
     core_.dead_incarnation = worker;
     return;

@@ -55,6 +55,7 @@ void declare_limits(WorkerCore const& core, pg::Connection& connection) {
     auto const& options = registered.options;
     add("kind", kind, options.concurrency_limit, options.requests_per_second, options.burst);
     add("key", kind, options.key_limit > 1 ? options.key_limit : 0, 0, 0);  // 1 is what holds without a declaration
+    add("key_rate", kind, 0, options.key_requests_per_second, options.key_burst);
     add("serialized", kind, options.serialized_dispatch ? 1 : 0, 0, 0);
   }
   for (auto const& [queue, own] : core.options.queue_limits) {

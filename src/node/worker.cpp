@@ -30,11 +30,12 @@ namespace {
 
 using core::check_range;
 
-void check_rate(double per_second, int burst) {
+void check_rate(double per_second, int burst, char const* rate_name = "requests_per_second",
+                char const* burst_name = "burst") {
   if (!(per_second == 0 || (per_second >= 0.0001 && per_second <= 1'000'000))) {
-    core::refuse("requests_per_second", std::to_string(per_second), "0 for no limit, else 0.0001 to 1000000", "");
+    core::refuse(rate_name, std::to_string(per_second), "0 for no limit, else 0.0001 to 1000000", "");
   }
-  check_range("burst", burst, 0, per_second > 0 ? 1'000'000 : 0);
+  check_range(burst_name, burst, 0, per_second > 0 ? 1'000'000 : 0);
 }
 
 void check(WorkerOptions& options) {
@@ -72,6 +73,7 @@ void check(HandlerOptions const& options) {
   check_range("concurrency_limit", options.concurrency_limit, 0, 1'000'000);
   check_range("key_limit", options.key_limit, 1, 1'000'000);
   check_rate(options.requests_per_second, options.burst);
+  check_rate(options.key_requests_per_second, options.key_burst, "key_requests_per_second", "key_burst");
 }
 
 // Those of the handlers that this worker was restricted to.
@@ -102,6 +104,7 @@ class Session {
     pump_ = std::make_unique<node::Pump>(core_, std::move(connection));
     heart_ = std::make_unique<duties::Heart>(heart_options(), core_.log);
     core_.progressed = [this] { heart_->progressed(); };
+    core_.pinged = [this] { heart_->beat_now(); };
     heart_->start();
     thread_ = std::jthread([this] { run(); });
     core_.log.info("worker started", {{"worker", std::to_string(core_.incarnation.load())},

@@ -69,6 +69,7 @@ struct WorkerCore {
   std::unique_ptr<isolate::Children> children{};  ///< null: handlers run in threads of this process
 
   std::function<void()> progressed{};  ///< fixed before the pump runs; wakes who reports progress
+  std::function<void()> pinged{};      ///< the same; sends a heartbeat at once
 
   void request(Stop how) {
     auto before = stop.load();

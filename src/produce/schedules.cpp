@@ -26,6 +26,10 @@ void check(Schedule const& schedule, std::size_t max_payload_bytes) {
   if (options.expires_at) {
     core::refuse_because("options", "have expires_at", "expires_in", "It counts from each firing on.");
   }
+  if (options.on_duplicate == OnDuplicate::reschedule) {
+    core::refuse_because("options", "have on_duplicate reschedule", "skip, error or replace",
+                         "A tick is enqueued for now and has no other time to push a job to.");
+  }
   if (!options.token.empty()) {
     core::refuse_because("options", "have a token", "no token", "A tick fires once without one.");
   }

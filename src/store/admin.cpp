@@ -134,10 +134,12 @@ std::vector<LaneInfo> Admin::lanes() {
 }
 
 std::vector<QueueInfo> Admin::queues() {
-  pg::Result const rows = connection_.query("select queue, priority, paused from " + schema() + "queue order by queue");
+  pg::Result const rows = connection_.query("select queue, priority, paused, " + rfc3339("paused_at") + " from " +
+                                            schema() + "queue order by queue");
   std::vector<QueueInfo> queues;
   for (int row = 0; row < rows.rows(); ++row) {
-    queues.push_back({rows.text(row, 0), static_cast<int>(rows.int8(row, 1)), rows.field(row, 2) == "t"});
+    queues.push_back(
+        {rows.text(row, 0), static_cast<int>(rows.int8(row, 1)), rows.field(row, 2) == "t", rows.maybe(row, 3)});
   }
   return queues;
 }
@@ -164,9 +166,16 @@ std::vector<WorkerInfo> Admin::workers(bool ended) {
     worker.free = rows.is_null(row, 14) ? 0 : static_cast<int>(rows.int8(row, 14));
     worker.running = rows.is_null(row, 15) ? 0 : static_cast<int>(rows.int8(row, 15));
     worker.leader = rows.field(row, 16) == "t";
+    worker.rss_bytes = maybe_int8(rows, row, 17);
+    worker.cpu_ms = maybe_int8(rows, row, 18);
+    worker.children = maybe_int8(rows, row, 19);
     workers.push_back(std::move(worker));
   }
   return workers;
+}
+
+void Admin::ping(std::vector<std::int64_t> const& workers) {
+  connection_.query("select " + schema() + "ping_workers($1)", pg::Params().int8_array(workers));
 }
 
 std::string Admin::cancel(std::int64_t id) {

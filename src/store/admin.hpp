@@ -47,6 +47,9 @@ struct WorkerInfo {
   std::string last_seen_at{};
   std::int64_t silent_ms = 0;  ///< since the last sign of life
   bool leader = false;
+  std::optional<std::int64_t> rss_bytes{};  ///< of its process and child processes, as of the last sign of life
+  std::optional<std::int64_t> cpu_ms{};     ///< that they have used since it started
+  std::optional<std::int64_t> children{};   ///< processes below its own
   std::optional<std::string> ended_at{};
   std::optional<std::string> end_reason{};
 };
@@ -113,11 +116,13 @@ struct QueueInfo {
   std::string queue{};
   int priority = 0;
   bool paused = false;
+  std::optional<std::string> paused_at{};  ///< since when, if that is known
 };
 
 struct KindInfo {
   std::string kind{};
   bool paused = false;
+  std::optional<std::string> paused_at{};
 };
 
 class Admin {
@@ -143,6 +148,8 @@ class Admin {
   std::int64_t ahead(std::int64_t id, int most);
   /// Live ones; all that are still kept with `ended`.
   std::vector<WorkerInfo> workers(bool ended = false);
+  /// Asks each of them for a heartbeat at once.
+  void ping(std::vector<std::int64_t> const& workers);
 
   /// "cancelled", "running", "finished" or "not_found".
   std::string cancel(std::int64_t id);

@@ -90,7 +90,9 @@ std::string workers_sql(std::string const& schema) {
          ", (extract(epoch from pg_catalog.clock_timestamp() - h.at) * 1000)::bigint, h.free, h.running, "
          "w.ended_at is null and w.id = (select l.worker from " +
          schema +
-         "leader l where l.at > pg_catalog.clock_timestamp() - interval '10 s' order by l.id desc limit 1) from " +
+         "leader l where l.at > pg_catalog.clock_timestamp() - interval '10 s' order by l.id desc limit 1), "
+         "h.rss_bytes, h.cpu_ms, "
+         "h.children from " +
          schema + "worker w left join lateral (select * from " + schema +
          "heartbeat q where q.worker = w.id order by q.at desc limit 1) h on true "
          "where $1 or w.ended_at is null order by w.id";

@@ -27,6 +27,10 @@ struct KeyInfo {
   std::vector<std::int64_t> holders{};
   std::int64_t parked = 0;  ///< of a job: those that go before it
   std::optional<std::string> since{};
+  std::optional<std::string> paused_at{};
+  std::optional<std::string> held_until{};  ///< by a handler's RetryAfter
+  std::optional<std::string> free_at{};     ///< when hold and rate let the next one start; none: now
+  std::optional<std::string> per_second{};  ///< of a job: the rate of its key
 };
 
 class Keys {

@@ -123,9 +123,12 @@ std::int64_t Admin::ahead(std::int64_t id, int most) {
 }
 
 std::vector<KindInfo> Admin::kinds() {
-  pg::Result const rows = connection_.query("select kind, paused from " + schema() + "kind order by kind");
+  pg::Result const rows =
+      connection_.query("select kind, paused, " + rfc3339("paused_at") + " from " + schema() + "kind order by kind");
   std::vector<KindInfo> kinds;
-  for (int row = 0; row < rows.rows(); ++row) kinds.push_back({rows.text(row, 0), rows.field(row, 1) == "t"});
+  for (int row = 0; row < rows.rows(); ++row) {
+    kinds.push_back({rows.text(row, 0), rows.field(row, 1) == "t", rows.maybe(row, 2)});
+  }
   return kinds;
 }
 

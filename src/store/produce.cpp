@@ -42,24 +42,6 @@ std::string outcome_sql(std::string const& quoted_schema) {
          "expires_in => $16::pg_catalog.interval, timeout => $17::pg_catalog.interval, key => $18)";
 }
 
-std::string_view name_of(OnDuplicate value) {
-  switch (value) {
-    case OnDuplicate::skip:
-      return "skip";
-    case OnDuplicate::error:
-      return "error";
-    case OnDuplicate::replace:
-      return "replace";
-    case OnDuplicate::reschedule:
-      return "reschedule";
-  }
-  return "skip";
-}
-
-std::string_view name_of(DedupeScope value) {
-  return value == DedupeScope::until_claimed ? "until_claimed" : "unfinished";
-}
-
 EnqueueStatus status_of(std::string_view name) {
   if (name == "duplicate") return EnqueueStatus::duplicate;
   if (name == "mismatch") return EnqueueStatus::mismatch;
@@ -206,6 +188,24 @@ EnqueueOutcome parse_outcome(Executor::Row const& row) {
 }
 
 }  // namespace
+
+std::string_view name_of(OnDuplicate value) {
+  switch (value) {
+    case OnDuplicate::skip:
+      return "skip";
+    case OnDuplicate::error:
+      return "error";
+    case OnDuplicate::replace:
+      return "replace";
+    case OnDuplicate::reschedule:
+      return "reschedule";
+  }
+  return "skip";
+}
+
+std::string_view name_of(DedupeScope value) {
+  return value == DedupeScope::until_claimed ? "until_claimed" : "unfinished";
+}
 
 EnqueueOutcome enqueue(pg::Connection& connection, NewJob const& job) {
   pg::Params params;

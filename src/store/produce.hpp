@@ -54,6 +54,10 @@ struct JobList {
   std::function<NewJob(std::size_t)> at{};
 };
 
+/// As SQL has them.
+std::string_view name_of(OnDuplicate value);
+std::string_view name_of(DedupeScope value);
+
 EnqueueOutcome enqueue(pg::Connection& connection, NewJob const& job);
 EnqueueOutcome enqueue(Transaction const& transaction, std::string const& schema, NewJob const& job);
 

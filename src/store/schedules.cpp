@@ -8,6 +8,7 @@
 #include "core/time_format.hpp"
 #include "store/admin_sql.hpp"
 #include "store/json_text.hpp"
+#include "store/produce.hpp"
 
 namespace posthouse::store {
 namespace {
@@ -77,7 +78,8 @@ std::string definition(Schedule const& schedule) {
   if (!schedule.options.headers.empty()) raw("headers", core::headers_to_json(schedule.options.headers));
   if (schedule.options.max_attempts) raw("max_attempts", std::to_string(*schedule.options.max_attempts));
   if (!schedule.options.dedupe_key.empty()) text("dedupe_key", schedule.options.dedupe_key);
-  if (schedule.options.on_duplicate == OnDuplicate::error) text("on_duplicate", "error");
+  if (!schedule.options.key.empty()) text("key", schedule.options.key);
+  if (schedule.options.on_duplicate != OnDuplicate::skip) text("on_duplicate", name_of(schedule.options.on_duplicate));
   if (schedule.options.dedupe_scope == DedupeScope::until_claimed) text("dedupe_scope", "until_claimed");
   auto const time = [&text](std::string_view key, std::optional<milliseconds> const& value) {
     if (value) text(key, milliseconds_text(*value));
@@ -162,7 +164,7 @@ std::vector<ScheduleInfo> ScheduleBook::read(std::string const& condition, pg::P
           time("s.next_at") + time("s.due_at") + time("s.last_tick") + time("s.last_fired_at") +
           "s.last_job, s.last_error, s.dedupe_key, s.on_duplicate, s.dedupe_scope, "
           "(extract(epoch from s.dedupe_window) * 1000)::bigint, (extract(epoch from s.expires_in) * 1000)::bigint, "
-          "(extract(epoch from s.timeout) * 1000)::bigint from " +
+          "(extract(epoch from s.timeout) * 1000)::bigint, s.key from " +
           schema() + "schedules s " + condition + " order by s.name",
       params);
   std::vector<ScheduleInfo> list;
@@ -199,11 +201,15 @@ std::vector<ScheduleInfo> ScheduleBook::read(std::string const& condition, pg::P
     info.last_error = rows.maybe(row, 24);
     auto& options = schedule.options;
     options.dedupe_key = rows.maybe(row, 25).value_or("");
-    if (rows.field(row, 26) == "error") options.on_duplicate = OnDuplicate::error;
+    auto const duplicate = rows.field(row, 26);
+    options.on_duplicate = duplicate == "error"     ? OnDuplicate::error
+                           : duplicate == "replace" ? OnDuplicate::replace
+                                                    : OnDuplicate::skip;
     if (rows.field(row, 27) == "until_claimed") options.dedupe_scope = DedupeScope::until_claimed;
     if (!rows.is_null(row, 28)) options.dedupe_window = milliseconds(rows.int8(row, 28));
     if (!rows.is_null(row, 29)) options.expires_in = milliseconds(rows.int8(row, 29));
     if (!rows.is_null(row, 30)) options.timeout = milliseconds(rows.int8(row, 30));
+    options.key = rows.maybe(row, 31).value_or("");
     list.push_back(std::move(info));
   }
   return list;

@@ -185,12 +185,19 @@ std::int64_t Work::register_worker(Registration const& registration) {
       .int8(0, 0);
 }
 
-Beat Work::beat(std::int64_t worker, std::int64_t low_token, int free, int running) {
+Beat Work::beat(std::int64_t worker, std::int64_t low_token, int free, int running, base::ProcessUsage const& usage) {
   pg::Result const row = connection_.prepared(
       "select d ->> 'alive', d ->> 'leader_vacant', array(select pg_catalog.jsonb_array_elements_text(d -> 'open')), "
       "array(select pg_catalog.jsonb_array_elements_text(d -> 'cancel')) from " +
-          call(connection_, "beat($1, $2, $3, $4) d"),
-      pg::Params().int8(worker).int8(low_token).int8(free).int8(running));
+          call(connection_, "beat($1, $2, $3, $4, $5, $6, $7) d"),
+      pg::Params()
+          .int8(worker)
+          .int8(low_token)
+          .int8(free)
+          .int8(running)
+          .int8(usage.rss_bytes)
+          .int8(usage.cpu_ms)
+          .int8(usage.children));
   Beat beat;
   beat.alive = row.field(0, 0) == "true";
   beat.leader_vacant = row.field(0, 1) == "true";
@@ -325,6 +332,10 @@ std::vector<std::int64_t> Work::bell(std::span<std::int64_t const> lanes) {
 }
 
 void Work::let_go() { connection_.query("select pg_catalog.pg_advisory_unlock_all()"); }
+
+void Work::limit_bell(bool on) {
+  connection_.query("select " + call(connection_, "limit_bell($1)"), pg::Params().boolean(on));
+}
 
 void Work::unbell(std::span<std::int64_t const> lanes) {
   connection_.prepared("select " + call(connection_, "unbell($1)"), pg::Params().int8_array(lanes));

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/process_usage.hpp"
 #include "pg/connection.hpp"
 
 namespace posthouse::store {
@@ -129,7 +130,7 @@ class Work {
   explicit Work(pg::Connection& connection) noexcept : connection_(connection) {}
 
   std::int64_t register_worker(Registration const& registration);
-  Beat beat(std::int64_t worker, std::int64_t low_token, int free, int running);
+  Beat beat(std::int64_t worker, std::int64_t low_token, int free, int running, base::ProcessUsage const& usage);
   std::vector<std::int64_t> look(std::int64_t worker);
   std::vector<LaneInfo> lanes(std::span<std::int64_t const> ids);
   /// Every lane that the worker may claim from, with or without work; nothing of paused queues.
@@ -159,6 +160,8 @@ class Work {
   int keep(std::string_view profile, std::int64_t worker);
   void let_go();  ///< of everything that this session keeps
   std::vector<std::int64_t> bell(std::span<std::int64_t const> lanes);
+  /// From now on a notification says when a limit has room again; off: no more. For the LISTEN connection.
+  void limit_bell(bool on);
   void unbell(std::span<std::int64_t const> lanes);
   std::string fence();                          ///< a transaction id of our own, completed
   bool fence_passed(std::string const& fence);  ///< every older transaction has ended

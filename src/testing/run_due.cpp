@@ -49,6 +49,7 @@ class Runner {
                             {.hint = "begin one first, and roll it back afterwards"});
     }
     std::vector<RunResult> results;
+    expire();
     while (auto due = next()) {
       if (static_cast<int>(results.size()) >= options_.limit) {
         throw InvalidArgument("run_due has run " + std::to_string(options_.limit) + " jobs and more are due",
@@ -57,11 +58,51 @@ class Runner {
       seen_.insert(due->id);
       if (!due->in_log && !lock(due->id)) continue;  // a worker's promotion is moving it
       results.push_back(run_one(*due));
+      expire();  // a handler may have taken long, or enqueued more
     }
     return results;
   }
 
  private:
+  /// Ends what is not to be started any more, as the leader and claims do. What somebody else has locked is theirs.
+  void expire() {
+    std::string const late = " and " + prefix_ + "is_expired(q.options, " + prefix_ +
+                             "utc_text(clock_timestamp() + $2::bigint * interval '1 millisecond'))";
+    std::string const columns =
+        "lane, 'expired', clock_timestamp(), coalesce((options ->> 'enqueued_at')::timestamptz, queued_at), attempt, " +
+        prefix_ + "end_reason('expired'), payload, payload_bytes, headers, options";
+    executor_.query("with lanes as (select lane from " + prefix_ +
+                        "lane where kind = any($1::text[]) union select lane from " + prefix_ +
+                        "lane_seen where kind = any($1::text[])),"
+                        " new as (delete from " +
+                        prefix_ +
+                        "job q where q.lane in (select l.lane from lanes l) and q.txid = pg_current_xact_id()" + late +
+                        " returning q.*),"
+                        " old as (delete from " +
+                        prefix_ + "deferred d where d.id in (select q.id from " + prefix_ +
+                        "deferred q where q.lane in (select l.lane from lanes l)" + late +
+                        " for update skip locked) returning d.*)"
+                        " insert into " +
+                        prefix_ +
+                        "dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers,"
+                        " options) select id, " +
+                        columns + " from new union all select id, " + columns + " from old",
+                    {kinds_, std::to_string(options_.ahead.count())});
+  }
+
+  /// True for a job that no worker would be given: its queue, kind or key is paused or held. Of `due`.
+  [[nodiscard]] std::string stopped() const {
+    std::string const later = " > clock_timestamp() + $2::bigint * interval '1 millisecond'";
+    return "(exists (select from " + prefix_ +
+           "queue q where q.queue = due.queue and q.paused) or exists (select from " + prefix_ +
+           "kind k where k.kind = due.kind and k.paused) or exists (select from " + prefix_ +
+           "limit_rule r where r.name = due.kind and r.scope = 'kind' and r.held_until" + later +
+           ") or exists (select from " + prefix_ +
+           "key_rule r where r.kind = due.kind and r.key = due.options ->> 'key' and r.paused) or exists (select "
+           "from " +
+           prefix_ + "key_hold h where h.kind = due.kind and h.key = due.options ->> 'key' and h.until" + later + "))";
+  }
+
   std::optional<Due> next() {
     auto const rows = executor_.query(
         "with names as (select lane, queue, kind, priority from " + prefix_ +
@@ -82,8 +123,8 @@ class Runner {
             " where d.due_at <= clock_timestamp() + $2::bigint * interval '1 millisecond')"
             " select id, in_log, kind, queue, priority, attempt, payload::text, encode(payload_bytes, 'hex'), "
             "headers::text,"
-            " options ->> 'max_attempts', options ->> 'timeout_ms' from due where not id = any($3::bigint[])"
-            " order by priority desc, id limit 1",
+            " options ->> 'max_attempts', options ->> 'timeout_ms' from due where not id = any($3::bigint[]) and not " +
+            stopped() + " order by priority desc, id limit 1",
         {kinds_, std::to_string(options_.ahead.count()), bigint_array(seen_)});
     if (rows.empty()) return std::nullopt;
     auto const& row = rows[0];
@@ -134,6 +175,7 @@ class Runner {
       type = "RetryAfter";
       message = later->reason;
       delay = later->delay.count();
+      if (later->hold_kind && delay > 0) hold(due, delay);
     } else if (auto const* discard = std::get_if<Discard>(&outcome)) {
       type = "Discard";
       message = discard->reason;
@@ -150,6 +192,24 @@ class Runner {
             " coalesce((options ->> 'enqueued_at')::timestamptz, queued_at), attempt + 1,"
             " $2, payload, payload_bytes, headers, options from gone",
         {std::to_string(due.id), message.empty() ? type : message});
+  }
+
+  /// Of the job's key when it has one, else of its kind; until then in the time that `ahead` makes.
+  void hold(Due const& due, std::int64_t delay_ms) {
+    std::string const until =
+        "clock_timestamp() + ($2::bigint + least($3::bigint, 3600000)) * interval '1 millisecond'";
+    Values const values{std::to_string(due.id), std::to_string(options_.ahead.count()), std::to_string(delay_ms),
+                        due.job.kind};
+    executor_.query(
+        "with key as (select options ->> 'key' as key from " + prefix_ +
+            (due.in_log ? "job where id = $1::bigint and txid = pg_current_xact_id()"
+                        : "deferred where id = $1::bigint") +
+            "), k as (insert into " + prefix_ + "key_hold (kind, key, until, said_by) select $4, key.key, " + until +
+            ", 'run_due' from key where key.key is not null) insert into " + prefix_ +
+            "limit_rule as r (scope, name, origin, held_until, said_by) select 'kind', $4, 'held', " + until +
+            ", 'run_due' from key where key.key is null on conflict (name, scope, origin) do update set "
+            "held_until = greatest(r.held_until, excluded.held_until)",
+        values);
   }
 
   void defer(Due const& due, std::string const& state, int attempts, std::int64_t delay_ms) {

@@ -36,7 +36,7 @@ TEST_F(CliKeys, PauseListResumeAndWhatHoldsAJob) {
   EXPECT_TRUE(list()[0].at("paused").as_bool());
   EXPECT_THAT(run({"keys", "list"}).out, HasSubstr("paused"));
   EXPECT_THAT(run({"jobs", "show", std::to_string(claimed[0].id + 1)}).out,
-              AllOf(HasSubstr("Its key a is paused"),
+              AllOf(HasSubstr("Its key a is paused since 2"),
                     HasSubstr("Its key a is held by job " + std::to_string(claimed[0].id) + " on worker"),
                     HasSubstr("lets 1 job run at once")));
   EXPECT_EQ(run({"keys", "resume", "k", "a"}).status, 0);
@@ -66,6 +66,27 @@ TEST_F(CliKeys, TheClient) {
   std::vector<Payload> const payloads(600, json{"1"});
   client.enqueue_many("k", payloads, {.key = "b"});
   EXPECT_EQ(sql.number("select count(*) from jobs where key = 'b'"), 600);
+}
+
+TEST_F(CliKeys, RatesAndHoldsOfKeys) {
+  EXPECT_EQ(run({"limits", "set", "key_rate", "k", "--rate", "0.001", "--burst", "1"}).status, 0);
+  EXPECT_EQ(run({"limits", "set", "key_rate", "k", "--concurrency", "1"}).status, 2);
+  EXPECT_EQ(run({"limits", "set", "key", "k"}).status, 0);
+  for (int i = 0; i < 2; ++i) sql.exec("select posthouse.enqueue('k', key => 'a')");
+  sql.exec(
+      "select posthouse.register_worker('w', 'h', 1, '0', null, '{k}', 600000, 4); select posthouse.claim(1, 16, "
+      "null, 9, 9)");
+  EXPECT_THAT(run({"jobs", "show", "2"}).out,
+              HasSubstr("Its key a: its rate, 0.001 a second, is used up: the next job"));
+  auto const rated = list();
+  ASSERT_EQ(rated.size(), 1U);
+  EXPECT_TRUE(rated.at(0).at("free_at").is_string());
+  EXPECT_TRUE(rated.at(0).at("held_until").is_null());
+  sql.exec("select posthouse.hold_key('k', 'a', '10 min')");
+  EXPECT_THAT(run({"jobs", "show", "2"}).out, HasSubstr("Its key a: a handler was told to come back later"));
+  EXPECT_TRUE(list().at(0).at("held_until").is_string());
+  EXPECT_EQ(run({"keys", "resume", "k", "a"}).status, 0);
+  EXPECT_TRUE(list().at(0).at("held_until").is_null());
 }
 
 }  // namespace

@@ -33,11 +33,16 @@ TEST_F(CliOperate, APausedKindIsNotWorked) {
   EXPECT_EQ(run({"kinds", "pause", "k", "later"}).out, "kind k: paused\nkind later: paused\n");
   EXPECT_EQ(run({"work", "--config", works("k"), "--once"}).status, 0);
   EXPECT_EQ(state(id), "available");
-  EXPECT_THAT(run({"jobs", "show", id}).out, HasSubstr("The kind k is paused; `posthouse kinds resume k`"));
+  EXPECT_THAT(run({"jobs", "show", id}).out,
+              AllOf(HasSubstr("The kind k is paused since 2"), HasSubstr("; `posthouse kinds resume k`")));
   auto const kinds = listing({"kinds", "list"});
   ASSERT_EQ(kinds.size(), 2U);
   EXPECT_EQ(kinds.at(0).at("kind").as_string(), "k");
   EXPECT_TRUE(kinds.at(0).at("paused").as_bool());
+  auto const since = std::string(kinds.at(0).at("paused_at").as_string());
+  EXPECT_EQ(run({"kinds", "pause", "k"}).status, 0);
+  EXPECT_EQ(listing({"kinds", "list"}).at(0).at("paused_at").as_string(), since) << "paused already";
+  EXPECT_THAT(run({"kinds", "list"}).out, HasSubstr("paused for "));
   EXPECT_EQ(kinds.at(0).at("available").as_int64(), 1);
   EXPECT_EQ(run({"kinds", "resume", "k"}).status, 0);
   EXPECT_EQ(run({"work", "--config", works("k"), "--once"}).status, 0);
@@ -71,6 +76,8 @@ TEST_F(CliOperate, Queues) {
   EXPECT_EQ(queues.at(0).at("available").as_int64(), 2);
   EXPECT_EQ(queues.at(1).at("priority").as_int64(), -3);
   EXPECT_FALSE(queues.at(1).at("paused").as_bool());
+  EXPECT_TRUE(queues.at(0).at("paused_at").is_string());
+  EXPECT_TRUE(queues.at(1).at("paused_at").is_null());
   EXPECT_EQ(run({"queues", "resume", "default"}).status, 0);
   EXPECT_THAT(run({"queues", "list"}).out, Not(HasSubstr("paused")));
   EXPECT_EQ(run({"queues", "set", "mail"}).status, 2);
@@ -81,9 +88,12 @@ TEST_F(CliOperate, Queues) {
 TEST_F(CliOperate, Workers) {
   EXPECT_THAT(run({"workers", "list"}).out, HasSubstr("There are no workers"));
   EXPECT_EQ(run({"workers", "ping"}).status, 1);
-  auto const config = folder.write("w.yaml", "kinds: {k: {exec: [/bin/true]}}\nheartbeat_interval_ms: 200\n");
+  auto const config = folder.write(
+      "w.yaml", "kinds: {k: {exec: [/bin/true]}}\nclaim_lease_ms: 600000\nheartbeat_interval_ms: 200000\n");
   auto worker = start({"work", "--config", config, "--queue", "mail", "--concurrency", "3", "--log-level", "info"});
   ASSERT_TRUE(worker.said("worker started")) << worker.errors();
+  // It beats once when it starts and then only because it is asked.
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(run({"workers", "ping", "--timeout", "60s"}).status, 0);
   auto const workers = listing({"workers", "list"});
   ASSERT_EQ(workers.size(), 1U);
   auto const& first = workers.at(0);
@@ -93,9 +103,12 @@ TEST_F(CliOperate, Workers) {
   EXPECT_EQ(first.at("queues").as_array().at(0).as_string(), "mail");
   EXPECT_EQ(first.at("kinds").as_array().at(0).as_string(), "k");
   auto const id = std::string(first.at("id").as_string());
+  EXPECT_GT(first.at("rss_bytes").as_int64(), 1 << 20);
+  EXPECT_GE(first.at("cpu_ms").as_int64(), 0);
+  EXPECT_EQ(first.at("children").as_int64(), 0);
   auto const ping = run({"workers", "ping", id});
   EXPECT_EQ(ping.status, 0) << ping.err;
-  EXPECT_THAT(ping.out, HasSubstr("worker " + id + ": sign of life after"));
+  EXPECT_THAT(ping.out, HasSubstr("worker " + id + ": answered after"));
   EXPECT_EQ(run({"workers", "ping"}).status, 0);
   auto const unknown = run({"workers", "ping", "999"});
   EXPECT_EQ(unknown.status, 1);
@@ -112,7 +125,7 @@ TEST_F(CliOperate, AWorkerThatSaysNothingDoesNotAnswer) {
   auto const id = sql.one("select posthouse.register_worker('w', 'h', 1, '0', null, '{k}', 600000, 1)");
   auto const ping = run({"workers", "ping", "--timeout", "100ms"});
   EXPECT_EQ(ping.status, 1);
-  EXPECT_THAT(ping.err, HasSubstr("worker " + id + ": no sign of life within 100ms"));
+  EXPECT_THAT(ping.err, HasSubstr("worker " + id + ": no answer within 100ms"));
 }
 
 TEST_F(CliOperate, DeadLetters) {

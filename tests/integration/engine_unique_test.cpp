@@ -292,6 +292,18 @@ TEST_F(EngineUnique, ATokenGivesTheSameAnswerAgain) {
   EXPECT_THAT(refusal_of(R"(select enqueue_many('[{"kind": "k", "token": "0b3f2c1e-0000-4000-8000-000000000001"},
     {"kind": "k", "token": "0b3f2c1e-0000-4000-8000-000000000001"}]'))"),
               HasSubstr("is given twice"));
+  // The key, too, by each way in.
+  std::string const keyed =
+      "select status from enqueue_outcome('k', token => '0b3f2c1e-0000-4000-8000-000000000003', key => ";
+  EXPECT_EQ(sql.one(keyed + "'x')"), "created");
+  EXPECT_EQ(sql.one(keyed + "'x')"), "replayed");
+  EXPECT_EQ(sql.one(keyed + "'y')"), "mismatch");
+  EXPECT_EQ(sql.one(keyed + "null)"), "mismatch");
+  std::string const many =
+      R"(select status from enqueue_many_outcome('[{"kind": "k", "token": "0b3f2c1e-0000-4000-8000-000000000003")";
+  EXPECT_EQ(sql.one(many + R"(, "key": "x"}]'))"), "replayed");
+  EXPECT_EQ(sql.one(many + R"(, "key": "y"}]'))"), "mismatch");
+  EXPECT_EQ(sql.one(many + "}]')"), "mismatch");
   // Also when the job has ended, until the token is pruned.
   sql.rows("select cancel($1)", *first[0]);
   EXPECT_EQ(*sql.rows(call, R"({"a": 1, "b": 2})", "q").at(0)[1], "replayed");
@@ -300,7 +312,7 @@ TEST_F(EngineUnique, ATokenGivesTheSameAnswerAgain) {
   EXPECT_THAT(refusal_of("select enqueue_bytes('k', '\\x00fe', token => '0b3f2c1e-0000-4000-8000-000000000002')"),
               HasSubstr("another job"));
   sql.exec("select prune()");
-  EXPECT_EQ(sql.number("select count(*) from enqueue_token"), 2);
+  EXPECT_EQ(sql.number("select count(*) from enqueue_token"), 3);
   sql.exec("update enqueue_token set at = at - interval '1 day'; select prune()");
   EXPECT_EQ(sql.number("select count(*) from enqueue_token"), 0);
   EXPECT_EQ(*sql.rows(call, R"({"a": 1})", "q").at(0)[1], "created");

@@ -87,6 +87,40 @@ TEST_F(ScheduleOptions, ReplaceAsksARunningJobToStop) {
   EXPECT_EQ(sql.one("select state from jobs where id = $1", jobs[0].id), "cancelled") << "whatever the handler does";
 }
 
+TEST_F(ScheduleOptions, JobsHaveTheKeyAndRunInTurn) {
+  sql.exec("select add_schedule('s', 'k', every => '1 minute', key => 'account:7')");
+  EXPECT_EQ(fire("61 s"), 1);
+  auto const other = sql.number("select enqueue('k', key => 'account:7')");
+  Hand worker(sql);
+  auto const jobs = worker.claim(10);
+  ASSERT_EQ(jobs.size(), 1U);
+  EXPECT_EQ(sql.one("select key from jobs where id = $1", jobs[0].id), "account:7");
+  worker.finish(jobs[0].token);
+  EXPECT_THAT(ids(worker.claim(10)), ElementsAre(other));
+  EXPECT_EQ(sql.one("select key from schedules"), "account:7");
+  EXPECT_EQ(sql.one("select set_schedule('s', '{\"key\": \"account:8\"}')"), "changed");
+  EXPECT_EQ(sql.one("select set_schedule('s', '{\"key\": \"account:8\"}')"), "unchanged");
+  EXPECT_EQ(sql.one("select set_schedule('s', '{\"key\": null}')"), "changed");
+  EXPECT_EQ(sql.number("select count(*) from schedule where key is not null"), 0);
+}
+
+TEST_F(ScheduleOptions, ReplaceGivesTheWaitingJobThePayloadOfTheTick) {
+  sql.exec(
+      "select add_schedule('s', 'k', every => '1 minute', payload => '{\"n\": 2}', dedupe_key => 'd', on_duplicate => "
+      "'replace')");
+  auto const job = sql.number("select enqueue('k', '{\"n\": 1}', dedupe_key => 'd')");
+  EXPECT_EQ(fire("61 s"), 0);
+  EXPECT_EQ(sql.one("select payload from jobs"), R"({"n": 2})");
+  auto const got = ": job " + std::to_string(job) + " has the dedupe_key; it got the payload and headers of this tick";
+  EXPECT_THAT(history(), ElementsAre("skipped" + got.substr(1)));
+  EXPECT_EQ(sql.number("select run_schedule('s')"), job);
+  Hand worker(sql);
+  ASSERT_EQ(worker.claim(1).size(), 1U);
+  EXPECT_EQ(fire("122 s"), 0);
+  EXPECT_THAT(history().back(), HasSubstr("skipped job " + std::to_string(job) + " has the dedupe_key"));
+  EXPECT_EQ(sql.number("select count(*) from jobs"), 1);
+}
+
 TEST_F(ScheduleOptions, BadValues) {
   auto const add = [&](std::string const& more) {
     return refusal_of("select add_schedule('s', 'k', every => '1 minute', " + more + ")");
@@ -97,6 +131,8 @@ TEST_F(ScheduleOptions, BadValues) {
   EXPECT_THAT(add("dedupe_scope => 'until_claimed'"), HasSubstr("without dedupe_key"));
   EXPECT_THAT(add("dedupe_key => 'd', on_duplicate => 'loop'"), HasSubstr("on_duplicate is 'loop'"));
   EXPECT_THAT(add("dedupe_key => 'd', dedupe_window => '0'"), HasSubstr("dedupe_window is"));
+  EXPECT_THAT(add("dedupe_key => 'd', on_duplicate => 'reschedule'"), HasSubstr("on_duplicate is 'reschedule'"));
+  EXPECT_THAT(add("key => ''"), HasSubstr("key has 0 bytes"));
   EXPECT_THAT(
       refusal_of("select add_schedule_json('s', '{\"kind\": \"k\", \"every\": \"1 h\", \"timeout\": \"soon\"}')"),
       HasSubstr("timeout is 'soon'"));
@@ -112,7 +148,8 @@ TEST_F(ScheduleOptions, TheLibraryTakesAndShowsThem) {
                  .dedupe_scope = DedupeScope::until_claimed,
                  .dedupe_window = 2h,
                  .expires_in = 10min,
-                 .timeout = 1500ms};
+                 .timeout = 1500ms,
+                 .key = "account:7"};
   schedules.add(one);
   auto const shown = schedules.find("s").value().schedule.options;
   EXPECT_EQ(shown.dedupe_key, "d");
@@ -121,12 +158,20 @@ TEST_F(ScheduleOptions, TheLibraryTakesAndShowsThem) {
   EXPECT_EQ(shown.dedupe_window, 2h);
   EXPECT_EQ(shown.expires_in, 10min);
   EXPECT_EQ(shown.timeout, 1500ms);
+  EXPECT_EQ(shown.key, "account:7");
   EXPECT_EQ(schedules.declare("app", std::vector<Schedule>{}).removed, 0) << "made by hand";
   one.options.expires_at = std::chrono::system_clock::now();
   EXPECT_THROW(schedules.add(one), InvalidArgument);
   one.options.expires_at.reset();
   one.options.token = "0190b3a4-5c6d-4e7f-8a9b-0c1d2e3f4a5b";
   EXPECT_THROW(schedules.add(one), InvalidArgument);
+  one.options.token.clear();
+  one.options.on_duplicate = OnDuplicate::reschedule;
+  EXPECT_THROW(schedules.add(one), InvalidArgument);
+  one.name = "t";
+  one.options.on_duplicate = OnDuplicate::replace;
+  schedules.add(one);
+  EXPECT_EQ(schedules.find("t").value().schedule.options.on_duplicate, OnDuplicate::replace);
 }
 
 TEST_F(ScheduleOptions, TheCheckOfCronTextsAgreesWithTheServer) {
@@ -240,9 +285,27 @@ TEST_F(CliSchedulesDeclared, WhatTheServerRefusesIsToldAtOnceAndChangesNothing) 
 }
 
 TEST_F(CliSchedulesDeclared, AddAndSetTakeTheOptions) {
-  auto const ran =
-      run({"schedules", "add", "s", "k", "--every", "5m", "--dedupe-key", "d", "--dedupe-scope", "until_claimed",
-           "--dedupe-window", "1h", "--on-duplicate", "error", "--expires-in", "10m", "--timeout", "5s", "--json"});
+  auto const ran = run({"schedules",
+                        "add",
+                        "s",
+                        "k",
+                        "--every",
+                        "5m",
+                        "--dedupe-key",
+                        "d",
+                        "--dedupe-scope",
+                        "until_claimed",
+                        "--dedupe-window",
+                        "1h",
+                        "--on-duplicate",
+                        "error",
+                        "--expires-in",
+                        "10m",
+                        "--timeout",
+                        "5s",
+                        "--key",
+                        "account:7",
+                        "--json"});
   EXPECT_EQ(ran.status, 0) << ran.err;
   auto const one = boost::json::parse(ran.out).at(0);
   EXPECT_EQ(one.at("dedupe_key"), "d");
@@ -251,10 +314,15 @@ TEST_F(CliSchedulesDeclared, AddAndSetTakeTheOptions) {
   EXPECT_EQ(one.at("on_duplicate"), "error");
   EXPECT_EQ(one.at("expires_in_ms"), 600'000);
   EXPECT_EQ(one.at("timeout_ms"), 5000);
+  EXPECT_EQ(one.at("key"), "account:7");
   EXPECT_EQ(run({"schedules", "set", "s", "--timeout", "6s"}).status, 0);
   EXPECT_EQ(sql.one("select timeout from schedule"), "00:00:06");
   EXPECT_EQ(run({"schedules", "set", "s", "--timeout", "0"}).status, 2);
   EXPECT_EQ(run({"schedules", "set", "s", "--on-duplicate", "loop"}).status, 2);
+  auto const refused = run({"schedules", "set", "s", "--on-duplicate", "reschedule"});
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_THAT(refused.err, HasSubstr("skip, error or replace"));
+  EXPECT_EQ(run({"schedules", "set", "s", "--on-duplicate", "replace"}).status, 0);
 }
 
 }  // namespace

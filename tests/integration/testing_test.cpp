@@ -149,6 +149,61 @@ TEST_F(TestingTest, TheClockCanBeSetAhead) {
   EXPECT_TRUE(testing::enqueued(transaction(), "k").empty());
 }
 
+// As the engine would.
+TEST_F(TestingTest, RunDueEndsWhatHasExpired) {
+  sql.exec("begin");
+  sql.exec("select posthouse.enqueue('k', '1', expires_in => '10 min'), posthouse.enqueue('k', '2')");
+  sql.exec("select posthouse.enqueue('k', '3', delay => '1 hour', expires_in => '90 min')");
+  int ran = 0;
+  std::vector<testing::InlineHandler> const handlers{{"k", [&](Job const&) { ++ran; }}};
+  EXPECT_EQ(testing::run_due(transaction(), handlers, {.ahead = 11min}).size(), 1U);
+  EXPECT_TRUE(testing::run_due(transaction(), handlers, {.ahead = 91min}).empty());
+  EXPECT_EQ(ran, 1);
+  EXPECT_EQ(
+      sql.column(
+          "select payload::text || ' ' || state || ' ' || attempt || ' ' || reason from posthouse.dead order by id"),
+      (std::vector<std::string>{"1 expired 0 not started before expires_at",
+                                "3 expired 0 not started before expires_at"}));
+  EXPECT_EQ(sql.one("select count(*) from posthouse.attempt_error"), "0");
+}
+
+TEST_F(TestingTest, RunDueLeavesWhatIsPausedOrHeld) {
+  sql.exec("begin");
+  sql.exec(
+      "select posthouse.pause_kind('kind'), posthouse.pause_queue('q'), posthouse.pause_key('k', 'paused'), "
+      "posthouse.hold_kind('held', '10 min'), posthouse.hold_key('k', 'held', '10 min')");
+  sql.exec(
+      "select posthouse.enqueue('kind'), posthouse.enqueue('k', queue => 'q'), posthouse.enqueue('k', key => "
+      "'paused'), "
+      "posthouse.enqueue('held'), posthouse.enqueue('k', key => 'held'), posthouse.enqueue('k', key => 'free')");
+  std::vector<std::string> ran;
+  auto const handler = [&](Job const& job) { ran.push_back(job.kind()); };
+  std::vector<testing::InlineHandler> const handlers{{"k", handler}, {"kind", handler}, {"held", handler}};
+  EXPECT_EQ(testing::run_due(transaction(), handlers).size(), 1U);
+  EXPECT_EQ(testing::run_due(transaction(), handlers, {.ahead = 11min}).size(), 2U) << "the holds are over";
+  sql.exec("select posthouse.resume_kind('kind'), posthouse.resume_queue('q'), posthouse.resume_key('k', 'paused')");
+  EXPECT_EQ(testing::run_due(transaction(), handlers).size(), 3U);
+  EXPECT_EQ(sql.one("select count(*) from posthouse.dead"), "0");
+}
+
+TEST_F(TestingTest, RetryAfterHoldsTheKeyElseTheKind) {
+  sql.exec("begin");
+  sql.exec(
+      "select posthouse.enqueue('k', key => 'a'), posthouse.enqueue('k', key => 'a'), posthouse.enqueue('k', key => "
+      "'b'), "
+      "posthouse.enqueue('k'), posthouse.enqueue('k')");
+  std::vector<std::int64_t> ran;
+  std::vector<testing::InlineHandler> const handlers{{"k", [&](Job const& job) {
+                                                        ran.push_back(job.id());
+                                                        if (job.attempt() == 1 && job.id() % 3 == 1)
+                                                          throw RetryAfter{10min};
+                                                      }}};
+  EXPECT_EQ(testing::run_due(transaction(), handlers).size(), 3U);
+  EXPECT_EQ(ran, (std::vector<std::int64_t>{1, 3, 4})) << "1 holds its key, 4 the kind";
+  EXPECT_TRUE(testing::run_due(transaction(), handlers).empty());
+  EXPECT_EQ(testing::run_due(transaction(), handlers, {.ahead = 11min}).size(), 4U);
+}
+
 TEST_F(TestingTest, RunDueLeavesOthersJobsAlone) {
   Sql(database.url()).exec("select posthouse.enqueue('k')");
   sql.exec("begin");

@@ -50,7 +50,8 @@ TEST_F(ConfigSchedules, EveryKeyBecomesAnArgument) {
       "  a:\n"
       "    kind: k\n    cron: '*/5 * * * *'\n    time_zone: Europe/Berlin\n    queue: q\n    priority: -3\n"
       "    payload: {n: 7, t: '7', b: true, z: null, l: [x, 1.5e3, -1, 007]}\n    headers: {h: 1}\n"
-      "    max_attempts: 3\n    timeout: 90\n    expires_in: 1h\n    dedupe_key: d\n    on_duplicate: error\n"
+      "    max_attempts: 3\n    timeout: 90\n    expires_in: 1h\n    key: x\n    dedupe_key: d\n    on_duplicate: "
+      "replace\n"
       "    dedupe_scope: until_claimed\n    dedupe_window: 2d\n    jitter: 5m\n    misfire: all\n"
       "    misfire_limit: 7\n    overlap: replace\n    enabled: false\n"
       "  b: {kind: k, every: 90, payload: '{\"x\": [1]}'}\n"
@@ -62,8 +63,8 @@ TEST_F(ConfigSchedules, EveryKeyBecomesAnArgument) {
                   Pair("queue", "\"q\""), Pair("priority", "-3"),
                   Pair("payload", R"({"n": 7, "t": "7", "b": true, "z": null, "l": ["x", 1.5e3, -1, "007"]})"),
                   Pair("headers", R"({"h":"1"})"), Pair("max_attempts", "3"), Pair("timeout", "\"90000 milliseconds\""),
-                  Pair("expires_in", "\"3600000 milliseconds\""), Pair("dedupe_key", "\"d\""),
-                  Pair("on_duplicate", "\"error\""), Pair("dedupe_scope", "\"until_claimed\""),
+                  Pair("expires_in", "\"3600000 milliseconds\""), Pair("dedupe_key", "\"d\""), Pair("key", "\"x\""),
+                  Pair("on_duplicate", "\"replace\""), Pair("dedupe_scope", "\"until_claimed\""),
                   Pair("dedupe_window", "\"172800000 milliseconds\""), Pair("jitter", "\"300000 milliseconds\""),
                   Pair("misfire", "\"all\""), Pair("misfire_limit", "7"), Pair("overlap", "\"replace\""),
                   Pair("enabled", "false")));
@@ -84,17 +85,28 @@ TEST_F(ConfigSchedules, AllErrorsAtOnceWithKeyAndLine) {
       "    croon: 1\n"
       "  'b c': {kind: k, every: 0.5s}\n"
       "  d: {kind: k, every: 1.5s, at: soon, payload: hello, payload_bytes: a, overlap: queue, on_duplicate: error}\n"
-      "  e: {kind: k, every: 1s, headers: [1], jitter: 2d, timeout: 0, misfire_limit: 0}\n");
-  for (auto const* part :
-       {":3: schedules.a.cron: the minute is \"61\"", ":4: schedules.a.priority is \"high\"",
-        ":5: schedules.a.croon is not a key of posthouse; did you mean cron?", ":6: schedule is \"b c\"",
-        "schedules.b c.every is \"0.5s\"; allowed: 1s to 366d", "schedules.d.every is \"1.5s\"; allowed: whole seconds",
-        "schedules.d.at is \"soon\"", "schedules.d.payload is not valid JSON", "schedules.d.payload_bytes is \"a\"",
-        "schedules.d.overlap is \"queue\"; allowed: allow, skip or replace", "schedules.e.headers is a list",
-        "schedules.e.jitter is \"2d\"", "schedules.e.timeout is \"0\"", "schedules.e.misfire_limit is \"0\"",
-        ":2: schedules.a has no kind", "schedules.d has more than one of cron, every and at",
-        "schedules.d has both payload and payload_bytes", "without dedupe_key",
-        "schedules are there but application is not"}) {
+      "  e: {kind: k, every: 1s, dedupe_key: d, on_duplicate: reschedule, headers: [1], jitter: 2d, timeout: 0, "
+      "misfire_limit: 0}\n");
+  for (auto const* part : {":3: schedules.a.cron: the minute is \"61\"",
+                           ":4: schedules.a.priority is \"high\"",
+                           ":5: schedules.a.croon is not a key of posthouse; did you mean cron?",
+                           ":6: schedule is \"b c\"",
+                           "schedules.b c.every is \"0.5s\"; allowed: 1s to 366d",
+                           "schedules.d.every is \"1.5s\"; allowed: whole seconds",
+                           "schedules.d.at is \"soon\"",
+                           "schedules.d.payload is not valid JSON",
+                           "schedules.d.payload_bytes is \"a\"",
+                           "schedules.d.overlap is \"queue\"; allowed: allow, skip or replace",
+                           "schedules.e.headers is a list",
+                           "schedules.e.on_duplicate is \"reschedule\"; allowed: skip, error or replace",
+                           "schedules.e.jitter is \"2d\"",
+                           "schedules.e.timeout is \"0\"",
+                           "schedules.e.misfire_limit is \"0\"",
+                           ":2: schedules.a has no kind",
+                           "schedules.d has more than one of cron, every and at",
+                           "schedules.d has both payload and payload_bytes",
+                           "without dedupe_key",
+                           "schedules are there but application is not"}) {
     EXPECT_THAT(what, HasSubstr(part));
   }
   EXPECT_THAT(what, Not(HasSubstr("schedules.a has none of"))) << "it has one, which is wrong";

@@ -54,6 +54,8 @@ class PacingTest : public testing::Test {
         return pacing.fence_checked(fence_passes, now);
       case What::hand_on:
         return pacing.handed_on(now);
+      case What::limit_bell:
+        return pacing.limit_belled(step.on, now);
       case What::wait:
         return;
     }
@@ -202,6 +204,38 @@ TEST_F(PacingTest, UnderALimitLargeClaimsReportToo) {
   EXPECT_EQ(step.what, What::claim);
   EXPECT_GE(step.jobs, fuse_below);
   EXPECT_TRUE(step.flush);
+}
+
+// Who waits for a limit has the others say when they make room, and stops that when it waits no more.
+TEST_F(PacingTest, ALaneBehindALimitIsTriedWhenSomebodyMakesRoom) {
+  Pacing pacing({.slots = 1}, now);
+  pacing.listening(now);
+  live(pacing, 3s);
+  sent.clear();
+  live(pacing, 3s);
+  EXPECT_FALSE(sent.contains(What::limit_bell)) << "nothing waits";
+  pacing.looked(lane1, now);
+  auto step = pacing.step(now, {});
+  ASSERT_EQ(step.what, What::claim);
+  pacing.claimed(lane1, none, false, now);
+  pacing.blocked(1, {}, now);
+  step = pacing.step(now, {});
+  ASSERT_EQ(step.what, What::limit_bell);
+  EXPECT_TRUE(step.on);
+  pacing.limit_belled(true, now);
+  now += blocked_rest;
+  step = pacing.step(now, {});
+  ASSERT_EQ(step.what, What::claim) << "what ended before the bell was there";
+  pacing.claimed(lane1, none, false, now);
+  pacing.blocked(1, {}, now);
+  now += blocked_rest;
+  EXPECT_NE(pacing.step(now, {}).what, What::claim);
+  pacing.limit_freed(now);
+  EXPECT_EQ(pacing.step(now, {}).what, What::claim);
+  pacing.claimed(lane1, none, false, now);
+  sent.clear();
+  live(pacing, 5s);
+  EXPECT_EQ(sent[What::limit_bell], 1) << "off";
 }
 
 TEST_F(PacingTest, ALaneThatRangIsAskedForOneJobAndThenForAll) {
