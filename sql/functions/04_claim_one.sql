@@ -51,6 +51,7 @@ begin
       select p_token, p_lane, 0, k.id, k.attempt, k.payload, k.payload_bytes, k.headers, k.options from k;
     if found then
       if someone_waits() and p_done is not null then perform tell_waiters(p_worker, array[p_done], array[null::text]); end if;
+      if has_dependents() and p_done is not null then perform release_acked(p_worker, array[p_done], array[null::text]); end if;
       -- As finish_and_claim does: there is probably more.
       if p_wake and (p_token / 16) % 4 = 0 then perform wake_one(p_worker); end if;
       return;
