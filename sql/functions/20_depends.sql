@@ -51,14 +51,15 @@ end $$;
 -- For whoever enqueues the job p_id: null, it waits for nobody; blocked; else why it is cancelled at once.
 create or replace function wait_for_parents(p_id bigint, p_options jsonb) returns text
 language plpgsql security definer set search_path from current
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_open bigint[];
   v_dead bigint;
   v_gone bigint;
   v_xid xid8 := pg_current_xact_id();
 begin
-  with s as materialized (select u.id, parent_state(u.id) as state from (select distinct i as id from unnest(parents_in(p_options)) i) u)
+  with s as materialized (select u.id, parent_state(u.id) as state from (select distinct i::bigint as id from jsonb_array_elements_text(p_options -> 'depends_on') i) u)
   select array_agg(s.id) filter (where s.state = 'open'), min(s.id) filter (where s.state = 'dead'), min(s.id) filter (where s.state = 'gone')
     into v_open, v_dead, v_gone from s;
   if v_gone is not null then perform refuse_parent(v_gone); end if;
@@ -70,7 +71,8 @@ begin
   insert into dependency (child, parent) select p_id, u.id from unnest(v_open) u(id);
   -- Not for jobs of this transaction, which nobody can end before it commits, and once for a job.
   insert into dependency_check (parent) select u.id from unnest(v_open) u(id)
-    where not exists (select from job j where j.id = u.id and j.txid = v_xid)
+    -- Not by an equality of txids: the index that begins with the lane would be read from end to end.
+    where not exists (select from job j where j.id = u.id and j.txid is not distinct from v_xid)
       and not exists (select from deferred d where d.id = u.id and d.xmin = v_xid::xid)
       and not exists (select from dependency_check c where c.parent = u.id and c.fence is null and c.xmin = v_xid::xid);
   return 'blocked';
@@ -108,7 +110,8 @@ end $$;
 -- children; what is left, and what others keep locked, is noted for the leader. Returns how many ceased to be blocked.
 create or replace function release_children(p_jobs bigint[], p_ok boolean default null, p_limit int default 1000, p_wait boolean default true) returns bigint
 language plpgsql security definer set search_path from current
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_left int := p_limit;
   v_next bigint[] := p_jobs;
@@ -199,7 +202,7 @@ comment on function release_children(bigint[], boolean, int, boolean) is
 -- The share of finish(): members that have ended, by this call or an earlier one.
 create or replace function release_acked(p_worker bigint, p_tokens bigint[], p_acked text[]) returns void
 language plpgsql security definer set search_path from current
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
 begin
   perform release_children(array(
     select u.id from unnest(p_tokens, p_acked) a(token, acked)
@@ -290,7 +293,7 @@ end $$;
 
 create or replace function waits_for(id bigint) returns table (parent bigint, state text, kind text)
 language sql stable security definer set search_path from current
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
   select d.parent, j.state, j.kind from dependency d
   left join lateral (select o.state, (select v.kind from jobs v where v.id = d.parent) as kind from outcome(d.parent) o) j on true
   where d.child = waits_for.id order by d.parent
