@@ -40,8 +40,8 @@ comment on function batch_of(bigint, xid8, bigint) is 'The batch that claimed a 
 
 create or replace function parents_in(p_options jsonb) returns bigint[]
 language sql immutable parallel safe
-return case when p_options ? 'depends_on' then array(select x::bigint from jsonb_array_elements_text(p_options -> 'depends_on') x) end;
-comment on function parents_in(jsonb) is 'All jobs on which a job with these options was to wait, ended or not; null: none.';
+return array(select x::bigint from jsonb_array_elements_text(p_options -> 'depends_on') x);
+comment on function parents_in(jsonb) is 'All jobs for which a job with these options was to wait, ended or not.';
 
 -- max_attempts of a job that has none of its own: what the worker said that registered its kind last.
 create or replace view jobs as
@@ -60,7 +60,7 @@ create or replace view jobs as
     (batch_of(j.lane, j.txid, j.id)).worker as worker,
     j.payload, j.payload_bytes, j.headers,
     (select e.message from attempt_error e where e.job = j.id order by e.attempt desc, e.at desc limit 1) as last_error,
-    parents_in(j.options) as depends_on, null::bigint[] as waits_for
+    case when j.options ? 'depends_on' then parents_in(j.options) end as depends_on, null::bigint[] as waits_for
   from job j
   left join (select q.lane, q.kind, q.queue, q.priority, b.lo, b.hi, b.pos_txid, b.pos_id from lane q
       left join lateral (select * from batch b where b.lane = q.lane order by b.seq desc limit 1) b on true) c on c.lane = j.lane
@@ -74,7 +74,7 @@ create or replace view jobs as
     case when d.state = 'blocked' then (d.options ->> 'run_at')::timestamptz else d.due_at end, null, null, (d.options ->> 'expires_at')::timestamptz, null,
     d.payload, d.payload_bytes, d.headers,
     (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1),
-    parents_in(d.options), case when d.state = 'blocked' then array(select w.parent from dependency w where w.child = d.id order by 1) end
+    case when d.options ? 'depends_on' then parents_in(d.options) end, case when d.state = 'blocked' then array(select w.parent from dependency w where w.child = d.id order by 1) end
   from deferred d left join lane l on l.lane = d.lane
   left join lateral (select * from lane_seen s where s.lane = d.lane and l.lane is null limit 1) s on true
   union all
@@ -82,7 +82,7 @@ create or replace view jobs as
     coalesce((d.options ->> 'max_attempts')::int, (
       select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), d.options ->> 'key', d.options ->> 'dedupe_key', d.queued_at, d.queued_at, null, null, (d.options ->> 'expires_at')::timestamptz, null,
     d.payload, d.payload_bytes, d.headers,
-    (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1), parents_in(d.options), null
+    (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1), case when d.options ? 'depends_on' then parents_in(d.options) end, null
   from parked d left join lane l on l.lane = d.lane
   left join lateral (select * from lane_seen s where s.lane = d.lane and l.lane is null limit 1) s on true
   union all
@@ -91,7 +91,7 @@ create or replace view jobs as
       select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), d.options ->> 'key', d.options ->> 'dedupe_key', d.queued_at, null, null, d.ended_at, (d.options ->> 'expires_at')::timestamptz,
     (select e.worker from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1),
     d.payload, d.payload_bytes, d.headers, coalesce(d.reason,
-    (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1)), parents_in(d.options), null
+    (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1)), case when d.options ? 'depends_on' then parents_in(d.options) end, null
   from dead d left join lane l on l.lane = d.lane
   left join lateral (select * from lane_seen s where s.lane = d.lane and l.lane is null limit 1) s on true;
 comment on view jobs is 'Every job with one derived state: scheduled, blocked, available, running, retryable, succeeded, failed, cancelled, expired. By id it takes milliseconds; counting through it takes about a second a million jobs (use counts()).';

@@ -217,6 +217,7 @@ language plpgsql security definer set search_path from current as $$
 begin
   delete from dependency d where d.child = new.id;
   if current_setting('posthouse.releasing', true) = 'on' then return null; end if;  -- it goes on with the children itself
+  if current_setting('transaction_isolation') = 'read committed' and not exists (select from dependency d where d.parent = new.id) then return null; end if;
   perform release_children(array[new.id], false);
   return null;
 end $$;
@@ -291,14 +292,14 @@ begin
   end if;
 end $$;
 
-create or replace function waits_for(id bigint) returns table (parent bigint, state text, kind text)
+create or replace function waits_for(id bigint, most int default 1000) returns table (parent bigint, state text, kind text)
 language sql stable security definer set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
   select d.parent, j.state, j.kind from dependency d
   left join lateral (select o.state, (select v.kind from jobs v where v.id = d.parent) as kind from outcome(d.parent) o) j on true
-  where d.child = waits_for.id order by d.parent
+  where d.child = waits_for.id order by d.parent limit waits_for.most
 $$;
-comment on function waits_for(bigint) is 'The jobs that have not ended and that a blocked job waits for, with their state and kind.';
+comment on function waits_for(bigint, int) is 'The jobs that have not ended and that a blocked job waits for, with their state and kind; at most `most`, by id.';
 
 -- The checks of enqueue_many.
 create or replace function check_many_depends(jobs jsonb) returns void

@@ -143,6 +143,15 @@ void explain_available(JobInfo const& job, Around const& around, std::vector<std
   }
 }
 
+void explain_blocked(JobInfo const& job, Around const& around, std::vector<std::string>& said) {
+  said.push_back(fmt::format("It waits for {} that {} not ended.", count_of(std::ssize(job.waits_for), "job"),
+                             job.waits_for.size() == 1 ? "has" : "have"));
+  for (auto const& parent : around.parents) {
+    said.push_back(fmt::format("Job {} ({}) is {}.", parent.id, parent.kind, parent.state));
+  }
+  said.push_back(fmt::format("`posthouse jobs retry {}` runs it without waiting.", job.id));
+}
+
 }  // namespace
 
 bool is_alive(store::WorkerInfo const& worker) {
@@ -182,6 +191,8 @@ std::vector<std::string> explain(JobInfo const& job, Around const& around) {
   std::vector<std::string> said;
   if (job.state == "available") {
     explain_available(job, around, said);
+  } else if (job.state == "blocked") {
+    explain_blocked(job, around, said);
   } else if (job.state == "scheduled") {
     said.push_back("It is not due yet: it is to run at a time that is " + until(job.run_at.value_or(job.enqueued_at)) +
                    ".");

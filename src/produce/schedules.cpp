@@ -26,6 +26,10 @@ void check(Schedule const& schedule, std::size_t max_payload_bytes) {
   if (options.expires_at) {
     core::refuse_because("options", "have expires_at", "expires_in", "It counts from each firing on.");
   }
+  if (!options.depends_on.empty() || !options.depends_on_elements.empty()) {
+    core::refuse_because("options", "have depends_on", "no depends_on",
+                         "Let the job that a tick enqueues enqueue what depends.");
+  }
   if (!options.token.empty()) {
     core::refuse_because("options", "have a token", "no token", "A tick fires once without one.");
   }

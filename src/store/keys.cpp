@@ -2,17 +2,10 @@
 // See keys.hpp.
 #include "store/keys.hpp"
 
-#include <sstream>
+#include "store/depends.hpp"
 
 namespace posthouse::store {
 namespace {
-
-std::vector<std::int64_t> numbers_in(std::string const& text) {
-  std::vector<std::int64_t> numbers;
-  std::istringstream words(text);
-  for (std::int64_t number = 0; words >> number;) numbers.push_back(number);
-  return numbers;
-}
 
 KeyInfo info_of(pg::Result const& rows, int row) {
   KeyInfo info{.kind = rows.text(row, 0), .key = rows.text(row, 1), .paused = rows.field(row, 2) == "t"};
