@@ -75,10 +75,10 @@ TEST_F(EngineDepends, ReleasedByTheTransactionThatEndsTheLastParent) {
 }
 
 TEST_F(EngineDepends, ReleasedByTheShortCallAndWithinOneClaim) {
-  Hand hand(sql);
   auto const parent = enqueue();
   enqueue();
   auto const blocked = child({parent});
+  Hand hand(sql);
   auto const first = hand.claim_one(lane());
   ASSERT_THAT(ids(first), ElementsAre(parent));
   ASSERT_EQ(hand.claim_one(lane(), first[0].token).size(), 1U);
