@@ -29,8 +29,8 @@ TEST_F(CliDepends, EnqueueListShowRetry) {
   auto const id = std::stoll(added.out);
   auto const list = boost::json::parse(run({"jobs", "list", "--state", "blocked", "--json"}).out).as_array();
   ASSERT_EQ(list.size(), 1U);
-  EXPECT_EQ(list[0].at("id"), std::to_string(id));
-  EXPECT_EQ(list[0].at("waits_for").as_array().at(1), std::to_string(second));
+  EXPECT_EQ(std::string(list[0].at("id").as_string()), std::to_string(id));
+  EXPECT_EQ(std::string(list[0].at("waits_for").as_array().at(1).as_string()), std::to_string(second));
   Hand hand(sql);
   auto const claimed = hand.claim(1);
   EXPECT_THAT(run({"jobs", "show", std::to_string(id)}).out,
