@@ -207,7 +207,10 @@ std::vector<std::string> explain(JobInfo const& job, Around const& around) {
     said.push_back(fmt::format("It failed for good after {}; `posthouse jobs retry {}` tries again.",
                                count_of(job.attempt, "attempt"), job.id));
   } else if (job.state == "cancelled") {
-    said.push_back(fmt::format("It was cancelled; `posthouse jobs retry {}` brings it back.", job.id));
+    // Its last word says why only when it was not cancelled by hand.
+    bool const by_parent = !job.depends_on.empty() && job.last_error && *job.last_error != "cancelled";
+    said.push_back(fmt::format("It was cancelled{}; `posthouse jobs retry {}` brings it back.",
+                               by_parent ? ": " + *job.last_error : "", job.id));
   } else if (job.state == "expired") {
     said.push_back(fmt::format("It was not started before {}; `posthouse jobs retry {}` brings it back.",
                                job.expires_at.value_or("its time"), job.id));

@@ -50,9 +50,12 @@ TEST_F(CliDepends, EnqueueListShowRetry) {
   auto const unknown = run({"enqueue", "k", "--depends-on", "123456789"});
   EXPECT_NE(unknown.status, 0);
   EXPECT_THAT(unknown.err, HasSubstr("is not known"));
+  auto const strict = run({"enqueue", "k", "--depends-on", std::to_string(second)});
   auto const lenient = run({"enqueue", "k", "--depends-on", std::to_string(second), "--any-end"});
   EXPECT_EQ(run({"jobs", "cancel", std::to_string(second)}).status, 0);
   EXPECT_EQ(sql.one("select state from jobs where id = $1", std::stoll(lenient.out)), "available");
+  EXPECT_THAT(run({"jobs", "show", std::to_string(std::stoll(strict.out))}).out,
+              HasSubstr("It was cancelled: job " + std::to_string(second) + ", on which it depends, was cancelled"));
 }
 
 TEST_F(CliDepends, TheClient) {
