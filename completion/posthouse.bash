@@ -23,7 +23,7 @@ _posthouse() {
     'verify') words='--json' ;;
     'uninstall') words='--yes --print-sql' ;;
     'adopt') words='' ;;
-    'enqueue') words='--queue --priority --delay --run-at --header --max-attempts --expires-in --expires-at --timeout --key --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --token --raw --lines --json' ;;
+    'enqueue') words='--queue --priority --delay --run-at --header --max-attempts --expires-in --expires-at --timeout --key --depends-on --any-end --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --token --raw --lines --json' ;;
     'work') words='--queue --kind --concurrency --prefetch --claim-lease --processes --once' ;;
     'jobs') words='list show wait cancel retry delete' ;;
     'jobs list') words='--state --kind --queue --before --limit --json' ;;

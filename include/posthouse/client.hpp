@@ -93,6 +93,8 @@ struct JobInfo {
   std::optional<std::string> dedupe_key{};
   std::optional<std::string> expires_at{};
   std::optional<std::string> last_error{};
+  std::vector<std::int64_t> depends_on{};  ///< all that it was to wait for, ended or not
+  std::vector<std::int64_t> waits_for{};   ///< of a blocked job: those that have not ended
 };
 
 /// How a job has ended; or, when the time to wait for it was over first, how it stands.
@@ -189,7 +191,7 @@ class Client {
   /// Jobs that have not started, or wait for their next attempt, are cancelled at once; the handler of a running one is
   /// asked to stop. A cancel is final: the job is not tried again.
   CancelOutcome cancel(std::int64_t id);
-  /// Makes a failed, cancelled, expired, scheduled or retryable job available now. False: no such job in such a state.
+  /// Makes a failed, cancelled, expired, scheduled, blocked or retryable job available now. False: no such job in such a state.
   bool retry(std::int64_t id);
   /// Nothing more is claimed from a paused queue, or of a paused kind in any queue; jobs that workers hold run to their
   /// end. Effective at the next claim of each worker. The database role needs the right to call these functions.

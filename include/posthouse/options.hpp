@@ -4,12 +4,14 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace posthouse {
 
@@ -72,8 +74,11 @@ struct EnqueueOptions {
       expires_at{};  ///< not started by then, it ends as expired; in the past: at once; within 100 years
   std::optional<std::chrono::milliseconds> expires_in{};  ///< the same from now, 1 ms to 10 years; not with expires_at
   std::optional<std::chrono::milliseconds>
-      timeout{};        ///< an attempt is asked to stop after so long, 1 ms to 10 years; default: the kind's own
-  std::string key{};    ///< 1 to 512 bytes: jobs of the kind with one key run in turn, see HandlerOptions::key_limit
+      timeout{};      ///< an attempt is asked to stop after so long, 1 ms to 10 years; default: the kind's own
+  std::string key{};  ///< 1 to 512 bytes: jobs of the kind with one key run in turn, see HandlerOptions::key_limit
+  std::vector<std::int64_t> depends_on{};  ///< at most 1,000 jobs that are known; blocked until all of them have ended
+  std::vector<std::size_t> depends_on_elements{};  ///< the same by index, from 0: earlier Requests of one enqueue_many
+  bool depends_on_all_ok = true;  ///< cancelled when one of them ends otherwise than by success; false: any end will do
   std::string token{};  ///< a UUID that names this enqueue: sent again within a day it gives the same id; empty: none
 };
 

@@ -128,6 +128,7 @@ declare
   v_due timestamptz;
   v_options jsonb := p_options;
   v_id bigint := coalesce(p_id, nextval('job_id'));
+  v_wait text;
 begin
   if p_run_at is not null or p_delay is not null or p_headers is not null or p_max_attempts is not null
      or pg_column_size(p_payload) > 1048576 or octet_length(p_payload_bytes) > 1048576 then
@@ -145,6 +146,19 @@ begin
     end if;
     insert into expiry (job, at) values (v_id, (v_options ->> 'expires_at')::timestamptz);
   end if;
+  if v_options ? 'depends_on' then
+    v_wait := wait_for_parents(v_id, v_options);
+    if v_wait = 'blocked' then
+      insert into deferred (id, lane, state, due_at, queued_at, attempt, payload, payload_bytes, headers, options)
+        values (v_id, v_lane, 'blocked', 'infinity', statement_timestamp(), 0, p_payload, p_payload_bytes, p_headers,
+          case when v_due is null then v_options else v_options || jsonb_build_object('run_at', utc_text(v_due)) end);
+      return v_id;
+    elsif v_wait is not null then
+      insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
+        values (v_id, v_lane, 'cancelled', clock_timestamp(), statement_timestamp(), 0, v_wait, p_payload, p_payload_bytes, p_headers, v_options);
+      return v_id;
+    end if;
+  end if;
   if v_due is not null then
     insert into deferred (id, lane, state, due_at, queued_at, attempt, payload, payload_bytes, headers, options)
       values (v_id, v_lane, 'scheduled', v_due, statement_timestamp(), 0, p_payload, p_payload_bytes, p_headers, v_options);
@@ -160,7 +174,8 @@ end $$;
 create or replace function enqueue(kind text, payload jsonb default null, queue text default 'default', priority int default 0,
   run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null,
   dedupe_key text default null, on_duplicate text default 'skip', dedupe_scope text default 'unfinished', dedupe_window interval default null,
-  token uuid default null, expires_at timestamptz default null, expires_in interval default null, timeout interval default null, key text default null) returns bigint
+  token uuid default null, expires_at timestamptz default null, expires_in interval default null, timeout interval default null, key text default null,
+  depends_on bigint[] default null, depends_on_all_ok boolean default true) returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
   v_id bigint;
@@ -170,7 +185,7 @@ declare
 begin
   if run_at is null and delay is null and headers is null and max_attempts is null and dedupe_key is null and token is null
      and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null and expires_at is null and expires_in is null and timeout is null and key is null
-     and (payload is null or pg_column_size(payload) <= 1048576) then
+     and depends_on is null and depends_on_all_ok and (payload is null or pg_column_size(payload) <= 1048576) then
     insert into job (lane, payload)
       select l.lane, enqueue.payload from lane l
       where l.queue = enqueue.queue and l.kind = enqueue.kind and l.priority = enqueue.priority and not l.express and not l.keyed
@@ -179,37 +194,39 @@ begin
     if v_id is not null then return v_id; end if;
   end if;
   if dedupe_key is null and token is null and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null
-     and expires_at is null and expires_in is null and timeout is null and key is null then
+     and expires_at is null and expires_in is null and timeout is null and key is null and depends_on is null and depends_on_all_ok then
     return enqueue_one(kind, payload, null, queue, priority, run_at, delay, headers, max_attempts);
   end if;
   v_new := enqueue_unique(kind, payload, null, queue, priority, run_at, delay, headers, max_attempts,
     dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token,
-    job_options(time_options(expires_at, expires_in, timeout, run_at, delay), key));
+    job_options(time_options(expires_at, expires_in, timeout, run_at, delay), key, depends_on, depends_on_all_ok));
   return id_or_mismatch(v_new.id, v_new.status, token);
 end $$;
-comment on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval, text) is
-'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). dedupe_key: 1 to 512 bytes; while a job of the kind holds it, nothing is enqueued and that job''s id comes back (on_duplicate skip, the default), the call fails with 23505 (error), or that job, unless it has started, takes over payload and given headers (replace) or run_at or delay (reschedule). dedupe_scope: unfinished (the default: until the job has ended) or until_claimed (while it waits for a worker). dedupe_window: held at least that long, up to 10 years. token: the same call again gives the same id, for meta.retention_tokens (1 day). expires_at (within 100 years) or expires_in (more than 0, at most 10 years, from now): a job that has not been started by then ends as expired; at once when expires_at is in the past. timeout: 1 ms to 10 years, asks an attempt to stop after that long, default that of the kind. key: 1 to 512 bytes; jobs of the kind with the same key run one after another, or as many at once as the kind''s limit of scope key says. Name the arguments: later versions append more.';
+comment on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval, text, bigint[], boolean) is
+'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). dedupe_key: 1 to 512 bytes; while a job of the kind holds it, nothing is enqueued and that job''s id comes back (on_duplicate skip, the default), the call fails with 23505 (error), or that job, unless it has started, takes over payload and given headers (replace) or run_at or delay (reschedule). dedupe_scope: unfinished (the default: until the job has ended) or until_claimed (while it waits for a worker). dedupe_window: held at least that long, up to 10 years. token: the same call again gives the same id, for meta.retention_tokens (1 day). expires_at (within 100 years) or expires_in (more than 0, at most 10 years, from now): a job that has not been started by then ends as expired; at once when expires_at is in the past. timeout: 1 ms to 10 years, asks an attempt to stop after that long, default that of the kind. key: 1 to 512 bytes; jobs of the kind with the same key run one after another, or as many at once as the kind''s limit of scope key says. depends_on: at most 1000 ids of jobs that are known; the job is blocked until all of them have ended. depends_on_all_ok: true (the default): when one of them ends otherwise than by success, the job is cancelled; false: any end will do. Name the arguments: later versions append more.';
 
 create or replace function enqueue_bytes(kind text, payload bytea, queue text default 'default', priority int default 0,
   run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null,
   dedupe_key text default null, on_duplicate text default 'skip', dedupe_scope text default 'unfinished', dedupe_window interval default null,
-  token uuid default null, expires_at timestamptz default null, expires_in interval default null, timeout interval default null, key text default null) returns bigint
+  token uuid default null, expires_at timestamptz default null, expires_in interval default null, timeout interval default null, key text default null,
+  depends_on bigint[] default null, depends_on_all_ok boolean default true) returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
   v_new record;
 begin
   if dedupe_key is null and token is null and on_duplicate = 'skip' and dedupe_scope = 'unfinished' and dedupe_window is null
-     and expires_at is null and expires_in is null and timeout is null and key is null then
+     and expires_at is null and expires_in is null and timeout is null and key is null and depends_on is null and depends_on_all_ok then
     return enqueue_one(kind, null, payload, queue, priority, run_at, delay, headers, max_attempts);
   end if;
   v_new := enqueue_unique(kind, null, payload, queue, priority, run_at, delay, headers, max_attempts,
     dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token,
-    job_options(time_options(expires_at, expires_in, timeout, run_at, delay), key));
+    job_options(time_options(expires_at, expires_in, timeout, run_at, delay), key, depends_on, depends_on_all_ok));
   return id_or_mismatch(v_new.id, v_new.status, token);
 end $$;
-comment on function enqueue_bytes(text, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval, text) is 'As enqueue, for a payload of raw bytes.';
+comment on function enqueue_bytes(text, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval, text, bigint[], boolean) is 'As enqueue, for a payload of raw bytes.';
 
--- The checks of enqueue_many; makes the lanes known. True: some element has a key of either sort, a token, an expiry or a timeout.
+-- The checks of enqueue_many; makes the lanes known. True: some element has a key of either sort, a token, an expiry, a timeout or
+-- dependencies.
 create or replace function check_many(jobs jsonb) returns boolean
 language plpgsql security definer set search_path from current set jit = off as $$
 declare
@@ -233,10 +250,11 @@ begin
   end if;
   select i - 1 as i, k into v_bad from jsonb_array_elements(jobs) with ordinality a(e, i), jsonb_object_keys(e) k
     where k not in ('kind', 'payload', 'payload_bytes', 'queue', 'priority', 'run_at', 'delay', 'delay_ms', 'headers', 'max_attempts',
-      'dedupe_key', 'on_duplicate', 'dedupe_scope', 'dedupe_window', 'token', 'expires_at', 'expires_in', 'timeout', 'key') limit 1;
+      'dedupe_key', 'on_duplicate', 'dedupe_scope', 'dedupe_window', 'token', 'expires_at', 'expires_in', 'timeout', 'key',
+      'depends_on', 'depends_on_elements', 'depends_on_all_ok') limit 1;
   if found then
     raise exception 'posthouse: enqueue_many: element % has the unknown key %', v_bad.i, quote_literal(v_bad.k)
-      using errcode = '22023', hint = 'Keys: kind, payload, payload_bytes (base64), queue, priority, run_at, delay, delay_ms, headers, max_attempts, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token, expires_at, expires_in, timeout, key.';
+      using errcode = '22023', hint = 'Keys: kind, payload, payload_bytes (base64), queue, priority, run_at, delay, delay_ms, headers, max_attempts, dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token, expires_at, expires_in, timeout, key, depends_on, depends_on_elements, depends_on_all_ok.';
   end if;
   select i - 1 as i, e -> 'priority' as priority into v_bad from jsonb_array_elements(jobs) with ordinality a(e, i)
     where case when e ->> 'priority' !~ '^-?[0-9]{1,10}$' then true else abs((e ->> 'priority')::bigint) > 2147483647 end limit 1;
@@ -273,6 +291,7 @@ begin
       raise exception 'posthouse: enqueue_many: element %: %', v_bad.i, regexp_replace(sqlerrm, '^posthouse: ', '') using errcode = sqlstate, hint = v_hint;
     end;
   end loop;
+  if jobs @? '$[*].depends_on' or jobs @? '$[*].depends_on_elements' or jobs @? '$[*].depends_on_all_ok' then perform check_many_depends(jobs); end if;
   for v_lane in select q.queue, q.kind, q.priority, q.keyed, min(i) as i,
       case when q.keyed then keyed_lane_of(q.queue, q.kind, q.priority, false) else lane_of(q.queue, q.kind, q.priority, false) end as lane
     from (select coalesce(e ->> 'queue', 'default') as queue, e ->> 'kind' as kind, coalesce((e ->> 'priority')::int, 0) as priority,
@@ -289,7 +308,7 @@ begin
     end;
   end loop;
   return jobs @? '$[*].dedupe_key' or jobs @? '$[*].token' or jobs @? '$[*].expires_at' or jobs @? '$[*].expires_in' or jobs @? '$[*].timeout'
-    or jobs @? '$[*].key';
+    or jobs @? '$[*].key' or jobs @? '$[*].depends_on' or jobs @? '$[*].depends_on_elements' or jobs @? '$[*].depends_on_all_ok';
 end $$;
 
 create or replace function enqueue_many(jobs jsonb) returns bigint[]
@@ -328,4 +347,4 @@ begin
   return coalesce(v_ids, '{}');
 end $$;
 comment on function enqueue_many(jsonb) is
-'Enqueues an array of objects with the argument names of enqueue (payload_bytes: base64), all or none, at most 100000; returns the ids in order, null for a duplicate that was left out (of several with one dedupe_key the first wins). A bad element fails the call and is named by its index.';
+'Enqueues an array of objects with the argument names of enqueue (payload_bytes: base64), all or none, at most 100000; returns the ids in order, null for a duplicate that was left out (of several with one dedupe_key the first wins). depends_on_elements: indexes, from 0, of earlier elements on which an element depends as well. A bad element fails the call and is named by its index.';

@@ -61,6 +61,7 @@ begin
   if v_keyed then perform free_keys(p_worker, p_tokens, p_moves is not null); end if;
   if someone_waits() then perform tell_waiters(p_worker, p_tokens, p_acked); end if;
   if p_tell and limit_waits() then perform tell_limits(p_worker, p_tokens); end if;
+  if has_dependents() then perform release_acked(p_worker, p_tokens, p_acked); end if;
   if v_count = cardinality(p_tokens) then return '{}'; end if;
   if not exists (select from worker w where w.id = p_worker and w.ended_at is null) then return p_tokens; end if;
   -- A batch of a living worker is closed by nobody else, so a closed one was closed by an earlier sending of this call.
@@ -289,7 +290,9 @@ begin
   end if;
   -- The tombstone of a rescue that this transaction's snapshot cannot see conflicts here.
   insert into done (worker, token, pos, job) values (p_worker, p_token, p_pos, p_job) on conflict do nothing;
-  return found;
+  if not found then return false; end if;
+  if has_dependents() then perform release_children(array[p_job]); end if;
+  return true;
 end $$;
 comment on function complete(bigint, bigint, int, bigint) is
 'Completes a job inside the handler''s own transaction: commits and rolls back with it. False: the lease is lost, nothing was written.';

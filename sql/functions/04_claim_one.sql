@@ -52,6 +52,7 @@ begin
     if found then
       if someone_waits() and p_done is not null then perform tell_waiters(p_worker, array[p_done], array[null::text]); end if;
       if p_done is not null and limit_waits() then perform tell_limits(p_worker, array[p_done]); end if;
+      if has_dependents() and p_done is not null then perform release_acked(p_worker, array[p_done], array[null::text]); end if;
       -- As finish_and_claim does: there is probably more.
       if p_wake and (p_token / 16) % 4 = 0 then perform wake_one(p_worker); end if;
       return;

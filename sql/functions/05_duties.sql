@@ -33,6 +33,7 @@ declare
   v_fired bigint := 0;
   v_next timestamptz;
   v_fire timestamptz;
+  v_released bigint;
 begin
   select * into l from leader q order by q.id desc limit 1;
   if not found or l.worker <> p_worker or l.at < v_now - interval '10 s' then return null; end if;
@@ -42,6 +43,7 @@ begin
   v_promoted := promote(v_from, 5000);
   v_rescued := reap(l.since);
   perform end_late();
+  v_released := tend_children();
   v_fire := next_fire(v_from);
   if v_fire <= v_now then
     v_fired := fire_schedules(clock_timestamp(), v_from);
@@ -52,8 +54,8 @@ begin
     insert into leader (term, worker, since, promoted_to)
       values (l.term, p_worker, l.since, case when v_promoted >= 5000 then v_from else v_now - interval '10 s' end);
   end if;
-  select d.due_at into v_next from deferred d where d.due_at >= v_from order by d.due_at limit 1;
-  v_next := least(v_next, v_fire);
+  select d.due_at into v_next from deferred d where d.due_at >= v_from and d.due_at < 'infinity' order by d.due_at limit 1;
+  v_next := least(v_next, v_fire, case when v_released >= 5000 then v_now end);
   perform note_due_keys(v_from);
   perform tend_keys();  -- last, since its locks stay
   v_next := least(v_next, next_key_look(v_from));
@@ -161,6 +163,7 @@ begin
       snapshot_now(), snapshot_now(), '0', 0, clock_timestamp(), clock_timestamp(), 0, 0, '{}'
     from lane l;
   insert into key_check (kind, key) select distinct t.kind, t.key from key_turn t;
+  update dependency_check set fence = null;
   update worker set ended_at = coalesce(ended_at, clock_timestamp()), reaped_at = coalesce(reaped_at, clock_timestamp()),
     end_reason = coalesce(end_reason, 'adopted') where reaped_at is null;
   insert into meta values ('identity', identity_now()) on conflict (key) do update set value = excluded.value;

@@ -38,6 +38,11 @@ begin
 end $$;
 comment on function batch_of(bigint, xid8, bigint) is 'The batch that claimed a job of the log; null when it is not claimed or the batch is pruned.';
 
+create or replace function parents_in(p_options jsonb) returns bigint[]
+language sql immutable parallel safe
+return array(select x::bigint from jsonb_array_elements_text(p_options -> 'depends_on') x);
+comment on function parents_in(jsonb) is 'All jobs for which a job with these options was to wait, ended or not.';
+
 -- max_attempts of a job that has none of its own: what the worker said that registered its kind last.
 create or replace view jobs as
   select j.id, coalesce(l.kind, s.kind) as kind, coalesce(l.queue, s.queue) as queue, coalesce(l.priority, s.priority) as priority,
@@ -54,7 +59,8 @@ create or replace view jobs as
     (j.options ->> 'expires_at')::timestamptz as expires_at,
     (batch_of(j.lane, j.txid, j.id)).worker as worker,
     j.payload, j.payload_bytes, j.headers,
-    (select e.message from attempt_error e where e.job = j.id order by e.attempt desc, e.at desc limit 1) as last_error
+    (select e.message from attempt_error e where e.job = j.id order by e.attempt desc, e.at desc limit 1) as last_error,
+    case when j.options ? 'depends_on' then parents_in(j.options) end as depends_on, null::bigint[] as waits_for
   from job j
   left join (select q.lane, q.kind, q.queue, q.priority, b.lo, b.hi, b.pos_txid, b.pos_id from lane q
       left join lateral (select * from batch b where b.lane = q.lane order by b.seq desc limit 1) b on true) c on c.lane = j.lane
@@ -64,9 +70,11 @@ create or replace view jobs as
   union all
   select d.id, coalesce(l.kind, s.kind), coalesce(l.queue, s.queue), coalesce(l.priority, s.priority), d.state, d.attempt,
     coalesce((d.options ->> 'max_attempts')::int, (
-      select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), d.options ->> 'key', d.options ->> 'dedupe_key', d.queued_at, d.due_at, null, null, (d.options ->> 'expires_at')::timestamptz, null,
+      select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), d.options ->> 'key', d.options ->> 'dedupe_key', d.queued_at,
+    case when d.state = 'blocked' then (d.options ->> 'run_at')::timestamptz else d.due_at end, null, null, (d.options ->> 'expires_at')::timestamptz, null,
     d.payload, d.payload_bytes, d.headers,
-    (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1)
+    (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1),
+    case when d.options ? 'depends_on' then parents_in(d.options) end, case when d.state = 'blocked' then array(select w.parent from dependency w where w.child = d.id order by 1) end
   from deferred d left join lane l on l.lane = d.lane
   left join lateral (select * from lane_seen s where s.lane = d.lane and l.lane is null limit 1) s on true
   union all
@@ -74,7 +82,7 @@ create or replace view jobs as
     coalesce((d.options ->> 'max_attempts')::int, (
       select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), d.options ->> 'key', d.options ->> 'dedupe_key', d.queued_at, d.queued_at, null, null, (d.options ->> 'expires_at')::timestamptz, null,
     d.payload, d.payload_bytes, d.headers,
-    (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1)
+    (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1), case when d.options ? 'depends_on' then parents_in(d.options) end, null
   from parked d left join lane l on l.lane = d.lane
   left join lateral (select * from lane_seen s where s.lane = d.lane and l.lane is null limit 1) s on true
   union all
@@ -83,10 +91,10 @@ create or replace view jobs as
       select w.max_attempts[array_position(w.kinds, coalesce(l.kind, s.kind))] from worker w where coalesce(l.kind, s.kind) = any(w.kinds) order by w.id desc limit 1), 25), d.options ->> 'key', d.options ->> 'dedupe_key', d.queued_at, null, null, d.ended_at, (d.options ->> 'expires_at')::timestamptz,
     (select e.worker from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1),
     d.payload, d.payload_bytes, d.headers, coalesce(d.reason,
-    (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1))
+    (select e.message from attempt_error e where e.job = d.id order by e.attempt desc, e.at desc limit 1)), case when d.options ? 'depends_on' then parents_in(d.options) end, null
   from dead d left join lane l on l.lane = d.lane
   left join lateral (select * from lane_seen s where s.lane = d.lane and l.lane is null limit 1) s on true;
-comment on view jobs is 'Every job with one derived state: scheduled, available, running, retryable, succeeded, failed, cancelled, expired. By id it takes milliseconds; counting through it takes about a second a million jobs (use counts()).';
+comment on view jobs is 'Every job with one derived state: scheduled, blocked, available, running, retryable, succeeded, failed, cancelled, expired. By id it takes milliseconds; counting through it takes about a second a million jobs (use counts()).';
 
 create or replace function retry(id bigint) returns boolean
 language plpgsql security definer set search_path from current as $$
@@ -104,16 +112,17 @@ begin
       from gone g;
   end if;
   if not found then return false; end if;
+  if has_dependents() then delete from dependency d where d.child = retry.id; end if;
   delete from cancel_request c where c.job = retry.id;
   with gone as (delete from deferred d where d.id = retry.id returning d.*), r as (select g.*, express_of(g.lane) as twin from gone g)
   insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
     select r.id, r.twin, r.attempt, r.payload, r.payload_bytes, r.headers,
       case when is_expired(r.options, utc_text(clock_timestamp())) then r.options - 'expires_at' else coalesce(r.options, '{}') end
-        - 'child_crashes' || jsonb_build_object('enqueued_at', r.queued_at) from r returning lane into v_twin;
+        - 'child_crashes' - 'run_at' || jsonb_build_object('enqueued_at', r.queued_at) from r returning lane into v_twin;
   perform ring(v_twin);
   return true;
 end $$;
-comment on function retry(bigint) is 'Makes a scheduled, retryable, failed, cancelled or expired job available now, with one more attempt when its attempts are used up and without its expires_at when that has passed; fails with 23505 when another job has its dedupe_key by now. False: no such job in such a state.';
+comment on function retry(bigint) is 'Makes a scheduled, blocked, retryable, failed, cancelled or expired job available now, whatever it waited for, with one more attempt when its attempts are used up and without its expires_at when that has passed; fails with 23505 when another job has its dedupe_key by now. False: no such job in such a state.';
 
 create or replace function delete_job(id bigint) returns boolean
 language plpgsql security definer set search_path from current as $$

@@ -244,7 +244,7 @@ create or replace function enqueue_outcome(kind text, payload jsonb default null
   priority int default 0, run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null,
   dedupe_key text default null, on_duplicate text default 'skip', dedupe_scope text default 'unfinished', dedupe_window interval default null,
   token uuid default null, expires_at timestamptz default null, expires_in interval default null, timeout interval default null, key text default null,
-  out id bigint, out status text)
+  depends_on bigint[] default null, depends_on_all_ok boolean default true, out id bigint, out status text)
 language plpgsql security definer set search_path from current as $$
 begin
   if payload is not null and payload_bytes is not null then
@@ -252,9 +252,9 @@ begin
   end if;
   select u.id, u.status into enqueue_outcome.id, enqueue_outcome.status
     from enqueue_unique(kind, payload, payload_bytes, queue, priority, run_at, delay, headers, max_attempts,
-      dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token, job_options(time_options(expires_at, expires_in, timeout, run_at, delay), key)) u;
+      dedupe_key, on_duplicate, dedupe_scope, dedupe_window, token, job_options(time_options(expires_at, expires_in, timeout, run_at, delay), key, depends_on, depends_on_all_ok)) u;
 end $$;
-comment on function enqueue_outcome(text, jsonb, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval, text) is
+comment on function enqueue_outcome(text, jsonb, bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval, text, bigint[], boolean) is
 'As enqueue, and says what happened: created; duplicate: the job id has the dedupe_key, nothing was enqueued; replayed: this token has enqueued the job id before; mismatch: it has, with another kind, queue, priority, payload, headers, dedupe_key or key, and nothing was enqueued; replaced, rescheduled: the job id has the dedupe_key and had not started, so its payload or its time was changed (once it has started, it is a duplicate).';
 
 -- What enqueue_many does with elements that have a key, a token, an expiry or a timeout, and says what happened, in order.
@@ -369,7 +369,7 @@ begin
       select i, id, e,
         lane_of_element(e) as lane,
         coalesce((e ->> 'run_at')::timestamptz, v_now + coalesce((e ->> 'delay')::interval, (e ->> 'delay_ms')::bigint * interval '1 millisecond')) as due_at
-      from rows from (jsonb_array_elements(jobs), unnest(p_ids), unnest(p_status)) with ordinality a(e, id, status, i) where status = 'created'),
+      from rows from (jsonb_array_elements(jobs), unnest(p_ids), unnest(p_status)) with ordinality a(e, id, status, i) where status = 'created' and not e ?| array['depends_on', 'depends_on_elements']),
     r as (
       select i, id, lane, due_at, e -> 'payload' as payload, decode(e ->> 'payload_bytes', 'base64') as payload_bytes,
         nullif(e -> 'headers', 'null') as headers,
@@ -393,6 +393,7 @@ begin
   insert into job (id, lane, payload, payload_bytes, headers, options)
     select id, lane, payload, payload_bytes, headers, options from r
     where (due_at is null or due_at <= v_now) and not is_expired(options, v_late) order by i;
+  if jobs @? '$[*].depends_on' or jobs @? '$[*].depends_on_elements' then perform insert_dependent(jobs, p_ids, p_status); end if;
   perform ring(l.lane) from (select distinct lane_of_element(e) as lane
     from rows from (jsonb_array_elements(jobs), unnest(p_status)) a(e, status) where status = 'created') l;
 end $$;

@@ -186,11 +186,11 @@ comment on function run_schedule(text) is 'Enqueues a job of a schedule now, pau
 create or replace function drain_duties() returns bigint
 language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
 declare
-  v_available bigint := promote() + reap() + fire_schedules() + tend_keys();
+  v_available bigint := promote() + reap() + fire_schedules() + tend_children() + tend_keys();
 begin
   perform note_due_keys('-infinity');
   if v_available = 0 and (next_fire('-infinity') <= clock_timestamp() or exists (select from deferred d where d.due_at <= clock_timestamp())
-      or exists (select from key_check)
+      or exists (select from key_check) or exists (select from dependency_check)
       -- A key's rate is waited for, a hold is not.
       or exists (select from key_due d where key_held_until(d.kind, d.key, clock_timestamp()) is null)) then
     perform pg_sleep(0.05);
@@ -198,4 +198,4 @@ begin
   end if;
   return v_available;
 end $$;
-comment on function drain_duties() is 'Promotes, reaps, fires and hands keys on once, whoever leads; returns 0 when that made no job available and nothing that is due is left.';
+comment on function drain_duties() is 'Promotes, reaps, fires, releases and hands keys on once, whoever leads; returns 0 when that made no job available and nothing that is due is left.';

@@ -209,7 +209,7 @@ language sql stable security definer set search_path from current set jit = off 
   select (select m.value from meta m where m.key = 'schema_version'), (select m.value from meta m where m.key = 'program_version'),
     l.worker, l.name, l.since, l.at, w.n, w.slots, b.running, b.available,
     array(select q.queue from queue q where q.paused order by 1), array(select k.kind from kind k where k.paused order by 1),
-    b.oldest, (select min(d.due_at) from deferred d),
+    b.oldest, (select min(d.due_at) from deferred d where d.due_at < 'infinity'),
     (select count(*) from dead d where d.ended_at > t.now - interval '1 hour' and d.state <> 'cancelled'), t.now
   from t cross join w cross join b left join l on true
 $$;

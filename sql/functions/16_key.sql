@@ -19,13 +19,18 @@ begin
   end if;
 end $$;
 
--- The options of a job besides its dedupe key: time_options and the key; null when there are none.
-create or replace function job_options(p_time jsonb, p_key text) returns jsonb
+-- The options of a job besides its dedupe key: time_options, the key and depends_options; null when there are none.
+create or replace function job_options(p_time jsonb, p_key text, p_depends_on bigint[] default null, p_all_ok boolean default true) returns jsonb
 language plpgsql immutable set search_path from current as $$
+declare
+  v_options jsonb := p_time;
 begin
-  if p_key is null then return p_time; end if;
-  perform check_key(p_key);
-  return coalesce(p_time, '{}') || jsonb_build_object('key', p_key);
+  if p_key is not null then
+    perform check_key(p_key);
+    v_options := coalesce(v_options, '{}') || jsonb_build_object('key', p_key);
+  end if;
+  if p_depends_on is null and p_all_ok then return v_options; end if;
+  return nullif(coalesce(v_options, '{}') || coalesce(depends_options(p_depends_on, p_all_ok), '{}'), '{}');
 end $$;
 
 create or replace function is_serialized(p_kind text) returns boolean

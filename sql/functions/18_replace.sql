@@ -24,9 +24,12 @@ begin
   for i in 1..100 loop
     if p_how = 'replace' then
       update deferred d set payload = p_payload, payload_bytes = p_payload_bytes, headers = coalesce(p_headers, d.headers)
-        where d.id = p_job and d.state = 'scheduled' and d.attempt = 0;
+        where d.id = p_job and d.state in ('scheduled', 'blocked') and d.attempt = 0;
     else
-      update deferred d set due_at = coalesce(p_due, clock_timestamp()) where d.id = p_job and d.state = 'scheduled' and d.attempt = 0;
+      -- A blocked one goes on waiting for other jobs.
+      update deferred d set due_at = case d.state when 'blocked' then d.due_at else coalesce(p_due, clock_timestamp()) end,
+          options = case d.state when 'blocked' then d.options || jsonb_build_object('run_at', utc_text(coalesce(p_due, clock_timestamp()))) else d.options end
+        where d.id = p_job and d.state in ('scheduled', 'blocked') and d.attempt = 0;
     end if;
     if found then return true; end if;
     -- Parked behind a busy key: replaced where it is; put off, it loses its place.
@@ -67,7 +70,7 @@ begin
         null;
       end;
     elsif exists (select from deferred d where d.id = p_job) then
-      if exists (select from deferred d where d.id = p_job and (d.state <> 'scheduled' or d.attempt > 0)) then return false; end if;
+      if exists (select from deferred d where d.id = p_job and (d.state = 'retryable' or d.attempt > 0)) then return false; end if;
     elsif exists (select from parked p where p.id = p_job) then
       if exists (select from parked p where p.id = p_job and p.attempt > 0) then return false; end if;
     elsif exists (select from dead d where d.id = p_job) then

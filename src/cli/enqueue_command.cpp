@@ -14,6 +14,7 @@
 #include <posthouse/client.hpp>
 
 #include "cli/command.hpp"
+#include "cli/job_text.hpp"
 #include "cli/print.hpp"
 #include "core/duration.hpp"
 #include "core/names.hpp"
@@ -42,6 +43,8 @@ struct Flags {
   std::optional<std::string> expires_at{};
   std::optional<std::string> timeout{};
   std::optional<std::string> key{};
+  std::vector<std::string> depends_on{};
+  bool any_end = false;
   std::optional<std::string> dedupe_key{};
   std::optional<std::string> on_duplicate{};
   std::optional<std::string> dedupe_scope{};
@@ -123,6 +126,11 @@ EnqueueOptions options_of(Flags const& flags) {
     core::check_key(*flags.key);
     options.key = *flags.key;
   }
+  for (auto const& id : flags.depends_on) options.depends_on.push_back(id_of("--depends-on", id));
+  if (flags.any_end && flags.depends_on.empty()) {
+    core::refuse_because("--any-end", "given without --depends-on", "both", "leave it out");
+  }
+  options.depends_on_all_ok = !flags.any_end;
   if (flags.dedupe_key) {
     core::check_dedupe_key(*flags.dedupe_key);
     options.dedupe_key = *flags.dedupe_key;
@@ -331,6 +339,7 @@ void add_enqueue_command(CLI::App& app, Context& context) {
       {"posthouse enqueue send_mail '{\"to\": 42}' --delay 30s", "posthouse enqueue resize --raw - < image.png",
        "posthouse enqueue remind '{\"to\": 42}' --expires-in 1h --timeout 30s",
        "posthouse enqueue sync_account '{\"id\": 7}' --key account:7",
+       "posthouse enqueue publish --depends-on 41 --depends-on 42",
        "posthouse enqueue sync '{\"account\": 7}' --dedupe-key account:7",
        "posthouse enqueue reindex '{\"page\": 7}' --dedupe-key page:7 --on-duplicate reschedule --delay 30s",
        "posthouse enqueue index --lines --queue bulk < payloads.jsonl > ids.txt"});
@@ -352,6 +361,11 @@ void add_enqueue_command(CLI::App& app, Context& context) {
                  "an attempt is asked to stop after so long (default: the kind's own)", "TIME");
   node::add_text(command, "--key", flags->key, "jobs of the kind with the same key run one after another, in order",
                  "KEY");
+  command.add_option("--depends-on", flags->depends_on, "not before this job has succeeded; may be repeated")
+      ->type_name("ID")
+      ->take_all()
+      ->allow_extra_args(false);
+  command.add_flag("--any-end", flags->any_end, "with --depends-on: whatever way the others have ended");
   node::add_text(command, "--dedupe-key", flags->dedupe_key,
                  "of its kind: while a job holds it, nothing is enqueued and that job's id is printed", "KEY");
   node::add_text(

@@ -159,6 +159,15 @@ void explain_available(JobInfo const& job, Around const& around, std::vector<std
   }
 }
 
+void explain_blocked(JobInfo const& job, Around const& around, std::vector<std::string>& said) {
+  said.push_back(fmt::format("It waits for {} that {} not ended.", count_of(std::ssize(job.waits_for), "job"),
+                             job.waits_for.size() == 1 ? "has" : "have"));
+  for (auto const& parent : around.parents) {
+    said.push_back(fmt::format("Job {} ({}) is {}.", parent.id, parent.kind, parent.state));
+  }
+  said.push_back(fmt::format("`posthouse jobs retry {}` runs it without waiting.", job.id));
+}
+
 }  // namespace
 
 bool is_alive(store::WorkerInfo const& worker) {
@@ -203,6 +212,8 @@ std::vector<std::string> explain(JobInfo const& job, Around const& around) {
   std::vector<std::string> said;
   if (job.state == "available") {
     explain_available(job, around, said);
+  } else if (job.state == "blocked") {
+    explain_blocked(job, around, said);
   } else if (job.state == "scheduled") {
     said.push_back("It is not due yet: it is to run at a time that is " + until(job.run_at.value_or(job.enqueued_at)) +
                    ".");
@@ -217,7 +228,10 @@ std::vector<std::string> explain(JobInfo const& job, Around const& around) {
     said.push_back(fmt::format("It failed for good after {}; `posthouse jobs retry {}` tries again.",
                                count_of(job.attempt, "attempt"), job.id));
   } else if (job.state == "cancelled") {
-    said.push_back(fmt::format("It was cancelled; `posthouse jobs retry {}` brings it back.", job.id));
+    // Its last word says why only when it was not cancelled by hand.
+    bool const by_parent = !job.depends_on.empty() && job.last_error && *job.last_error != "cancelled";
+    said.push_back(fmt::format("It was cancelled{}; `posthouse jobs retry {}` brings it back.",
+                               by_parent ? ": " + *job.last_error : "", job.id));
   } else if (job.state == "expired") {
     said.push_back(fmt::format("It was not started before {}; `posthouse jobs retry {}` brings it back.",
                                job.expires_at.value_or("its time"), job.id));

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "store/admin.hpp"
+#include "store/depends.hpp"
 #include "store/keys.hpp"
 #include "store/limits.hpp"
 
@@ -46,6 +47,7 @@ struct Around {
   std::vector<store::LimitOn> limits{};         ///< that count it
   std::optional<store::KeyInfo> key{};          ///< of an available job
   std::vector<store::KeyHolder> key_holders{};  ///< the first few
+  std::vector<store::Awaited> parents{};        ///< of a blocked job: the first few that have not ended
   std::int64_t ahead = 0;                       ///< available jobs of its lane that go first, up to most_ahead
 };
 inline constexpr int most_ahead = 1'000;

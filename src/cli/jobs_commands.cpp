@@ -52,6 +52,13 @@ store::JobFilter filter_of(Flags const& flags) {
   return filter;
 }
 
+/// Ids are strings in JSON.
+std::string ids_json(std::vector<std::int64_t> const& ids) {
+  std::vector<std::string> texts;
+  for (auto const id : ids) texts.push_back(std::to_string(id));
+  return json_strings(texts);
+}
+
 JsonObject job_json(JobInfo const& job) {
   JsonObject object;
   object.id("id", job.id)
@@ -71,6 +78,7 @@ JsonObject job_json(JobInfo const& job) {
       .id("worker", job.worker);
   add_payload(object, "payload", "payload_bytes", job.payload);
   object.raw("headers", job.headers.empty() ? "{}" : job.headers).text("last_error", job.last_error);
+  object.raw("depends_on", ids_json(job.depends_on)).raw("waits_for", ids_json(job.waits_for));
   return object;
 }
 
@@ -109,6 +117,8 @@ void show_people(JobInfo const& job, JobOutcome const& outcome, std::vector<Atte
     line("progress", fmt::format("{:.0f} %{}{}", *outcome.progress * 100, outcome.progress_text.empty() ? "" : ", ",
                                  outcome.progress_text));
   }
+  line("depends on", fmt::format("{}", fmt::join(job.depends_on, ", ")));
+  line("waits for", fmt::format("{}", fmt::join(job.waits_for, ", ")));
   line("worker", job.worker ? std::to_string(*job.worker) : "");
   if (!job.headers.empty() && job.headers != "{}") line("headers", job.headers);
   print(fmt::format("{:<13}{}\n", "payload", shown_payload(job.payload)));
@@ -135,6 +145,7 @@ int show(Context const& context, Flags const& flags) {
   auto const errors = admin.errors(id);
   auto const outcome = store::outcomes(*connection, std::span(&id, 1)).at(0);
   Around around{.workers = admin.workers(true), .queues = admin.queues(), .kinds = admin.kinds()};
+  if (job->state == "blocked") around.parents = store::awaited_by(*connection, id, 10);
   if (job->state == "available") {
     around.ahead = admin.ahead(id, most_ahead);
     around.limits = store::Limits(*connection).on(id);
@@ -223,7 +234,8 @@ Said retry(store::Admin& admin, std::int64_t id) {
   if (admin.retry(id)) return {true, "is available now"};
   auto const job = admin.find(id);
   if (!job) return {false, "there is no such job"};
-  return {false, "is " + job->state + "; only scheduled, retryable, failed, cancelled and expired jobs can be retried"};
+  return {false, "is " + job->state +
+                     "; only scheduled, blocked, retryable, failed, cancelled and expired jobs can be retried"};
 }
 
 Said remove(store::Admin& admin, std::int64_t id) {
@@ -294,7 +306,7 @@ void add_jobs_commands(CLI::App& app, Context& context) {
   on_run(cancel_command, context, [&context, flags] {
     return each(context, *flags, [&](store::Admin& admin, std::int64_t id) { return cancel(admin, id, flags->wait); });
   });
-  add_each("retry", "Make jobs available now: scheduled, retryable, failed, cancelled or expired ones",
+  add_each("retry", "Make jobs available now: scheduled, blocked, retryable, failed, cancelled or expired ones",
            "posthouse jobs retry 42", retry);
   add_each("delete", "Delete jobs that neither run nor have succeeded", "posthouse jobs delete 42", remove);
 }

@@ -58,6 +58,14 @@ store::NewJob checked(std::string_view kind, EnqueueOptions const& options, std:
     core::check_key(options.key);
     job.key = options.key;
   }
+  if (!options.depends_on.empty() || !options.depends_on_elements.empty()) {
+    core::check_range("depends_on",
+                      static_cast<std::int64_t>(options.depends_on.size() + options.depends_on_elements.size()), 1,
+                      1000, "jobs");
+    job.depends_on = options.depends_on;
+    job.depends_on_elements = options.depends_on_elements;
+    job.depends_on_all_ok = options.depends_on_all_ok;
+  }
   if (!options.dedupe_key.empty()) {
     core::check_dedupe_key(options.dedupe_key);
     job.dedupe_key = options.dedupe_key;
@@ -85,6 +93,12 @@ store::NewJob checked(std::string_view kind, EnqueueOptions const& options, std:
     job.headers = headers_json;
   }
   return job;
+}
+
+void check_alone(store::NewJob const& job) {
+  if (job.depends_on_elements.empty()) return;
+  core::refuse_because("depends_on_elements", "given where there are no Requests", "enqueue_many with Requests",
+                       "name the jobs in depends_on");
 }
 
 void check(ClientOptions const& options) {

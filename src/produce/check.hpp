@@ -18,6 +18,9 @@ namespace posthouse::produce {
 /// `headers_json` receives the headers as JSON.
 store::NewJob checked(std::string_view kind, EnqueueOptions const& options, std::string& headers_json);
 
+/// Throws InvalidArgument when the job names others by their index and is not one of many Requests.
+void check_alone(store::NewJob const& job);
+
 /// Throws InvalidArgument when an option is out of range.
 void check(ClientOptions const& options);
 

@@ -204,6 +204,7 @@ Client& Client::operator=(Client&&) noexcept = default;
 EnqueueOutcome Client::enqueue(std::string_view kind, Payload const& payload, EnqueueOptions const& options) {
   std::string headers;
   store::NewJob job = produce::checked(kind, options, headers);
+  produce::check_alone(job);
   core::check_payload(payload, impl_->options.max_payload_bytes);
   job.payload = &payload;
   std::string const token = impl_->options.safe_resend && job.token.empty() ? base::random_uuid() : std::string();
@@ -218,6 +219,7 @@ EnqueueOutcome Client::enqueue(Transaction const& transaction, std::string_view 
                                EnqueueOptions const& options) {
   std::string headers;
   store::NewJob job = produce::checked(kind, options, headers);
+  produce::check_alone(job);
   core::check_payload(payload, impl_->options.max_payload_bytes);
   job.payload = &payload;
   return impl_->around(kind, 1, [&] {
@@ -251,6 +253,7 @@ std::vector<std::int64_t> Client::enqueue_many(std::string_view kind, std::span<
                                                EnqueueOptions const& options) {
   std::string headers;
   store::NewJob const common = produce::checked(kind, options, headers);
+  produce::check_alone(common);
   if (common.keyed()) {
     core::refuse_because(common.token.empty() ? "dedupe_key" : "token", "given for a list of payloads",
                          "one job for each", "call enqueue_many with Requests, each with its own");

@@ -30,6 +30,10 @@ void check(Schedule const& schedule, std::size_t max_payload_bytes) {
     core::refuse_because("options", "have on_duplicate reschedule", "skip, error or replace",
                          "A tick is enqueued for now and has no other time to push a job to.");
   }
+  if (!options.depends_on.empty() || !options.depends_on_elements.empty()) {
+    core::refuse_because("options", "have depends_on", "no depends_on",
+                         "Let the job that a tick enqueues enqueue what depends.");
+  }
   if (!options.token.empty()) {
     core::refuse_because("options", "have a token", "no token", "A tick fires once without one.");
   }

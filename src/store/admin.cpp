@@ -5,6 +5,7 @@
 #include "core/refuse.hpp"
 #include "core/text.hpp"
 #include "store/admin_sql.hpp"
+#include "store/depends.hpp"
 
 namespace posthouse::store {
 namespace {
@@ -49,6 +50,8 @@ JobInfo job_info(pg::Result const& rows, int row) {
   job.last_error = rows.maybe(row, 15);
   job.dedupe_key = rows.maybe(row, 16);
   job.expires_at = rows.maybe(row, 17);
+  job.depends_on = numbers_in(rows.text(row, 18));
+  job.waits_for = numbers_in(rows.text(row, 19));
   return job;
 }
 
@@ -79,7 +82,7 @@ std::vector<JobInfo> Admin::list(JobFilter const& filter) {
   std::string const source = filter.state ? candidates_sql(schema(), *filter.state) : candidates_sql(schema());
   if (source.empty()) {
     core::refuse("state", *filter.state,
-                 "scheduled, available, running, retryable, succeeded, failed, cancelled, expired",
+                 "scheduled, blocked, available, running, retryable, succeeded, failed, cancelled, expired",
                  "leave it out for all");
   }
   // Candidates come cheaply, by id; the view, which costs more a row, then tells their states. Only where the

@@ -32,12 +32,14 @@ std::string const& job_columns() {
                                   rfc3339("j.started_at") + ", " + rfc3339("j.finished_at") +
                                   ", j.worker, j.payload::text, pg_catalog.encode(j.payload_bytes, 'hex'), "
                                   "j.headers::text, j.last_error, j.dedupe_key, " +
-                                  rfc3339("j.expires_at");
+                                  rfc3339("j.expires_at") +
+                                  ", pg_catalog.array_to_string(j.depends_on, ' '), "
+                                  "pg_catalog.array_to_string(j.waits_for, ' ')";
   return text;
 }
 
 std::string candidates_sql(std::string const& schema, std::string_view state) {
-  if (state == "scheduled" || state == "retryable") {
+  if (state == "scheduled" || state == "blocked" || state == "retryable") {
     return with_lanes(schema, from_table(schema + "deferred t", "t.state = '" + std::string(state) + "'"));
   }
   if (state == "failed" || state == "cancelled" || state == "expired") {

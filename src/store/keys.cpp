@@ -2,19 +2,12 @@
 // See keys.hpp.
 #include "store/keys.hpp"
 
-#include <sstream>
+#include "store/depends.hpp"
 
 #include "store/admin_sql.hpp"
 
 namespace posthouse::store {
 namespace {
-
-std::vector<std::int64_t> numbers_in(std::string const& text) {
-  std::vector<std::int64_t> numbers;
-  std::istringstream words(text);
-  for (std::int64_t number = 0; words >> number;) numbers.push_back(number);
-  return numbers;
-}
 
 /// Columns 6 to 8 of what info_of reads.
 std::string pace_columns() { return rfc3339("paused_at") + ", " + rfc3339("held_until") + ", " + rfc3339("free_at"); }

@@ -31,7 +31,7 @@ std::string plain_sql(std::string const& quoted_schema) {
 
 /// $1 kind, $2 payload, $3 payload_bytes, $4 queue, $5 priority, $6 run_at, $7 delay, $8 headers, $9 max_attempts,
 /// $10 dedupe_key, $11 on_duplicate, $12 dedupe_scope, $13 dedupe_window, $14 token,
-/// $15 expires_at, $16 expires_in, $17 timeout, $18 key
+/// $15 expires_at, $16 expires_in, $17 timeout, $18 key, $19 depends_on, $20 depends_on_all_ok
 std::string outcome_sql(std::string const& quoted_schema) {
   return "select id, status from " + quoted_schema +
          ".enqueue_outcome(kind => $1, payload => $2::pg_catalog.jsonb, payload_bytes => $3::pg_catalog.bytea, "
@@ -39,7 +39,8 @@ std::string outcome_sql(std::string const& quoted_schema) {
          "delay => $7::pg_catalog.interval, headers => $8::pg_catalog.jsonb, max_attempts => $9::pg_catalog.int4, "
          "dedupe_key => $10, on_duplicate => $11, dedupe_scope => $12, dedupe_window => $13::pg_catalog.interval, "
          "token => $14::pg_catalog.uuid, expires_at => $15::pg_catalog.timestamptz, "
-         "expires_in => $16::pg_catalog.interval, timeout => $17::pg_catalog.interval, key => $18)";
+         "expires_in => $16::pg_catalog.interval, timeout => $17::pg_catalog.interval, key => $18, "
+         "depends_on => $19::pg_catalog.int8[], depends_on_all_ok => $20::pg_catalog.bool)";
 }
 
 EnqueueStatus status_of(std::string_view name) {
@@ -67,6 +68,29 @@ std::optional<std::string> run_at_text(NewJob const& job) {
 
 std::optional<std::string> delay_text(NewJob const& job) { return interval_text(job.delay); }
 
+std::optional<std::string> id_array(std::span<std::int64_t const> ids) {
+  if (ids.empty()) return std::nullopt;
+  std::string text;
+  for (auto const id : ids) text += (text.empty() ? "{" : ",") + std::to_string(id);
+  return text + '}';
+}
+
+/// Elements that were sent before have ids by now; `first` is the first of those that have not.
+void append_dependencies(std::string& json, NewJob const& job, std::vector<EnqueueOutcome> const& sent,
+                         std::size_t first) {
+  std::string ids;
+  std::string elements;
+  for (auto const id : job.depends_on) ids += (ids.empty() ? "" : ",") + std::to_string(id);
+  for (auto const index : job.depends_on_elements) {
+    auto& list = index < first ? ids : elements;
+    list +=
+        (list.empty() ? "" : ",") + (index < first ? std::to_string(sent[index].id) : std::to_string(index - first));
+  }
+  if (!ids.empty()) json += ",\"depends_on\":[" + ids + ']';
+  if (!elements.empty()) json += ",\"depends_on_elements\":[" + elements + ']';
+  if (!job.depends_on_all_ok) json += ",\"depends_on_all_ok\":false";
+}
+
 std::string hex(std::string_view bytes) {
   static constexpr char digits[] = "0123456789abcdef";
   std::string text = "\\x";
@@ -79,7 +103,7 @@ std::string hex(std::string_view bytes) {
   return text;
 }
 
-void append_element(std::string& json, NewJob const& job) {
+void append_element(std::string& json, NewJob const& job, std::vector<EnqueueOutcome> const& sent, std::size_t first) {
   json += "{\"kind\":";
   append_json_string(json, job.kind);
   if (job.payload != nullptr && job.payload->is_json()) {
@@ -122,17 +146,18 @@ void append_element(std::string& json, NewJob const& job) {
     json += ",\"key\":";
     append_json_string(json, job.key);
   }
+  if (job.dependent()) append_dependencies(json, job, sent, first);
   json += '}';
 }
 
-/// Calls `send` with one JSON array after the other.
+/// Calls `send` with one JSON array after the other; it adds to `sent` what became of them.
 template <class Send>
-void in_chunks(JobList const& jobs, std::size_t most, Send send) {
+void in_chunks(JobList const& jobs, std::size_t most, std::vector<EnqueueOutcome> const& sent, Send send) {
   std::string json = "[";
   std::size_t count = 0;
   for (std::size_t i = 0; i < jobs.size; ++i) {
     if (count > 0) json += ',';
-    append_element(json, jobs.at(i));
+    append_element(json, jobs.at(i), sent, i - count);
     ++count;
     if (count == most || json.size() >= chunk_bytes || i + 1 == jobs.size) {
       json += ']';
@@ -179,7 +204,9 @@ std::vector<std::optional<std::string>> outcome_values(NewJob const& job) {
           job.expires_at ? std::optional(core::format_time(*job.expires_at)) : std::nullopt,
           interval_text(job.expires_in),
           interval_text(job.timeout),
-          unless_empty(job.key)};
+          unless_empty(job.key),
+          id_array(job.depends_on),
+          job.depends_on_all_ok ? "t" : "f"};
 }
 
 EnqueueOutcome parse_outcome(Executor::Row const& row) {
@@ -284,7 +311,7 @@ std::vector<EnqueueOutcome> enqueue_many(pg::Connection& connection, JobList con
   }
   bool const several = jobs.size > chunk_jobs || bytes >= chunk_bytes / 2;
   if (several && !connection.in_transaction()) block.emplace(connection);
-  in_chunks(jobs, chunk_jobs, send);
+  in_chunks(jobs, chunk_jobs, outcomes, send);
   if (block) block->commit();
   return outcomes;
 }
@@ -296,7 +323,7 @@ std::vector<EnqueueOutcome> enqueue_many(Transaction const& transaction, std::st
   bool const special = any_special(jobs);
   std::string const quoted = pg::quote_identifier(schema);
   std::string const sql = special ? many_outcome_sql(quoted) : many_sql(quoted);
-  in_chunks(jobs, chunk_jobs, [&](std::string const& json) {
+  in_chunks(jobs, chunk_jobs, outcomes, [&](std::string const& json) {
     for (auto const& row : transaction.executor().query(sql, {json})) {
       outcomes.push_back(special ? parse_outcome(row) : EnqueueOutcome{parse_id({row}), EnqueueStatus::created});
     }

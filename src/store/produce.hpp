@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,11 +42,15 @@ struct NewJob {
   std::optional<std::chrono::milliseconds> expires_in{};
   std::optional<std::chrono::milliseconds> timeout{};
   std::string_view key{};  ///< empty: none
+  std::span<std::int64_t const> depends_on{};
+  std::span<std::size_t const> depends_on_elements{};  ///< only in a JobList
+  bool depends_on_all_ok = true;
 
   [[nodiscard]] bool deferred() const noexcept { return delay.has_value() || run_at.has_value(); }
   [[nodiscard]] bool keyed() const noexcept { return !dedupe_key.empty() || !token.empty(); }
   [[nodiscard]] bool timed() const noexcept { return expires_at || expires_in || timeout; }
-  [[nodiscard]] bool special() const noexcept { return keyed() || timed() || !key.empty(); }
+  [[nodiscard]] bool dependent() const noexcept { return !depends_on.empty() || !depends_on_elements.empty(); }
+  [[nodiscard]] bool special() const noexcept { return keyed() || timed() || !key.empty() || dependent(); }
 };
 
 /// Jobs made when they are asked for, so that a million of them need no second list.
@@ -67,7 +72,8 @@ std::vector<EnqueueOutcome> enqueue_many(Transaction const& transaction, std::st
                                          JobList const& jobs);
 
 /// The same by COPY under ids reserved beforehand; deferred jobs and those with a key of either sort, a token,
-/// an expiry or a timeout go through the function in the same transaction. Joins an open transaction of the connection.
+/// an expiry, a timeout or dependencies go through the function in the same transaction; all do when one names another
+/// by its index. Joins an open transaction of the connection.
 std::vector<EnqueueOutcome> copy_many(pg::Connection& connection, JobList const& jobs);
 
 }  // namespace posthouse::store

@@ -117,6 +117,9 @@ void reserve_ids(pg::Connection& connection, std::vector<std::size_t> const& ord
 }  // namespace
 
 std::vector<EnqueueOutcome> copy_many(pg::Connection& connection, JobList const& jobs) {
+  for (std::size_t i = 0; i < jobs.size; ++i) {
+    if (!jobs.at(i).depends_on_elements.empty()) return enqueue_many(connection, jobs);
+  }
   std::string const schema = connection.quoted_schema();
   std::vector<std::int64_t> ids(jobs.size);
   std::optional<Block> block;

@@ -161,6 +161,7 @@ class Runner {
   void record(Due const& due, Outcome const& outcome) {
     if (std::holds_alternative<Success>(outcome)) {
       executor_.query("delete from " + source(due), {std::to_string(due.id)});
+      executor_.query("select " + prefix_ + "release_children(array[$1::bigint], true)", {std::to_string(due.id)});
       return;
     }
     if (auto const* snooze = std::get_if<Snooze>(&outcome)) return defer(due, "scheduled", 0, snooze->delay.count());

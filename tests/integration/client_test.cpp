@@ -417,10 +417,10 @@ TEST_F(ClientTest, AProducerNeedsNoMoreRightsThanItsFunctionsAndTheColumnsOfACop
   sql.exec(
       "create role " + role + " login; grant usage on schema posthouse to " + role +
       "; grant execute on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, "
-      "text, interval, uuid, timestamptz, interval, interval, text), "
+      "text, interval, uuid, timestamptz, interval, interval, text, bigint[], boolean), "
       "enqueue_bytes(text, "
       "bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, "
-      "interval, text), "
+      "interval, text, bigint[], boolean), "
       "enqueue_many(jsonb), open_lane(text, text, int), "
       "reserve_ids(int), ring(bigint) to " +
       role + "; grant insert (id, lane, payload, payload_bytes, headers, options) on job to " + role);

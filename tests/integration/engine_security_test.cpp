@@ -60,13 +60,14 @@ TEST_F(EngineSecurity, PublicHasNoRights) {
 TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
   grant(
       "execute on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, text, "
-      "interval, uuid, timestamptz, interval, interval, text), enqueue_many(jsonb), "
+      "interval, uuid, timestamptz, interval, interval, text, bigint[], boolean), enqueue_many(jsonb), "
       "open_lane(text, text, int), reserve_ids(int), ring(bigint)");
   sql.exec("grant insert (id, lane, payload, payload_bytes, headers, options) on job to " + role_);
   become();
   EXPECT_EQ(session_.sqlstate_of("select enqueue('first_of_its_kind')"), "");
   EXPECT_EQ(session_.sqlstate_of("select enqueue('k', delay => '1 hour', headers => '{\"a\": \"b\"}')"), "");
   EXPECT_EQ(session_.sqlstate_of("select enqueue_many('[{\"kind\":\"k\"},{\"kind\":\"new\"}]')"), "");
+  EXPECT_EQ(session_.sqlstate_of("select enqueue('k', depends_on => array[enqueue('k')])"), "");
   EXPECT_EQ(session_.sqlstate_of(
                 "insert into job (id, lane, payload) select id, open_lane('k'), '{}' from unnest(reserve_ids(2)) id; "
                 "select ring(open_lane('k'))"),
@@ -115,6 +116,11 @@ TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
                                       "select resume_key('k', 'a')",
                                       "select * from key_list()",
                                       "select tend_keys()",
+                                      "select tend_children()",
+                                      "select release_children('{1}')",
+                                      "select waits_for(1)",
+                                      "select * from dependency",
+                                      "select nextval('dependency_mark')",
                                       "select * from parked",
                                       "select retry_dead()",
                                       "select purge_dead()",
@@ -124,7 +130,7 @@ TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
     EXPECT_EQ(session_.sqlstate_of(statement), "42501") << statement;
   }
   Hand worker(sql, {.kinds = "{k,new,first_of_its_kind}"});
-  EXPECT_EQ(worker.claim(100).size(), 5U);
+  EXPECT_EQ(worker.claim(100).size(), 6U);
 }
 
 // Temporary tables, functions, operators and types that are named like ours or like what we use.
