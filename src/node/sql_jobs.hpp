@@ -44,6 +44,9 @@ class SqlJobs {
   /// as any of them.
   void add_to(Worker& worker, HandlerOptions const& policy = once());
 
+  /// Closes the connections that no job uses; the next job opens one again.
+  void close_idle();
+
   /// Other logins from the next job on (SIGHUP).
   void set_run_as(RunAsLogins run_as);
 
