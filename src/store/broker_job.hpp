@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "pg/connection.hpp"
@@ -19,6 +20,17 @@ struct BrokerJob {
   bool is_own_login = false;  ///< run_as is the role of this connection
   std::string problem{};      ///< why it must not run, a sentence; empty: it may
 };
+
+/// What an operator sees of a job that broker_add_job made.
+struct BrokerJobInfo {
+  std::string name{};
+  std::string statement{};
+  std::optional<std::string> run_as{};
+  std::string made_by{};
+  std::optional<std::string> user_login{};
+  std::optional<std::int64_t> schedule{};
+};
+std::optional<BrokerJobInfo> broker_job(pg::Connection& connection, std::int64_t job);
 
 BrokerJob broker_start(pg::Connection& connection, std::int64_t job);
 
