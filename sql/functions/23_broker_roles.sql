@@ -8,13 +8,13 @@ language sql immutable set search_path from current as $$
     outcome,watch_jobs,unwatch_jobs,done_channel,broker_add_job,broker_enqueue,broker_set}'::text[]), 'execute', null::text[]
   union all select 'producer', 'relation', 'job', 'insert', '{id,lane,payload,payload_bytes,headers,options}'
   union all select 'worker', 'function', unnest('{register_worker,declare_limits,beat,look,lanes_of_worker,wake_one,claim,finish,finish_and_claim,
-    finish_and_claim_one,complete,complete_with,report_progress,give_back,leave,keep,peers,bell,unbell,fence,fence_passed,channel,lead,duties,drain_duties,
+    finish_and_claim_one,with_time_left,wake,complete,complete_with,report_progress,give_back,leave,keep,peers,bell,unbell,fence,fence_passed,channel,lead,duties,drain_duties,
     cancels_of,rotate_ahead,droppable,detached,drop_detached,unfrozen,prune,sync_schedules,schedule_problems,
     broker_start,broker_get,broker_run,broker_held,broker_execute,broker_finish,broker_set,
     broker_register_instance,broker_ping_instance,broker_shutdown_instance}'::text[]), 'execute', null
   union all select 'worker', 'relation', unnest('{meta,lane,partition,broker_queueinstance}'::text[]), 'select', null
   union all select 'admin', 'function', unnest('{adopt,cancel,retry,delete_job,retry_dead,purge_dead,counts,stats,backlog,status,ahead,xmin_holders,outcome,
-    watch_jobs,unwatch_jobs,done_channel,pause_queue,resume_queue,set_queue_priority,pause_kind,resume_kind,pause_key,resume_key,key_list,key_state,
+    watch_jobs,unwatch_jobs,done_channel,pause_queue,resume_queue,set_queue_priority,pause_kind,resume_kind,pause_key,resume_key,key_list,key_state,key_of_job,change_limit,limits_on,
     set_limit,reset_limit,limit_list,hold_kind,add_schedule,add_schedule_json,set_schedule,remove_schedule,pause_schedule,resume_schedule,run_schedule,
     sync_schedules,schedule_problems,preview_schedule,preview_cron,is_claimed,held,batch_of,broker_save_schedule,broker_remove_schedule,broker_role_problem,
     broker_shutdown_instance}'::text[]), 'execute', null
@@ -22,8 +22,7 @@ language sql immutable set search_path from current as $$
     from pg_catalog.pg_class c where c.relnamespace = quote_ident(current_schema())::regnamespace and c.relkind in ('r', 'p', 'v') and not c.relispartition
       and c.relname !~ '^job_[0-9]{8}'
   union all select 'reader', 'function', unnest('{counts,stats,backlog,status,ahead,xmin_holders,key_list,limit_list,is_claimed,held,batch_of}'::text[]), 'execute', null
-  union all select 'reader', 'relation', unnest('{worker,heartbeat,leader,queue,kind,lane,lane_seen,broker_queueinstance}'::text[]), 'select', null
-  union all select 'reader', 'relation', 'meta', 'select', '{key,value}'
+  union all select 'reader', 'relation', unnest('{meta,worker,heartbeat,leader,queue,kind,lane,lane_seen,broker_queueinstance}'::text[]), 'select', null
   -- Never what a job carries, brings back or fails with.
   union all select 'reader', 'relation', c.relname::text, 'select', array_agg(a.attname::text order by a.attnum)
     from pg_catalog.pg_class c join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped

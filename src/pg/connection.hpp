@@ -143,8 +143,8 @@ class Connection {
   [[nodiscard]] std::vector<std::string> notices() const;
   /// Position and context of the server's last error, for people; may be empty.
   [[nodiscard]] std::string const& error_context() const noexcept;
-  /// A statement whose answer has more bytes (notices and error included) is given up, and the connection with it; near
-  /// enough for a guard of our memory. 0: no limit.
+  /// A statement that sends more bytes in one piece (rows, an error, a notice) is given up, and the connection with it;
+  /// near enough for a guard of our memory. 0: no limit.
   void limit_answer(std::size_t bytes) noexcept;
 
   void set_deadline(std::chrono::milliseconds per_statement) noexcept;

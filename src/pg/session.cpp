@@ -18,6 +18,8 @@ namespace posthouse::pg {
 
 void Connection::Impl::keep_notice(PGresult const* notice, char const* severity) {
   if (answer_most == 0 && notices_left == 0) return;
+  // What has been read of the answer is no longer held.
+  if (answer_most > 0) answer_began = received();
   char const* primary = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
   std::string text =
       std::string(severity == nullptr ? "NOTICE" : severity) + ": " + (primary == nullptr ? "" : primary);

@@ -75,7 +75,8 @@ void UserSql::run(std::string_view statements, std::chrono::milliseconds timeout
   connection_.query(
       "do $posthouse$ declare n pg_catalog.int8; begin execute pg_catalog.current_setting('posthouse.statement'); "
       "get diagnostics n = row_count; perform pg_catalog.set_config('posthouse.row_count', n::pg_catalog.text, true); "
-      "end $posthouse$");
+      "perform pg_catalog.set_config('statement_timeout', '" +
+      std::to_string(timeout.count()) + "', true); end $posthouse$");
 }
 
 void UserSql::settle() { connection_.script("set constraints all immediate; close all"); }

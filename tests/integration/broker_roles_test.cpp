@@ -73,7 +73,7 @@ class BrokerRoles : public EngineTest {
              "'D'), (6, 'references', 'x'), (7, 'trigger', 't')) k(o, p, l)) from pg_class c where c.relnamespace = "
              "'posthouse'::regnamespace and c.relkind in ('r', 'p', 'v', 'S') and c.relname !~ '^job_[0-9]{8}') o "
              "group by "
-             "1 order by 1 collate \"C\"",
+             "o.name order by o.name collate \"C\"",
              prefix)) {
       text += *row[0] + ": " + *row[1] + "\n";
     }
@@ -101,7 +101,8 @@ TEST_F(BrokerRoles, TheMatrixIsTheGoldenOne) {
 
 TEST_F(BrokerRoles, EveryFunctionIsTriedByEveryGroup) {
   auto const functions = sql.rows(
-      "select p.oid, p.proname, format('%s(%s)', p.oid::regproc, (select string_agg(case when p.provariadic <> 0 and o "
+      "select p.oid, p.proname, format('posthouse.%I(%s)', p.proname, (select string_agg(case when p.provariadic <> 0 "
+      "and o "
       "= "
       "p.pronargs then 'variadic ' else '' end || 'null::' || format_type(t, null), ', ' order by o) from "
       "unnest(p.proargtypes) with ordinality u(t, o))) from pg_proc p where p.pronamespace = 'posthouse'::regnamespace "
@@ -124,9 +125,9 @@ TEST_F(BrokerRoles, EveryFunctionIsTriedByEveryGroup) {
       session.exec("rollback");
       bool const denied =
           said.find("42501") == 0 && said.find("permission denied for function " + *function[1]) != std::string::npos;
-      // A stranger may not even look into the schema.
+      // A stranger may not even look into the schema, where some types of arguments are.
       if (group.empty()) {
-        EXPECT_EQ(said.substr(0, 5), "42501") << *function[2];
+        EXPECT_THAT(said.substr(0, 5), ::testing::AnyOf("42501", "42704")) << *function[2];
       } else {
         EXPECT_EQ(denied, !may) << group << ": " << *function[2] << ": " << said;
       }
