@@ -226,7 +226,7 @@ TEST_F(BrokerSql, SchedulesAreEditedAsRows) {
       HasSubstr("posthouse: a schedule named 'nightly' exists already"));
   EXPECT_THAT(
       refusal_of("insert into broker_schedule (name, cron, execute_str) values ('x', '61 * * * *', 'select 1')"),
-      HasSubstr("posthouse: cron is"));
+      HasSubstr("minute is '61'"));
   EXPECT_THAT(refusal_of("insert into broker_schedule (name, execute_str) values ('x', 'select 1')"),
               HasSubstr("posthouse: cron is null"));
   EXPECT_THAT(refusal_of("update broker_schedule set id = 99"), StartsWith("428C9"));
