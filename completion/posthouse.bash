@@ -13,11 +13,11 @@ _posthouse() {
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     next=${path:+$path }$word
     case $next in
-      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs wait'|'jobs cancel'|'jobs retry'|'jobs delete'|'schedules'|'schedules list'|'schedules add'|'schedules set'|'schedules remove'|'schedules pause'|'schedules resume'|'schedules run'|'schedules next'|'schedules history'|'dead'|'dead list'|'dead retry'|'dead purge'|'queues'|'queues list'|'queues pause'|'queues resume'|'queues set'|'queues show'|'kinds'|'kinds list'|'kinds pause'|'kinds resume'|'kinds set'|'kinds show'|'workers'|'workers list'|'workers ping'|'status'|'stats'|'limits'|'limits list'|'limits set'|'limits reset'|'keys'|'keys list'|'keys pause'|'keys resume'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
+      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs wait'|'jobs cancel'|'jobs retry'|'jobs delete'|'schedules'|'schedules list'|'schedules add'|'schedules set'|'schedules remove'|'schedules pause'|'schedules resume'|'schedules run'|'schedules next'|'schedules history'|'dead'|'dead list'|'dead retry'|'dead purge'|'queues'|'queues list'|'queues pause'|'queues resume'|'queues set'|'queues show'|'kinds'|'kinds list'|'kinds pause'|'kinds resume'|'kinds set'|'kinds show'|'workers'|'workers list'|'workers ping'|'status'|'stats'|'doctor'|'limits'|'limits list'|'limits set'|'limits reset'|'keys'|'keys list'|'keys pause'|'keys resume'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
     esac
   done
   case $path in
-    '') words='install upgrade verify uninstall adopt enqueue work jobs schedules dead queues kinds workers status stats limits keys config dev bench demo' ;;
+    '') words='install upgrade verify uninstall adopt enqueue work jobs schedules dead queues kinds workers status stats doctor limits keys config dev bench demo' ;;
     'install') words='--print-sql' ;;
     'upgrade') words='--print-sql' ;;
     'verify') words='--json' ;;
@@ -63,6 +63,7 @@ _posthouse() {
     'workers ping') words='--timeout --json' ;;
     'status') words='--json' ;;
     'stats') words='--json' ;;
+    'doctor') words='--json' ;;
     'limits') words='list set reset' ;;
     'limits list') words='--json' ;;
     'limits set') words='--json --concurrency --rate --burst' ;;

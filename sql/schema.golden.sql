@@ -432,6 +432,7 @@ function dead_batch(text,text,text,timestamp with time zone,bigint,integer) (p_s
 function declare_limits(jsonb,text) (limits jsonb, said_by text DEFAULT NULL::text) returns TABLE(scope text, name text, old_value text, new_value text, hidden boolean) language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function delete_job(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function detached() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
+function doctor() () returns TABLE(subject text, level text, finding text, mend text) language sql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function done_channel() () returns text language sql stable security definer set search_path=<schema>, pg_temp
 function drain_duties() () returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function drop_detached(text) (p_relname text) returns boolean language plpgsql volatile security definer set lock_timeout=50ms set search_path=<schema>, pg_temp

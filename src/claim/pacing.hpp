@@ -32,7 +32,7 @@ inline constexpr std::chrono::milliseconds look_every{1'000};        ///< the ne
 inline constexpr std::chrono::milliseconds idle_look_every{10'000};  ///< the same of an idle worker beside a keeper
 inline constexpr std::chrono::milliseconds keep_every{3'000};        ///< somebody tries to become the keeper
 inline constexpr int most_keep_shares = 40;  ///< tries and looks are shared by all workers of the profile: each waits
-inline constexpr int most_look_shares = 6;   ///< so many times as long, at the most
+inline constexpr int most_look_shares = 12;  ///< so many times as long, at the most
 inline constexpr std::chrono::milliseconds survey_every{60'000};  ///< keeper: which lanes are there at all
 inline constexpr std::chrono::milliseconds rebell_every{5'000};   ///< lanes whose bell another profile's keeper has
 inline constexpr std::chrono::milliseconds hand_on_every{50};     ///< a full keeper wakes others

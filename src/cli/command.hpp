@@ -53,6 +53,7 @@ void add_queues_commands(CLI::App& app, Context& context);
 void add_workers_commands(CLI::App& app, Context& context);
 void add_status_command(CLI::App& app, Context& context);
 void add_stats_command(CLI::App& app, Context& context);
+void add_doctor_command(CLI::App& app, Context& context);
 void add_limits_commands(CLI::App& app, Context& context);
 void add_keys_commands(CLI::App& app, Context& context);
 void add_config_commands(CLI::App& app, Context& context);

@@ -44,6 +44,7 @@ int main(int argc, char** argv) {
   add_workers_commands(app, context);
   add_status_command(app, context);
   add_stats_command(app, context);
+  add_doctor_command(app, context);
   add_limits_commands(app, context);
   add_keys_commands(app, context);
   add_config_commands(app, context);

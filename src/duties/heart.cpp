@@ -27,6 +27,11 @@ milliseconds next_round(store::DutiesReport const& report) {
   return std::clamp(milliseconds{report.next_due_ms}, round_at_soonest, round_every);
 }
 
+milliseconds next_beat(milliseconds interval, milliseconds lease, Vitals const& vitals) {
+  if (vitals.running > 0 || vitals.fleet < large_fleet) return interval;
+  return std::max(interval, std::min(2 * interval, lease / 3));
+}
+
 Heart::Heart(Options options, base::Log const& log)
     : options_(std::move(options)),
       log_(log),
@@ -67,7 +72,7 @@ void Heart::round() {
 
 void Heart::beat() {
   auto const vitals = options_.vitals();
-  next_beat_ = Clock::now() + options_.interval;
+  next_beat_ = Clock::now() + next_beat(options_.interval, options_.lease, vitals);
   if (vitals.worker == 0) return;
   store::Work work(*connection_);
   options_.statement();

@@ -37,7 +37,16 @@ struct Vitals {
   std::int64_t low_token = 0;  ///< no batch below is open
   int free = 0;
   int running = 0;
+  int fleet = 1;  ///< workers that serve the same, as far as known
 };
+
+inline constexpr int large_fleet = 16;  ///< from so many on, idle workers beat half as often
+
+/// How long a worker waits after a heartbeat. One of a large fleet that has nothing to do waits twice as long, within a
+/// third of its lease: the heartbeats of idle workers are most of what they cost the server, and among so many one
+/// notices soon enough that nobody leads.
+std::chrono::milliseconds next_beat(std::chrono::milliseconds interval, std::chrono::milliseconds lease,
+                                    Vitals const& vitals);
 
 class Heart {
  public:

@@ -229,8 +229,11 @@ void Pump::keeper_step(claim::Step const& step) {
   try {
     core_.statement();
     switch (step.what) {
-      case claim::What::keep:
-        return pacing_.kept(session.keep(profile_, core_.incarnation), Clock::now());
+      case claim::What::keep: {
+        int const peers = session.keep(profile_, core_.incarnation);
+        if (peers > 0) core_.fleet = peers;
+        return pacing_.kept(peers, Clock::now());
+      }
       case claim::What::bell: {
         auto const got = session.bell(step.lanes);
         if (!got.empty()) {

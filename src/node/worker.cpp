@@ -167,35 +167,37 @@ class Session {
   }
 
   duties::Heart::Options heart_options() {
-    return {
-        .database = core_.options.database,
-        .interval = core_.options.heartbeat_interval,
-        .lease = core_.options.claim_lease,
-        .duties = core_.options.duties,
-        .vitals = [this]() -> duties::Vitals {
-          return {
-              .worker = core_.incarnation, .low_token = core_.low_token, .free = core_.free, .running = core_.running};
-        },
-        .dead =
-            [this](std::int64_t worker) {
-              core_.dead_incarnation = worker;
-              core_.wake.signal();
+    return {.database = core_.options.database,
+            .interval = core_.options.heartbeat_interval,
+            .lease = core_.options.claim_lease,
+            .duties = core_.options.duties,
+            .vitals = [this]() -> duties::Vitals {
+              return {.worker = core_.incarnation,
+                      .low_token = core_.low_token,
+                      .free = core_.free,
+                      .running = core_.running,
+                      .fleet = core_.fleet};
             },
-        .progress =
-            [this] {
-              std::vector<store::ProgressReport> reports;
-              for (auto& one : pump_->take_progress()) {
-                reports.push_back({one.token, one.position, one.id, one.fraction, std::move(one.text)});
-              }
-              return reports;
-            },
-        .cancel =
-            [this] {
-              core_.cancel_asked = true;
-              core_.wake.signal();
-            },
-        .beaten = [this] { core_.beaten = std::chrono::steady_clock::now(); },
-        .statement = [this] { core_.statement(); }};
+            .dead =
+                [this](std::int64_t worker) {
+                  core_.dead_incarnation = worker;
+                  core_.wake.signal();
+                },
+            .progress =
+                [this] {
+                  std::vector<store::ProgressReport> reports;
+                  for (auto& one : pump_->take_progress()) {
+                    reports.push_back({one.token, one.position, one.id, one.fraction, std::move(one.text)});
+                  }
+                  return reports;
+                },
+            .cancel =
+                [this] {
+                  core_.cancel_asked = true;
+                  core_.wake.signal();
+                },
+            .beaten = [this] { core_.beaten = std::chrono::steady_clock::now(); },
+            .statement = [this] { core_.statement(); }};
   }
 
   void run() {

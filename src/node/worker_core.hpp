@@ -64,6 +64,7 @@ struct WorkerCore {
   std::atomic<bool> cancel_asked{false};  ///< the heart was told that jobs are to be cancelled
   std::atomic<int> free{0};
   std::atomic<int> running{0};
+  std::atomic<int> fleet{1};  ///< workers that serve the same, as far as known
 
   std::unique_ptr<isolate::Children> children{};  ///< null: handlers run in threads of this process
 

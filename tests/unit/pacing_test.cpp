@@ -362,9 +362,9 @@ TEST_F(PacingTest, WorkersOfAFleetTakeTurns) {
   live(pacing, 200s);
   sent.clear();
   live(pacing, 3'600s);
-  // 120 s and 60 s, each half as much shorter or longer at random.
+  // 120 s each, half as much shorter or longer at random.
   EXPECT_THAT(sent[What::keep], AllOf(Ge(20), Le(60)));
-  EXPECT_THAT(sent[What::look], AllOf(Ge(40), Le(120)));
+  EXPECT_THAT(sent[What::look], AllOf(Ge(20), Le(60)));
 }
 
 TEST_F(PacingTest, AWorkerThatIsGoneMayHaveBeenTheKeeper) {
