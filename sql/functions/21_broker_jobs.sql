@@ -93,12 +93,19 @@ begin
     raise exception 'posthouse: schedule_id is %', p_schedule using errcode = '22023', hint = 'schedule_id is the id of a row of broker_schedule, or null.';
   end if;
   if cardinality(p_depends_on) > 0 then
-    raise exception 'posthouse: depends_on is given' using errcode = '0A000', hint = 'Jobs that wait for others are not part of this version.';
+    begin
+      -- Resolved when it is called, since the engine may be one without dependencies.
+      execute 'select enqueue($1, $2, $3, $4, timeout => $5, depends_on => $6)' into v_id
+        using p_language, broker_payload(p_name, p_statement, p_language, v_run_as, v_login), 'broker:' || p_queue, p_priority, nullif(v_timeout, '0'), p_depends_on;
+    exception when undefined_function then
+      raise exception 'posthouse: depends_on is given' using errcode = '0A000', hint = 'Jobs that wait for others are not part of this version.';
+    end;
+  else
+    v_id := enqueue(p_language, broker_payload(p_name, p_statement, p_language, v_run_as, v_login), 'broker:' || p_queue, p_priority,
+      timeout => nullif(v_timeout, '0'));
   end if;
-  v_id := enqueue(p_language, broker_payload(p_name, p_statement, p_language, v_run_as, v_login), 'broker:' || p_queue, p_priority,
-    timeout => nullif(v_timeout, '0'));
-  insert into broker_job (job, name, language, statement, run_as, made_by, user_login, schedule)
-    values (v_id, p_name, p_language, p_statement, v_run_as, session_user, v_login, p_schedule);
+  insert into broker_job (job, name, language, statement, run_as, made_by, user_login, schedule, depends_on)
+    values (v_id, p_name, p_language, p_statement, v_run_as, session_user, v_login, p_schedule, p_depends_on);
   return v_id;
 end $$;
 comment on function broker_enqueue(text, text, int, int, text, text, text, bigint, bigint[], boolean) is
@@ -124,7 +131,7 @@ comment on function broker_add_job(text, text, int, int, text, text, text, bigin
 create or replace view broker_jobs as
   select b.job as id, b.name as job_name, b.statement as execute_str,
     case when j.queue ~ '^broker:[0-9]{1,4}$' then substring(j.queue from 8)::int end as job_queue, j.priority as job_priority,
-    b.language as job_language, b.run_as, b.user_login, b.schedule as schedule_id, null::bigint[] as depends_on, j.state as status, j.attempt,
+    b.language as job_language, b.run_as, b.user_login, b.schedule as schedule_id, b.depends_on, j.state as status, j.attempt,
     j.enqueued_at as created_at, j.started_at, j.finished_at, j.worker as instance_id,
     case when jsonb_typeof(r.value -> 'row_count') = 'number' then (r.value ->> 'row_count')::numeric::bigint end as row_count, j.last_error as error
   from broker_job b join jobs j on j.id = b.job left join result r on r.job = b.job;

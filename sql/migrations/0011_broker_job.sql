@@ -10,6 +10,7 @@ create table broker_job (
   own boolean not null default false,
   user_login text,
   schedule bigint,
+  depends_on bigint[],
   at timestamptz not null default clock_timestamp()
 );
 create index broker_job_at on broker_job (at);
