@@ -24,6 +24,56 @@ column batch.seq bigint not null
 column batch.started_to integer not null
 column batch.token bigint not null
 column batch.worker bigint not null
+column broker_cron.id bigint not null generated always as identity
+column broker_cron.language text collate "C" not null
+column broker_cron.made_by text collate "C" not null
+column broker_cron.name text not null
+column broker_cron.own boolean not null default false
+column broker_cron.run_as text collate "C"
+column broker_cron.schedule text collate "C" not null
+column broker_cron.statement text not null
+column broker_cron.user_login text
+column broker_job.at timestamp with time zone not null default clock_timestamp()
+column broker_job.job bigint not null
+column broker_job.language text collate "C" not null
+column broker_job.made_by text collate "C" not null
+column broker_job.name text not null
+column broker_job.own boolean not null default false
+column broker_job.run_as text collate "C"
+column broker_job.schedule bigint
+column broker_job.statement text not null
+column broker_job.user_login text
+column broker_jobs.attempt integer
+column broker_jobs.created_at timestamp with time zone
+column broker_jobs.depends_on bigint[]
+column broker_jobs.error text
+column broker_jobs.execute_str text
+column broker_jobs.finished_at timestamp with time zone
+column broker_jobs.id bigint
+column broker_jobs.instance_id bigint
+column broker_jobs.job_language text collate "C"
+column broker_jobs.job_name text
+column broker_jobs.job_priority integer
+column broker_jobs.job_queue integer
+column broker_jobs.row_count bigint
+column broker_jobs.run_as text collate "C"
+column broker_jobs.schedule_id bigint
+column broker_jobs.started_at timestamp with time zone
+column broker_jobs.status text collate "C"
+column broker_jobs.user_login text
+column broker_schedule.cron text
+column broker_schedule.enabled boolean
+column broker_schedule.execute_str text
+column broker_schedule.id bigint
+column broker_schedule.job_language text collate "C"
+column broker_schedule.job_priority integer
+column broker_schedule.job_queue integer
+column broker_schedule.last_run_at timestamp with time zone
+column broker_schedule.name text
+column broker_schedule.next_run_at timestamp with time zone
+column broker_schedule.run_as text collate "C"
+column broker_schedule.timezone text
+column broker_schedule.user_login text
 column cancel_request.at timestamp with time zone not null default clock_timestamp()
 column cancel_request.job bigint not null
 column cancel_request.worker bigint not null
@@ -297,6 +347,11 @@ column worker.slots integer not null
 column worker.started_at timestamp with time zone not null default clock_timestamp()
 column worker.version text not null
 constraint batch_pkey on batch PRIMARY KEY (lane, seq)
+constraint broker_cron_name_key on broker_cron UNIQUE (name)
+constraint broker_cron_pkey on broker_cron PRIMARY KEY (id)
+constraint broker_cron_schedule_fkey on broker_cron FOREIGN KEY (schedule) REFERENCES schedule(name) ON DELETE CASCADE
+constraint broker_cron_schedule_key on broker_cron UNIQUE (schedule)
+constraint broker_job_pkey on broker_job PRIMARY KEY (job)
 constraint cancel_request_pkey on cancel_request PRIMARY KEY (job)
 constraint dead_pkey on dead PRIMARY KEY (id)
 constraint dead_state_check on dead CHECK (state = ANY (ARRAY['failed'::text, 'cancelled'::text, 'expired'::text]))
@@ -344,6 +399,27 @@ function beat(bigint,bigint,integer,integer,bigint,bigint,integer) (p_worker big
 function bell(bigint[]) (lanes bigint[]) returns bigint[] language sql volatile security definer set search_path=<schema>, pg_temp
 function bound_wait() () returns boolean language sql volatile
 function bucket_of_key(text,text) (p_kind text, p_key text) returns text language sql immutable parallel safe
+function broker_add_job(text,text,integer,integer,text,text,text,bigint,bigint[]) (job_name text, execute_str text, job_queue integer DEFAULT 1, job_priority integer DEFAULT 0, job_language text DEFAULT 'sql'::text, run_as text DEFAULT NULL::text, user_login text DEFAULT NULL::text, schedule_id bigint DEFAULT NULL::bigint, depends_on bigint[] DEFAULT NULL::bigint[]) returns bigint language plpgsql volatile set search_path=<schema>, pg_temp
+function broker_check(text,text,integer,integer,text,text,text,boolean) (p_name text, p_statement text, p_queue integer, p_priority integer, p_language text, p_run_as text, p_login text, p_own boolean) returns void language plpgsql stable security definer set search_path=<schema>, pg_temp
+function broker_claim_of(bigint) (p_job bigint, OUT worker bigint, OUT token bigint, OUT attempt integer, OUT max_attempts integer) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function broker_edit_schedule() () returns trigger language plpgsql volatile set search_path=<schema>, pg_temp
+function broker_enqueue(text,text,integer,integer,text,text,text,bigint,bigint[],boolean) (p_name text, p_statement text, p_queue integer, p_priority integer, p_language text, p_run_as text, p_login text, p_schedule bigint, p_depends_on bigint[], p_own boolean) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function broker_execute(text,text,jsonb,text) (language text, statement text, facts jsonb, problem text) returns jsonb language plpgsql volatile
+function broker_finish(bigint,jsonb) (p_job bigint, p_result jsonb) returns jsonb language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function broker_fired(text,bigint) (p_schedule text, p_job bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function broker_get(integer,bigint) (job_queue integer DEFAULT 1, instance_id bigint DEFAULT NULL::bigint) returns SETOF broker_jobs language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function broker_held(bigint) (p_job bigint, OUT job bigint, OUT language text, OUT statement text, OUT facts jsonb, OUT problem text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function broker_names() () returns text[] language sql immutable parallel safe
+function broker_payload(text,text,text,text,text) (p_name text, p_statement text, p_language text, p_run_as text, p_login text) returns jsonb language plpgsql stable security definer set search_path=<schema>, pg_temp
+function broker_publish(text) (target text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
+function broker_remove_schedule(bigint) (p_id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function broker_role_problem(text,text) (p_by text, p_role text) returns text language plpgsql stable security definer set search_path=<schema>, pg_temp
+function broker_run(bigint) (job_id bigint) returns jsonb language sql volatile
+function broker_save_schedule(bigint,jsonb,boolean) (p_id bigint, p_row jsonb, p_own boolean) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function broker_session(integer,bigint) (p_queue integer, p_instance bigint, OUT worker bigint, OUT token bigint) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function broker_set(text,text) (option text, value text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
+function broker_start(bigint) (p_job bigint, OUT name text, OUT statement text, OUT run_as text, OUT user_login text, OUT is_own_login boolean, OUT problem text) returns record language plpgsql stable security definer set search_path=<schema>, pg_temp
+function broker_unpublish() () returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function cancel(bigint) (id bigint) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function cancels_of(bigint) (p_worker bigint) returns bigint[] language plpgsql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function change_limit(text,text,jsonb) (scope text, name text, changes jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -405,6 +481,8 @@ function fire_schedules(timestamp with time zone,timestamp with time zone,intege
 function fold_lanes() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function free_keys(bigint,bigint[],boolean) (p_worker bigint, p_tokens bigint[], p_moved boolean) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function give_back(bigint,bigint[]) (p_worker bigint, p_tokens bigint[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function grant_group(text,text) (p_group text, p_in text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
+function grant_roles() () returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function hand_on_keys(text[],text[],bigint[]) (p_kinds text[], p_keys text[], p_ids bigint[]) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=on set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function has_sleeper(bigint) (lane bigint) returns boolean language sql volatile
 function has_unfinished(text) (p_relname text) returns boolean language plpgsql stable security definer set jit=off set search_path=<schema>, pg_temp
@@ -417,6 +495,7 @@ function identity_now() () returns text language sql stable security definer set
 function identity_of(bigint,oid,name) (cluster bigint, database oid, name name) returns text language sql stable
 function in_limbo() () returns boolean language sql stable security definer set search_path=<schema>, pg_temp
 function insert_many(jsonb,bigint[],text[]) (jobs jsonb, p_ids bigint[], p_status text[]) returns void language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
+function install_roles(text) (prefix text DEFAULT NULL::text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function is_claimed(xid8,bigint,pg_snapshot,pg_snapshot,xid8,bigint) (txid xid8, id bigint, lo pg_snapshot, hi pg_snapshot, pos_txid xid8, pos_id bigint) returns boolean language sql immutable parallel safe
 function is_claimed_now(bigint,xid8,bigint) (p_lane bigint, p_txid xid8, p_job bigint) returns boolean language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function is_expired(jsonb,text) (p_options jsonb, p_now text) returns boolean language sql immutable parallel safe
@@ -486,6 +565,7 @@ function preview_schedule(text,integer,timestamp with time zone) (name text, n i
 function promote(timestamp with time zone,integer) (p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function prune_key_pace(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set enable_seqscan=on set jit=off set search_path=<schema>, pg_temp
+function prune_broker_jobs(timestamp with time zone,integer) (p_before timestamp with time zone, p_limit integer) returns bigint language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune_key_turns(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function prune_keys_of_dead(timestamp with time zone,integer) (p_before timestamp with time zone, p_limit integer) returns void language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune_limits() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -506,6 +586,7 @@ function retake_key(bigint,bigint,jsonb) (p_job bigint, p_lane bigint, p_options
 function retry(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function retry_dead(text,text,text,timestamp with time zone,bigint,integer) (state text DEFAULT 'failed'::text, kind text DEFAULT NULL::text, queue text DEFAULT NULL::text, before timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint DEFAULT NULL::bigint, most integer DEFAULT 500, OUT retried bigint, OUT last bigint) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function ring(bigint) (p_lane bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function role_rights() () returns TABLE(grp text, what text, object text, rights text, columns text[]) language sql immutable set search_path=<schema>, pg_temp
 function rotate_ahead() () returns integer language plpgsql volatile security definer set TimeZone=UTC set search_path=<schema>, pg_temp
 function run_schedule(text) (name text) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function schedule_definition(schedule) (s schedule) returns jsonb language plpgsql stable security definer set search_path=<schema>, pg_temp
@@ -562,6 +643,11 @@ index attempt_error_job CREATE INDEX attempt_error_job ON attempt_error USING bt
 index batch_claimed_at CREATE INDEX batch_claimed_at ON batch USING brin (claimed_at) WITH (pages_per_range='16')
 index batch_pkey CREATE UNIQUE INDEX batch_pkey ON batch USING btree (lane, seq)
 index batch_token CREATE UNIQUE INDEX batch_token ON batch USING btree (worker, token)
+index broker_cron_name_key CREATE UNIQUE INDEX broker_cron_name_key ON broker_cron USING btree (name)
+index broker_cron_pkey CREATE UNIQUE INDEX broker_cron_pkey ON broker_cron USING btree (id)
+index broker_cron_schedule_key CREATE UNIQUE INDEX broker_cron_schedule_key ON broker_cron USING btree (schedule)
+index broker_job_at CREATE INDEX broker_job_at ON broker_job USING btree (at)
+index broker_job_pkey CREATE UNIQUE INDEX broker_job_pkey ON broker_job USING btree (job)
 index cancel_request_pkey CREATE UNIQUE INDEX cancel_request_pkey ON cancel_request USING btree (job)
 index cancel_request_worker CREATE INDEX cancel_request_worker ON cancel_request USING btree (worker)
 index dead_ended CREATE INDEX dead_ended ON dead USING btree (ended_at, id)
@@ -602,11 +688,14 @@ index schedule_pkey CREATE UNIQUE INDEX schedule_pkey ON schedule USING btree (n
 index unique_key_pkey CREATE UNIQUE INDEX unique_key_pkey ON unique_key USING btree (kind, key)
 index worker_live CREATE INDEX worker_live ON worker USING btree (id) WHERE reaped_at IS NULL
 index worker_pkey CREATE UNIQUE INDEX worker_pkey ON worker USING btree (id)
+sequence broker_cron_id_seq as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
 sequence job_id as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
 sequence leader_id_seq as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
 sequence worker_id_seq as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
 table attempt_error
 table batch with (fillfactor=60)
+table broker_cron
+table broker_job
 table cancel_request
 table dead
 table deferred
@@ -637,6 +726,8 @@ table schedule_fire
 table unique_key with (fillfactor=80)
 table worker
 trigger dead_told on dead CREATE TRIGGER dead_told AFTER INSERT ON dead FOR EACH ROW WHEN (someone_waits()) EXECUTE FUNCTION tell_waiters_of_dead()
+view broker_jobs
+view broker_schedule
 view jobs
 view limits
 view partition

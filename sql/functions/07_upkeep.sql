@@ -168,6 +168,7 @@ begin
   delete from done d where d.at < v_now - interval '1 day' and exists (select from worker w where w.id = d.worker and w.reaped_at is not null);
   delete from worker w where w.reaped_at < v_now - interval '7 days';
   delete from heartbeat h where not exists (select from worker w where w.id = h.worker);
+  v_all := v_all + prune_broker_jobs(least(v_log, (select min(p.lower) from partition p)), p_limit);
   v_all := v_all + prune_limits();
   v_all := v_all + prune_key_turns(p_limit);
   v_all := v_all + prune_key_pace(p_limit);

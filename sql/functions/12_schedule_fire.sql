@@ -16,6 +16,7 @@ begin
       'posthouse.tick', to_char(p_tick at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
     dedupe_key => s.dedupe_key, on_duplicate => s.on_duplicate, dedupe_scope => s.dedupe_scope, dedupe_window => s.dedupe_window,
     expires_in => s.expires_in, timeout => s.timeout, key => s.key) o;
+  if s.name like 'broker:%' then perform broker_fired(s.name, job); end if;
 end $$;
 
 create or replace function schedule_note(p_job bigint, p_status text) returns text

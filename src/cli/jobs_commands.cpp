@@ -20,6 +20,7 @@
 #include "core/names.hpp"
 #include "core/refuse.hpp"
 #include "store/admin.hpp"
+#include "store/broker_job.hpp"
 #include "store/outcome.hpp"
 
 namespace posthouse::cli {
@@ -95,14 +96,25 @@ int list(Context const& context, Flags const& flags) {
   return node::ExitStatus::done;
 }
 
-void show_people(JobInfo const& job, JobOutcome const& outcome, std::vector<AttemptError> const& errors,
-                 std::vector<std::string> const& why) {
+void show_people(JobInfo const& job, std::optional<store::BrokerJobInfo> const& broker, JobOutcome const& outcome,
+                 std::vector<AttemptError> const& errors, std::vector<std::string> const& why) {
   auto const line = [](std::string_view name, std::string_view value) {
     if (!value.empty()) print(fmt::format("{:<13}{}\n", name, base::printable(value)));
   };
   line("job", std::to_string(job.id));
   line("state", job.state);
   for (auto const& sentence : why) line("", sentence);
+  if (broker) {
+    line("job name", broker->name);
+    if (broker->run_as) {
+      line("runs as",
+           *broker->run_as == broker->made_by ? *broker->run_as : *broker->run_as + ", added by " + broker->made_by);
+    } else {
+      line("added by", broker->made_by);
+    }
+    line("user login", broker->user_login.value_or(""));
+    if (broker->schedule) line("schedule", std::to_string(*broker->schedule));
+  }
   line("kind", job.kind);
   line("queue", job.queue);
   line("priority", std::to_string(job.priority));
@@ -121,7 +133,11 @@ void show_people(JobInfo const& job, JobOutcome const& outcome, std::vector<Atte
   line("waits for", fmt::format("{}", fmt::join(job.waits_for, ", ")));
   line("worker", job.worker ? std::to_string(*job.worker) : "");
   if (!job.headers.empty() && job.headers != "{}") line("headers", job.headers);
-  print(fmt::format("{:<13}{}\n", "payload", shown_payload(job.payload)));
+  if (broker && broker->run_as) {
+    print(fmt::format("{:<13}{}\n", "statement", base::printable(broker->statement, base::Lines::many)));
+  } else {
+    print(fmt::format("{:<13}{}\n", "payload", shown_payload(job.payload)));
+  }
   if (!outcome.result.is_null()) print(fmt::format("{:<13}{}\n", "result", shown_payload(outcome.result)));
   line(outcome.result.is_null() ? "no result" : "", outcome.result_problem.value_or(""));
   for (auto const& error : errors) {
@@ -158,8 +174,9 @@ int show(Context const& context, Flags const& flags) {
     }
   }
   auto const why = explain(*job, around);
+  auto const broker = store::broker_job(*connection, id);
   if (!flags.json) {
-    show_people(*job, outcome, errors, why);
+    show_people(*job, broker, outcome, errors, why);
     return node::ExitStatus::done;
   }
   std::vector<std::string> history;
@@ -174,6 +191,14 @@ int show(Context const& context, Flags const& flags) {
                           .str());
   }
   auto object = job_json(*job);
+  if (broker) {
+    object.text("job_name", broker->name)
+        .text("execute_str", broker->statement)
+        .text("run_as", broker->run_as)
+        .text("made_by", broker->made_by)
+        .text("user_login", broker->user_login)
+        .id("schedule_id", broker->schedule);
+  }
   add_payload(object, "result", "result_bytes", outcome.result);
   object.text("result_problem", outcome.result_problem);
   if (outcome.progress) {

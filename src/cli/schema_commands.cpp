@@ -20,6 +20,7 @@ struct Flags {
   bool print_sql = false;
   bool yes = false;
   bool json = false;
+  store::InstallExtras extras{};
 };
 
 std::string named(std::string const& schema) { return "schema " + core::shown(schema); }
@@ -38,12 +39,12 @@ int report(store::InstallReport const& result, std::string const& schema, std::s
 
 int install(Context const& context, Flags const& flags) {
   if (flags.print_sql) {
-    print(store::install_sql(context.config_without_database().database.schema));
+    print(store::install_sql(context.config_without_database().database.schema, flags.extras));
     return node::ExitStatus::done;
   }
   auto const connection = context.connect();
   return report(
-      store::install(*connection), connection->schema(),
+      store::install(*connection, flags.extras), connection->schema(),
       "Next: `posthouse enqueue KIND PAYLOAD`, then `posthouse work` with handlers in a configuration file.\n");
 }
 
@@ -117,10 +118,18 @@ void add_schema_commands(CLI::App& app, Context& context) {
     on_run(command, context, [&context, flags, run] { return run(context, *flags); });
     return command;
   };
-  print_sql(add("install", "Create the schema, or bring it up to this version",
-                {"posthouse install --database-url postgresql://app@localhost/app",
-                 "posthouse install --schema jobs --print-sql | psql app"},
-                install));
+  auto& install_command = add(
+      "install", "Create the schema, or bring it up to this version",
+      {"posthouse install --database-url postgresql://app@localhost/app",
+       "posthouse install --schema jobs --print-sql | psql app", "posthouse install --roles --broker-schema public"},
+      install);
+  print_sql(install_command);
+  install_command.add_flag("--roles", flags->extras.roles,
+                           "make groups of rights: SCHEMA_owner, _producer, _worker, _admin and _reader");
+  install_command
+      .add_option("--broker-schema", flags->extras.broker_schema,
+                  "put broker_add_job and its like into this schema too, where unqualified calls find them")
+      ->type_name("SCHEMA");
   print_sql(add("upgrade", "Bring an installed schema up to this version",
                 {"posthouse upgrade", "posthouse upgrade --print-sql"}, upgrade));
   add("verify", "Compare the schema with what this version expects; exit status 3 when it differs",

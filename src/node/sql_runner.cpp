@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/sql_runner.hpp"
 
-#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <optional>
@@ -10,6 +9,7 @@
 #include <posthouse/error.hpp>
 
 #include "core/headers_json.hpp"
+#include "node/sql_text.hpp"
 #include "store/user_sql.hpp"
 
 namespace posthouse::node {
@@ -23,26 +23,6 @@ using std::chrono::milliseconds;
 constexpr milliseconds kNever = 24h * 30;
 constexpr milliseconds kWaitForConnection = 24h;
 constexpr milliseconds kCancelAgain = 200ms;
-
-std::string payload_text(Payload const& payload) {
-  if (payload.is_null()) return "null";
-  if (payload.is_json()) return std::string(payload.data());
-  constexpr std::string_view digits = "0123456789abcdef";
-  std::string text = "\\x";
-  text.reserve(2 + 2 * payload.data().size());
-  for (char const c : payload.data()) {
-    auto const byte = static_cast<unsigned char>(c);
-    text += digits[byte >> 4U];
-    text += digits[byte & 15U];
-  }
-  return text;
-}
-
-milliseconds left_of(Job const& job) {
-  if (!job.deadline()) return 0ms;
-  // Zero would mean no limit at all.
-  return std::max<milliseconds>(1ms, std::chrono::ceil<milliseconds>(*job.deadline() - pg::Clock::now()));
-}
 
 /// Cleans the session whichever way the job ends.
 class Session {
@@ -99,7 +79,7 @@ void PooledSqlRunner::run(Job const& job, std::vector<std::string> const& statem
       if (job.stop_token().stop_requested()) {
         throw ServerError("the job was asked to stop before the statement began", {.sqlstate = "57014"});
       }
-      session.sql.run(statement, left_of(job));
+      session.sql.run(statement, time_left(job));
     }
   }
   job.complete(session.sql.transaction(), json{session.sql.result()});

@@ -96,8 +96,12 @@ void Connection::Impl::listen_to_notices() noexcept {
       conn,
       [](void* self, PGresult const* notice) {
         char const* severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
-        if (severity == nullptr || std::string_view(severity) != "FATAL") return;
-        static_cast<Impl*>(self)->farewell = message_of(notice);
+        auto& impl = *static_cast<Impl*>(self);
+        if (severity != nullptr && std::string_view(severity) == "FATAL") {
+          impl.farewell = message_of(notice);
+        } else {
+          impl.keep_notice(notice, severity);
+        }
       },
       this);
 }
@@ -135,6 +139,7 @@ ResultPtr Connection::Impl::collect(Clock::time_point until, bool in_doubt) {
   for (;;) {
     while (!broken && PQisBusy(conn) != 0) {
       if (!wait_socket(PQsocket(conn), POLLIN, until)) too_late(in_doubt);
+      check_answer(in_doubt);
       if (PQconsumeInput(conn) == 0) broken = true;
     }
     drain_notifications();
@@ -159,6 +164,7 @@ ResultPtr Connection::Impl::collect(Clock::time_point until, bool in_doubt) {
   drain_notifications();
   if (error) {
     ServerMessage message = message_of(error.get());
+    error_context = message.context;
     bool const bad = PQstatus(conn) == CONNECTION_BAD;
     if (bad) close();
     throw_error(std::move(message), bad, in_doubt, schema);

@@ -134,6 +134,19 @@ class Connection {
   /// is gone. Does nothing when it cannot reach the server.
   [[nodiscard]] std::function<void()> canceller() const;
 
+  /// Shuts the connection down from any thread, so that the thread that waits for an answer finds it lost.
+  [[nodiscard]] std::function<void()> breaker() const;
+
+  /// Keeps the server's notices from now on, at most `most_bytes` of text; forgets what was kept. 0: keeps none.
+  void keep_notices(std::size_t most_bytes);
+  /// "NOTICE: text", oldest first; a last one says how many more there were.
+  [[nodiscard]] std::vector<std::string> notices() const;
+  /// Position and context of the server's last error, for people; may be empty.
+  [[nodiscard]] std::string const& error_context() const noexcept;
+  /// A statement that sends more bytes in one piece (rows, an error, a notice) is given up, and the connection with it;
+  /// near enough for a guard of our memory. 0: no limit.
+  void limit_answer(std::size_t bytes) noexcept;
+
   void set_deadline(std::chrono::milliseconds per_statement) noexcept;
   [[nodiscard]] bool ok() const noexcept;
   /// As ok(), but looks at the socket first, without waiting: finds what the server closed while nobody was looking.

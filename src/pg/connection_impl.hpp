@@ -8,6 +8,8 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -40,6 +42,13 @@ struct Connection::Impl {
   std::unordered_map<std::string, std::string> prepared{};  ///< text → name
   Clock::time_point sent_until{};                           ///< deadline of what send_prepared() sent
   std::string sent{};                                       ///< its text
+  std::string error_context{};                              ///< of the last error of the server
+  std::vector<std::string> notices{};                       ///< kept for who asked for them
+  std::size_t notices_left = 0;                             ///< bytes that may still be kept
+  std::size_t notices_dropped = 0;
+  std::size_t answer_most = 0;      ///< bytes of an answer; 0: no limit
+  std::uint64_t answer_began = 0;   ///< received() when the statement began
+  std::uint64_t unix_received = 0;  ///< an upper bound, where the kernel does not count
 
   Impl() = default;
   Impl(Impl const&) = delete;
@@ -53,6 +62,11 @@ struct Connection::Impl {
   void drain_notifications();
   /// Receives the server's notices: silent, but for the one that ends the session.
   void listen_to_notices() noexcept;
+  void keep_notice(PGresult const* notice, char const* severity);
+  /// Bytes that have come in so far.
+  std::uint64_t received();
+  /// Before input is consumed: throws when the answer has become too large.
+  void check_answer(bool in_doubt);
   [[nodiscard]] bool open() const noexcept { return conn != nullptr && PQstatus(conn) == CONNECTION_OK && !ended(); }
   [[nodiscard]] bool ended() const noexcept { return !farewell.text.empty(); }
 
@@ -74,6 +88,7 @@ struct Connection::Impl {
     check_usable();
     drain_notifications();
     auto const until = start_statement();
+    if (answer_most > 0) answer_began = received();
     if (send() == 0) lost(false);
     flush(until, in_doubt);
     return until;

@@ -16,6 +16,7 @@
 #include "core/database_url.hpp"
 #include "core/names.hpp"
 #include "core/refuse.hpp"
+#include "pg/login.hpp"
 #include "pg/text.hpp"
 
 namespace posthouse::pg {
@@ -137,6 +138,29 @@ ConnectPlan plan_connect(DatabaseOptions const& options, std::string const& url)
     plan.targets.push_back(std::move(target));
   }
   return plan;
+}
+
+std::string url_as(std::string const& url, Login const& login) {
+  auto keywords = parse(core::normalise_database_url(url));
+  // Nothing of the first role's proofs goes to the server in the name of the second, nor what stands in the
+  // environment: an empty value hides the variable, and a password file that is not there hides the usual one.
+  keywords["user"] = login.user;
+  keywords["password"] = login.password;
+  keywords["passfile"] = "/nonexistent/posthouse";
+  keywords["sslcert"] = login.sslcert;
+  keywords["sslkey"] = login.sslkey;
+  keywords.erase("sslpassword");
+  std::string text;
+  for (auto const& [keyword, value] : keywords) {
+    if (!text.empty()) text += ' ';
+    text += keyword + "='";
+    for (char const c : value) {
+      if (c == '\'' || c == '\\') text += '\\';
+      text += c;
+    }
+    text += '\'';
+  }
+  return text;
 }
 
 }  // namespace posthouse::pg

@@ -42,6 +42,11 @@ ServerMessage message_of(pg_result const* result) {
     if (!message.detail.empty()) message.detail += ' ';
     message.detail += hint;
   }
+  std::string position = field(result, PG_DIAG_INTERNAL_POSITION);
+  if (position.empty()) position = field(result, PG_DIAG_STATEMENT_POSITION);
+  if (!position.empty()) message.context = "at character " + position;
+  std::string const context = field(result, PG_DIAG_CONTEXT);
+  if (!context.empty()) message.context += (message.context.empty() ? "" : "\n") + context;
   return message;
 }
 

@@ -15,8 +15,9 @@ namespace posthouse::pg {
 /// What the server said, taken out of a result.
 struct ServerMessage {
   std::string sqlstate{};
-  std::string text{};    ///< primary message
-  std::string detail{};  ///< DETAIL and HINT as one text
+  std::string text{};     ///< primary message
+  std::string detail{};   ///< DETAIL and HINT as one text
+  std::string context{};  ///< position and context, a line each
 };
 
 ServerMessage message_of(pg_result const* result);

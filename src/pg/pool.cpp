@@ -69,4 +69,18 @@ void Pool::give_back(std::unique_ptr<Connection> connection) noexcept {
   free_.notify_one();
 }
 
+void Pool::close_idle() noexcept {
+  for (;;) {
+    std::unique_ptr<Connection> idle;
+    {
+      std::scoped_lock const lock(mutex_);
+      if (idle_.empty()) return;
+      idle = std::move(idle_.back());
+      idle_.pop_back();
+      --count_;
+    }
+    free_.notify_one();
+  }
+}
+
 }  // namespace posthouse::pg

@@ -43,6 +43,9 @@ class Pool {
     std::unique_ptr<Connection> connection_;
   };
 
+  /// Closes those that nobody uses.
+  void close_idle() noexcept;
+
   /// Opens a connection when none is free and fewer than `size` are out. Throws Timeout, Unavailable.
   Lease acquire();
 

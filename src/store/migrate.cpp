@@ -159,7 +159,7 @@ std::string missing_sql(State const& state, std::string const& schema, std::vect
 
 }  // namespace
 
-InstallReport install(pg::Connection& connection) {
+InstallReport install(pg::Connection& connection, InstallExtras const& extras) {
   check_server(connection);
   std::string const& schema = connection.schema();
   InstallReport report;
@@ -175,8 +175,11 @@ InstallReport install(pg::Connection& connection) {
     report.warnings.push_back(std::move(warning));
     return report;
   }
-  std::string const sql = missing_sql(state, schema, report.applied);
+  std::string const more = extras_sql(extras.roles, extras.broker_schema);
+  std::string const sql = missing_sql(state, schema, report.applied) + more;
   if (sql.empty()) return report;
+  if (extras.roles) report.applied.emplace_back("roles");
+  if (!extras.broker_schema.empty()) report.applied.push_back("names in " + extras.broker_schema);
   if (!state.exists) connection.script(create_sql(schema));
   connection.script(settings_sql(schema));
   if (!state.ours) connection.script(ledger_sql());
@@ -186,11 +189,12 @@ InstallReport install(pg::Connection& connection) {
   return report;
 }
 
-std::string install_sql(std::string_view schema) {
+std::string install_sql(std::string_view schema, InstallExtras const& extras) {
   core::check_schema(schema);
   std::vector<std::string> names;
   return "begin;\n" + lock_sql(schema) + create_sql(schema) + settings_sql(schema) + ledger_sql() +
-         missing_sql(State{}, std::string(schema), names) + "commit;\n";
+         missing_sql(State{}, std::string(schema), names) + extras_sql(extras.roles, extras.broker_schema) +
+         "commit;\n";
 }
 
 std::string upgrade_sql(pg::Connection& connection) {
@@ -206,7 +210,7 @@ std::string upgrade_sql(pg::Connection& connection) {
 
 std::string uninstall_sql(std::string_view schema) {
   core::check_schema(schema);
-  return "begin;\n" + lock_sql(schema) + "set local lock_timeout = '10s';\ndrop schema " +
+  return "begin;\n" + lock_sql(schema) + settings_sql(schema) + unpublish_sql() + "drop schema " +
          pg::quote_identifier(schema) + " cascade;\ncommit;\n";
 }
 
@@ -253,7 +257,8 @@ void uninstall(pg::Connection& connection) {
     throw SchemaMissing("there is no schema of posthouse's named " + connection.quoted_schema() + " to remove",
                         {.sqlstate = {}, .in_doubt = false, .hint = "check --schema and the database"});
   }
-  connection.script("set local lock_timeout = '10s'; drop schema " + connection.quoted_schema() + " cascade");
+  connection.script(settings_sql(connection.schema()) + unpublish_sql() + "drop schema " + connection.quoted_schema() +
+                    " cascade");
   block.commit();
 }
 

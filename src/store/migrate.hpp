@@ -22,12 +22,18 @@ struct InstallReport {
   std::vector<std::string> warnings{};  ///< a newer, compatible schema was left as it is
 };
 
+/// What is done once and remembered in the schema, so that every later install and upgrade keeps it up.
+struct InstallExtras {
+  bool roles = false;           ///< groups of rights, see install_roles() in SQL
+  std::string broker_schema{};  ///< where the broker's names are put as well; empty: nowhere new
+};
+
 /// Throws SchemaMissing when the installed schema needs a newer program, InvalidArgument when the name is taken by
 /// something else, ServerError for an older PostgreSQL than 14.
-InstallReport install(pg::Connection& connection);
+InstallReport install(pg::Connection& connection, InstallExtras const& extras = {});
 
 /// What installing into a database without the schema runs; psql takes it as it is.
-std::string install_sql(std::string_view schema);
+std::string install_sql(std::string_view schema, InstallExtras const& extras = {});
 /// The same for what is missing in this database; empty when nothing is.
 std::string upgrade_sql(pg::Connection& connection);
 std::string uninstall_sql(std::string_view schema);

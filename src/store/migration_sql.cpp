@@ -157,7 +157,30 @@ end $posthouse$;
       "'), ('program_version', '" POSTHOUSE_VERSION
       "')\n"
       "  on conflict (key) do update set value = excluded.value;\n";
+  // What an earlier install was told to keep up. First the names in another schema, which end with the rights.
+  sql += R"sql(do $posthouse$
+declare
+  v_published text := (select m.value from meta m where m.key = 'broker_schema');
+begin
+  if v_published is not null then perform broker_publish(v_published); else perform grant_roles(); end if;
+end $posthouse$;
+)sql";
   return sql;
+}
+
+std::string extras_sql(bool roles, std::string_view broker_schema) {
+  std::string sql;
+  if (roles) sql += "do $posthouse$ begin perform install_roles(); end $posthouse$;\n";
+  if (!broker_schema.empty()) {
+    sql += "do " + pg::quote_literal("begin perform broker_publish(" + pg::quote_literal(broker_schema) + "); end") +
+           ";\n";
+  }
+  return sql;
+}
+
+std::string unpublish_sql() {
+  return "do $posthouse$ begin perform broker_unpublish(); exception when undefined_function then null; end "
+         "$posthouse$;\n";
 }
 
 }  // namespace posthouse::store

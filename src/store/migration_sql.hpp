@@ -37,4 +37,10 @@ std::string apply_sql(Migration const& migration);
 /// Makes functions and views anew, takes away old ones of ours and PUBLIC's rights, and notes the versions.
 std::string functions_sql(std::string_view schema);
 
+/// Groups of rights, and the broker's names in another schema (empty: none).
+std::string extras_sql(bool roles, std::string_view broker_schema);
+
+/// Before the schema is dropped: what stands outside of it.
+std::string unpublish_sql();
+
 }  // namespace posthouse::store

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -23,8 +24,9 @@ struct UserSqlFacts {
   std::string_view kind{};
   std::string_view queue{};
   std::int64_t attempt = 1;
-  std::string payload{};  ///< JSON text; for raw bytes '\x…', as bytea reads it
-  std::string headers{};  ///< JSON object
+  std::string payload{};     ///< JSON text; for raw bytes '\x…', as bytea reads it
+  std::string headers{};     ///< JSON object
+  std::string user_login{};  ///< also the application_name of the transaction, unless empty
 };
 
 class UserSql {
@@ -36,6 +38,11 @@ class UserSql {
   int begin(UserSqlFacts const& facts);
   /// One or more statements. A timeout of zero means none. COMMIT, ROLLBACK and the like are refused by the server.
   void run(std::string_view statements, std::chrono::milliseconds timeout);
+  /// Runs what the statements left for the commit (deferred constraints, cursors that outlive the transaction), so that
+  /// the commit runs nothing of theirs.
+  void settle();
+  /// Rows that the last statement touched or returned; nothing when the statements have overwritten it.
+  std::optional<std::int64_t> row_count();
   /// JSON: what the statements left in posthouse.result, else the rows that the last of them touched or returned.
   std::string result();
   /// The open transaction, for Job::complete.
@@ -51,5 +58,7 @@ class UserSql {
 
 /// Asks the server to end what that backend runs. False: there is no such backend of ours.
 bool cancel_backend(pg::Connection& other, int backend_pid);
+/// Ends that backend, whatever it does.
+bool terminate_backend(pg::Connection& other, int backend_pid);
 
 }  // namespace posthouse::store

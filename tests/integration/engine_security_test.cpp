@@ -125,6 +125,15 @@ TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
                                       "select retry_dead()",
                                       "select purge_dead()",
                                       "select * from status()",
+                                      "select broker_add_job('x', 'select 1')",
+                                      "select broker_get()",
+                                      "select broker_run(1)",
+                                      "select broker_start(1)",
+                                      "select * from broker_jobs",
+                                      "select * from broker_job",
+                                      "delete from broker_schedule",
+                                      "select install_roles()",
+                                      "select broker_publish('public')",
                                       "insert into kind values ('k', true)",
                                       "select enqueue_bytes('k', 'x')"}) {
     EXPECT_EQ(session_.sqlstate_of(statement), "42501") << statement;
@@ -145,11 +154,36 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
   session_.exec("create function " + trap +
                 ".boom() returns int language plpgsql as $$ begin raise exception 'trapped' using errcode = "
                 "'P0999'; end $$");
-  for (std::string const table :
-       {"job",        "lane",     "lane_seen",   "batch",         "meta",      "worker",     "heartbeat",
-        "deferred",   "dead",     "done",        "queue",         "kind",      "leader",     "attempt_error",
-        "result",     "progress", "schedule",    "schedule_fire", "schedules", "unique_key", "enqueue_token",
-        "unfinished", "pg_class", "pg_database", "pg_inherits"}) {
+  for (std::string const table : {"job",
+                                  "lane",
+                                  "lane_seen",
+                                  "batch",
+                                  "meta",
+                                  "worker",
+                                  "heartbeat",
+                                  "deferred",
+                                  "dead",
+                                  "done",
+                                  "queue",
+                                  "kind",
+                                  "leader",
+                                  "attempt_error",
+                                  "result",
+                                  "progress",
+                                  "schedule",
+                                  "schedule_fire",
+                                  "schedules",
+                                  "unique_key",
+                                  "enqueue_token",
+                                  "unfinished",
+                                  "pg_class",
+                                  "pg_database",
+                                  "pg_inherits",
+                                  "broker_job",
+                                  "broker_cron",
+                                  "broker_jobs",
+                                  "broker_schedule",
+                                  "pg_roles"}) {
     session_.exec("create temp table " + table + " (x int default " + trap + ".boom())");
   }
   for (std::string const function :
@@ -242,11 +276,18 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
         std::string("ahead(1)"),
         std::string("retry_dead(most => 1)"),
         std::string("purge_dead(kind => 'none')"),
+        std::string("broker_set('user', 'x')"),
+        std::string("broker_add_job('x', 'select 1')"),
+        std::string("broker_get()"),
+        std::string("broker_start(1)"),
+        std::string("broker_role_problem('a', 'b')"),
+        std::string("broker_payload('n', 'select 1', 'http', null, null)"),
+        std::string("prune_broker_jobs('infinity', 1)"),
         std::string("adopt()")}) {
     EXPECT_EQ(session_.sqlstate_of("select posthouse." + call), "") << call;
   }
   EXPECT_EQ(session_.sqlstate_of("select * from posthouse.jobs"), "");
-  EXPECT_EQ(sql.number("select count(*) from jobs"), 7);
+  EXPECT_EQ(sql.number("select count(*) from jobs"), 8);
   sql.exec("drop schema " + trap + " cascade");
 }
 
