@@ -35,7 +35,7 @@ class Server {
   static constexpr std::chrono::seconds fresh_for{5};  ///< what was asked of a database is used so long
   static constexpr std::chrono::milliseconds scrape_wait{2000};
 
-  /// Listens when it returns. Throws InvalidArgument as check() does, Error when the address cannot be used.
+  /// Listens when it returns. Throws InvalidArgument as check() does, and when the address cannot be used.
   Server(Listen listen, std::shared_ptr<Sources> sources, base::Log log);
   /// Answers what has begun, at most for a few seconds.
   ~Server();

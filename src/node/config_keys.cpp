@@ -257,7 +257,6 @@ constexpr std::string_view kLater[] = {
     "queues.*.priority",
     "queues.*.paused",
     "broker",
-    "kinds.*.http",
     "kinds.*.queue",
     "kinds.*.serialized_dispatch",
 };
@@ -387,10 +386,11 @@ void check_together(Tree const& root, Config const& config, std::vector<Problem>
     auto const* const node = kinds == nullptr ? nullptr : kinds->find(name);
     auto const where = node == nullptr ? "" : node->where;
     auto const has = [&](std::string_view key) { return node != nullptr && node->find(key) != nullptr; };
-    if (has("exec") && has("sql")) {
-      problems.push_back({where, full, full + " has both exec and sql; allowed: one of them"});
-    } else if (!has("exec") && !has("sql")) {
-      problems.push_back({where, full, full + " has no handler; add exec or sql"});
+    int const handlers = (has("exec") ? 1 : 0) + (has("sql") ? 1 : 0) + (has("http") ? 1 : 0);
+    if (handlers > 1) {
+      problems.push_back({where, full, full + " has more than one of exec, sql and http; allowed: one of them"});
+    } else if (handlers == 0) {
+      problems.push_back({where, full, full + " has no handler; add exec, sql or http"});
     }
     if (!kind.env.empty() && !has("exec")) {
       problems.push_back({where, full + ".env", full + ".env is for exec alone; remove it"});
@@ -403,6 +403,7 @@ void check_together(Tree const& root, Config const& config, std::vector<Problem>
 std::span<Key const> keys() {
   static std::vector<Key> const all = [] {
     std::vector<Key> list(std::begin(kKeys), std::end(kKeys));
+    list.insert(list.end(), http_keys().begin(), http_keys().end());
     list.insert(list.end(), schedule_keys().begin(), schedule_keys().end());
     return list;
   }();
@@ -418,6 +419,7 @@ void apply_tree(Tree const& root, Config& config, std::vector<Problem>& problems
   }
   Walk(config, problems).map(root, "", "", "");
   check_together(root, config, problems);
+  check_http(root, config, problems);
   check_schedules(root, config, problems);
 }
 
