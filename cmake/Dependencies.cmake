@@ -4,7 +4,6 @@
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(libpq REQUIRED IMPORTED_TARGET libpq)
-pkg_check_modules(httplib REQUIRED IMPORTED_TARGET cpp-httplib)  # with its macros: without them it crashes
 find_package(Boost 1.81 REQUIRED COMPONENTS json)
 find_package(CLI11 REQUIRED)
 find_package(yaml-cpp REQUIRED)

@@ -35,7 +35,7 @@ if(BUILD_SHARED_LIBS)
   set(CPACK_DEBIAN_DEVEL_PACKAGE_DEPENDS "${library_package} (= ${PROJECT_VERSION})")
 else()
   set(CPACK_DEBIAN_DEVEL_PACKAGE_DEPENDS
-    "libpq-dev, libboost-json1.81-dev, libfmt-dev, libyaml-cpp-dev, libssl-dev, libcpp-httplib-dev")
+    "libpq-dev, libboost-json1.81-dev, libfmt-dev, libyaml-cpp-dev, libssl-dev")
 endif()
 
 include(CPack)

@@ -1,24 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// One HTTP exchange with one address. The only files that name cpp-httplib are http_client.cpp and tests.
+// One HTTP/1.1 exchange with one address, on a connection of its own. Redirects are not followed, proxies of the
+// environment not used, nothing is decompressed.
 //
-// TLS certificates are always verified, against the system's roots or those of a file, and the host's name with them; TLS
-// is at least 1.2. Redirects are not followed, proxies of the environment not used, nothing is decompressed.
 // Thread safety: send() from any number of threads.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
-#include <map>
-#include <memory>
 #include <stop_token>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "core/address.hpp"
 #include "core/http_url.hpp"
-#include "execute/http_watch.hpp"
+#include "execute/http_tls.hpp"
 
 namespace posthouse::execute {
 
@@ -26,10 +22,10 @@ struct HttpRequest {
   core::HttpUrl url{};
   core::Address address{};  ///< what the host's name stands for; no other is connected to
   std::string method = "GET";
-  std::vector<std::pair<std::string, std::string>> headers{};  ///< checked; Host and Content-Length are added
+  std::vector<std::pair<std::string, std::string>> headers{};  ///< checked; those of the connection are added
   std::string body{};
-  std::chrono::milliseconds connect_timeout{10'000};
-  std::chrono::milliseconds read_timeout{30'000};  ///< of silence
+  std::chrono::milliseconds connect_timeout{10'000};  ///< for the connection, and as much for the handshake
+  std::chrono::milliseconds read_timeout{30'000};     ///< of silence
   std::chrono::steady_clock::time_point deadline{};
   std::stop_token stop{};
   std::size_t most_body = 1024 * 1024;  ///< of the answer; the rest is not read
@@ -42,9 +38,10 @@ struct HttpAnswer {
     tls,        ///< no common ground, or a handshake that broke off
     untrusted,  ///< the certificate
     late,       ///< at the deadline
-    silent,     ///< a read or a write that timed out, or a connection that broke
+    silent,     ///< for longer than read_timeout
+    broken,     ///< the connection ended too soon, or what came is no HTTP
     stopped,    ///< as the job was asked
-    flooded     ///< the server sends more than it may
+    flooded     ///< the server sends more around its answer than it may
   };
   Fault fault = Fault::none;
   int status = 0;
@@ -57,17 +54,13 @@ struct HttpAnswer {
 
 class HttpClient {
  public:
-  /// `ca_file`: PEM certificates to trust instead of the system's. Throws InvalidArgument naming `argument`.
-  HttpClient(std::string const& argument, std::string const& ca_file);
-  ~HttpClient();
-  HttpClient(HttpClient const&) = delete;
-  HttpClient& operator=(HttpClient const&) = delete;
+  /// As HttpTls.
+  HttpClient(std::string const& argument, std::string ca_file);
 
-  [[nodiscard]] HttpAnswer send(HttpRequest const& request) const;
+  [[nodiscard]] HttpAnswer send(HttpRequest const& request);
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  HttpTls tls_;
 };
 
 /// The addresses of a name, in the resolver's order, each once; empty: none. Takes as long as the system's resolver does.

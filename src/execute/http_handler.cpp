@@ -42,7 +42,7 @@ bool is_redirect(int status) {
 /// One run of one job.
 class Exchange {
  public:
-  Exchange(HttpPlan const& plan, HttpClient const& client, Job const& job) : plan_(plan), client_(client), job_(job) {}
+  Exchange(HttpPlan const& plan, HttpClient& client, Job const& job) : plan_(plan), client_(client), job_(job) {}
 
   Outcome run() {
     try {
@@ -127,9 +127,10 @@ class Exchange {
                            plan_.options().key + ".ca_file names whom to trust)");
       case Fault::flooded:
         return failure("Answer", "sends more than max_response_bytes allows, before or behind its answer");
+      case Fault::silent:
+        return failure("Connection", "was silent for " + core::format_duration(plan_.options().read_timeout));
       default:
-        return failure("Connection", "gave no whole answer: the connection broke, or was silent for " +
-                                         core::format_duration(plan_.options().read_timeout));
+        return failure("Connection", "gave no whole answer: the connection ended too soon, or this is no HTTP");
     }
     return failure("Timeout", "has not answered in time (" + core::format_duration(plan_.options().timeout) +
                                   ", or the timeout of the job)");
@@ -168,7 +169,7 @@ class Exchange {
   }
 
   HttpPlan const& plan_;
-  HttpClient const& client_;
+  HttpClient& client_;
   Job const& job_;
   HttpRequest request_{};
   std::vector<core::Address> addresses_{};
@@ -181,7 +182,7 @@ void check(HttpOptions const& options) { HttpPlan const plan(options); }
 Handler http_handler(HttpOptions options) {
   auto const plan = std::make_shared<HttpPlan>(std::move(options));
   plan->read_secrets();
-  auto const client = std::make_shared<HttpClient const>(plan->options().key + ".ca_file", plan->options().ca_file);
+  auto const client = std::make_shared<HttpClient>(plan->options().key + ".ca_file", plan->options().ca_file);
   return [plan, client](Job const& job) -> Outcome { return Exchange(*plan, *client, job).run(); };
 }
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <set>
+#include <posthouse/error.hpp>
 
 #include "core/payload_check.hpp"
 #include "core/refuse.hpp"

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <cerrno>
 #include <stdexcept>
 #include <utility>
 
@@ -14,7 +15,12 @@ namespace posthouse::test {
 
 bool RawServer::Connection::send(std::string_view bytes) const {
   while (!bytes.empty()) {
-    auto const n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    // Somebody who reads no more must not hold up the end of the test.
+    if (server_.stop_) return false;
+    pollfd one{.fd = fd_, .events = POLLOUT, .revents = 0};
+    if (::poll(&one, 1, 20) <= 0) continue;
+    auto const n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     if (n <= 0) return false;
     bytes.remove_prefix(static_cast<std::size_t>(n));
   }
