@@ -131,7 +131,7 @@ void check_http(Tree const& root, Config& config, std::vector<Problem>& problems
   for (auto const& [name, kind] : config.kinds) {
     auto const* const node = kinds == nullptr ? nullptr : kinds->find(name);
     auto const* const own = node == nullptr ? nullptr : node->find("http");
-    if (own == nullptr) continue;
+    if (own == nullptr || own->kind != Tree::Kind::map) continue;
     try {
       auto options = kind.http.value_or(execute::HttpOptions{.key = "kinds." + name + ".http"});
       execute::check(options);

@@ -386,10 +386,14 @@ void check_together(Tree const& root, Config const& config, std::vector<Problem>
     auto const* const node = kinds == nullptr ? nullptr : kinds->find(name);
     auto const where = node == nullptr ? "" : node->where;
     auto const has = [&](std::string_view key) { return node != nullptr && node->find(key) != nullptr; };
-    int const handlers = (has("exec") ? 1 : 0) + (has("sql") ? 1 : 0) + (has("http") ? 1 : 0);
-    if (handlers > 1) {
-      problems.push_back({where, full, full + " has more than one of exec, sql and http; allowed: one of them"});
-    } else if (handlers == 0) {
+    std::vector<string> handlers;
+    for (auto const* handler : {"exec", "sql", "http"}) {
+      if (has(handler)) handlers.emplace_back(handler);
+    }
+    if (handlers.size() > 1) {
+      problems.push_back(
+          {where, full, full + " has both " + handlers[0] + " and " + handlers[1] + "; allowed: one of them"});
+    } else if (handlers.empty()) {
       problems.push_back({where, full, full + " has no handler; add exec, sql or http"});
     }
     if (!kind.env.empty() && !has("exec")) {

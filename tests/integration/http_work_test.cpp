@@ -103,7 +103,7 @@ TEST_F(HttpWork, TheConfigurationIsChecked) {
   EXPECT_THAT(problems("kinds: {k: {http: {url: 'https://{{payload.host}}/'}}}\n"),
               HasSubstr("so that no job chooses"));
   EXPECT_THAT(problems("kinds: {k: {sql: select 1, http: {url: 'https://example.com/'}}}\n"),
-              HasSubstr("more than one of"));
+              HasSubstr("has both sql and http"));
   EXPECT_THAT(problems("kinds: {k: {http: {url: 'https://example.com/', body: '{\"a\": '}}}\n"),
               HasSubstr("kinds.k.http.body"));
   EXPECT_THAT(problems("kinds: {k: {http: {url: 'https://example.com/', retries: 3}}}\n"), HasSubstr("is not a key"));
