@@ -105,7 +105,7 @@ std::unique_ptr<monitor::Server> start_monitor(Worker& worker, Config const& con
                 .database = config.database,
                 .health = [&worker] { return WorkerDoor::health(worker); },
                 .jobs = jobs,
-                .worker = [&worker] { return worker.stats(); }});
+                .worker = [&worker] { return WorkerDoor::stats(worker); }});
   auto server = std::make_unique<monitor::Server>(config.http, std::move(sources), log);
   log.info("monitoring", {{"listen", config.http.address}, {"port", std::to_string(server->port())}});
   return server;

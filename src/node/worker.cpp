@@ -242,7 +242,9 @@ struct Worker::Impl {
   base::ForkGuard guard{"Worker"};
   pid_t const owner = ::getpid();
 
-  mutable std::mutex mutex;  // guards session; never held while waiting
+  mutable std::mutex shown_mutex;    // guards shown; never held while anything is opened
+  std::shared_ptr<Session> shown{};  // session, once it is there
+  mutable std::mutex mutex;          // guards session; never held while waiting
   std::shared_ptr<Session> session{};
   WorkerStats last{};
   std::int64_t last_incarnation = 0;
@@ -271,6 +273,8 @@ struct Worker::Impl {
     last = running->stats();
     last_incarnation = running->incarnation();
     session.reset();
+    std::lock_guard const shown_lock(shown_mutex);
+    shown.reset();
   }
 };
 
@@ -320,8 +324,13 @@ void WorkerDoor::observe(Worker& worker, std::shared_ptr<monitor::JobMetrics> jo
 }
 
 monitor::Health WorkerDoor::health(Worker const& worker) {
-  std::lock_guard const lock(worker.impl_->mutex);
-  return worker.impl_->session ? worker.impl_->session->health() : monitor::Health{};
+  std::lock_guard const lock(worker.impl_->shown_mutex);
+  return worker.impl_->shown ? worker.impl_->shown->health() : monitor::Health{};
+}
+
+WorkerStats WorkerDoor::stats(Worker const& worker) {
+  std::lock_guard const lock(worker.impl_->shown_mutex);
+  return worker.impl_->shown ? worker.impl_->shown->stats() : WorkerStats{};
 }
 
 int WorkerDoor::serve(Worker& worker, base::UniqueFd socket, base::Log const& log) {
@@ -354,6 +363,8 @@ void Worker::start() {
                  "with_prefetch(jobs, lease), or claim_lease_ms in the configuration");
   }
   impl_->session = std::make_shared<Session>(impl_->options, impl_->handlers, impl_->jobs);
+  std::lock_guard const shown_lock(impl_->shown_mutex);
+  impl_->shown = impl_->session;
 }
 
 void Worker::stop() { impl_->stop(node::Stop::graceful); }
