@@ -24,7 +24,7 @@ install(FILES "${PROJECT_BINARY_DIR}/posthouse-config.cmake" "${PROJECT_BINARY_D
   DESTINATION "${config_dir}" COMPONENT devel)
 
 # A static library's needs stand under Libs, not Libs.private: `pkg-config --libs` without --static must link.
-set(pc_libs "-lpq -lboost_json -lfmt -lyaml-cpp -lcrypto -pthread")
+set(pc_libs "-lpq -lboost_json -lfmt -lyaml-cpp -lssl -lcrypto -pthread")
 set(pc_own "")
 if(BUILD_SHARED_LIBS)
   set(pc_own "${pc_libs}")

@@ -6,6 +6,7 @@
 
 set(POSTHOUSE_DEPS_pg PkgConfig::libpq)
 set(POSTHOUSE_DEPS_dev PkgConfig::libpq)
+set(POSTHOUSE_DEPS_execute OpenSSL::SSL)
 set(POSTHOUSE_DEPS_node fmt::fmt ${POSTHOUSE_YAML} CLI11::CLI11)
 set(POSTHOUSE_DEPS_cli fmt::fmt ${POSTHOUSE_YAML} CLI11::CLI11)
 set(POSTHOUSE_DEPS_bench PkgConfig::libpq CLI11::CLI11 fmt::fmt)
@@ -43,7 +44,7 @@ function(posthouse_objects result)
 endfunction()
 
 # What a static libposthouse makes its users link.
-set(POSTHOUSE_LINK PkgConfig::libpq Boost::json fmt::fmt ${POSTHOUSE_YAML} OpenSSL::Crypto
+set(POSTHOUSE_LINK PkgConfig::libpq Boost::json fmt::fmt ${POSTHOUSE_YAML} OpenSSL::Crypto OpenSSL::SSL
                    Threads::Threads)
 
 function(posthouse_library_properties target)

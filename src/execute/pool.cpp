@@ -220,6 +220,7 @@ void Pool::work(Slot& slot) {
       slot.progress_untold = false;
     }
     slot.kind = task.kind;
+    slot.queue = task.queue;
     slot.since = Clock::now();
     slot.id_for_log.store(task.id, std::memory_order_relaxed);
     slot.deadline.reset();
@@ -242,7 +243,8 @@ void Pool::work(Slot& slot) {
     auto const deadline = slot.deadline;
     lock.unlock();
 
-    Ended ended{.token = task.token, .position = task.position, .id = task.id};
+    Ended ended{
+        .token = task.token, .position = task.position, .id = task.id, .kind = task.kind, .queue = task.queue};
     slot.result_given = false;
     if (task.expires && slot.since >= *task.expires) {
       ended.otherwise = std::make_unique<Ended::Otherwise>();
@@ -255,6 +257,7 @@ void Pool::work(Slot& slot) {
       ended.otherwise.reset(
           new Ended::Otherwise{std::move(result), task.kind, task.attempt, task.max_attempts, task.crashes});
     }
+    if (options_.timed && !(ended.otherwise && ended.otherwise->expired)) ended.ran = Clock::now() - slot.since;
 
     lock.lock();
     slot.busy = false;

@@ -66,6 +66,9 @@ struct Ended {
   std::int64_t token = 0;
   int position = 0;
   std::int64_t id = 0;
+  Registered const* kind = nullptr;
+  std::string_view queue{};  ///< the task's own view
+  Clock::duration ran{};     ///< zero: not started, or nobody asked (Options::timed)
   /// Nothing: success.
   struct Otherwise {
     Run run{};
@@ -109,6 +112,7 @@ class Pool {
     /// Instead of calling the handler here; must not throw. Empty: it is called here.
     std::function<Run(Job const&)> run{};
     std::size_t max_result_bytes = 1024 * 1024;
+    bool timed = false;  ///< fill Ended::ran
     /// Behind Job::complete; the result may be null.
     std::function<void(Job const&, Transaction const&, Kept const* result)> complete{};
     std::function<void()> wake{};        ///< see arm(); must not throw

@@ -82,6 +82,7 @@ struct Pool::Slot final : Job::Link {
   std::int64_t id = 0;
   int position = 0;
   Registered const* kind = nullptr;
+  std::string_view queue{};
   Clock::time_point since{};
   std::optional<Clock::time_point> deadline{};
   std::stop_source stop{};

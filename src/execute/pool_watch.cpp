@@ -59,7 +59,9 @@ void Pool::find_silent(Clock::time_point now) {
     if (!due || *due > now) continue;
     slot->silent = true;
     any = true;
-    Ended ended{.token = slot->token, .position = slot->position, .id = slot->id};
+    Ended ended{
+        .token = slot->token, .position = slot->position, .id = slot->id, .kind = slot->kind, .queue = slot->queue};
+    if (options_.timed) ended.ran = now - slot->since;
     ended.otherwise = std::make_unique<Ended::Otherwise>();
     ended.otherwise->run.outcome =
         Failure{.type = "NoSignOfLife",

@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "base/event_fd.hpp"
+#include "base/sigpipe_blocked.hpp"
 #include "base/unique_fd.hpp"
 
 namespace posthouse::execute {
@@ -46,35 +47,6 @@ struct Pipe {
 };
 
 void set_nonblocking(int fd) { (void)::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK); }
-
-/// A write to a program that has closed its input must give EPIPE and not a signal, whatever the process has set up.
-class SigpipeBlocked {
- public:
-  SigpipeBlocked() {
-    sigset_t pending;
-    sigemptyset(&pending);
-    sigpending(&pending);
-    was_pending_ = sigismember(&pending, SIGPIPE) == 1;
-    sigemptyset(&sigpipe_);
-    sigaddset(&sigpipe_, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &sigpipe_, &before_);
-  }
-  SigpipeBlocked(SigpipeBlocked const&) = delete;
-  SigpipeBlocked& operator=(SigpipeBlocked const&) = delete;
-  ~SigpipeBlocked() {
-    if (!was_pending_) {
-      timespec const zero{};
-      while (sigtimedwait(&sigpipe_, nullptr, &zero) < 0 && errno == EINTR) {
-      }
-    }
-    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-
- private:
-  sigset_t sigpipe_{};
-  sigset_t before_{};
-  bool was_pending_ = false;
-};
 
 std::string error_text(int code) { return std::generic_category().message(code); }
 
@@ -156,7 +128,7 @@ class Process {
     if (!start()) return std::move(end_);
     {
       std::stop_callback const on_stop(stop_, [this] { wake_.signal(); });
-      SigpipeBlocked const guard;
+      base::SigpipeBlocked const guard;
       watch();
     }
     finish();

@@ -20,6 +20,8 @@
 #include <posthouse/worker.hpp>
 
 #include "base/log.hpp"
+#include "execute/http_handler.hpp"
+#include "monitor/server.hpp"
 #include "node/config_tree.hpp"
 
 namespace posthouse::node {
@@ -28,6 +30,7 @@ namespace posthouse::node {
 struct KindConfig {
   std::vector<std::string> exec{};  ///< argv; empty: not a program
   std::vector<std::string> sql{};   ///< statements; empty: not SQL
+  std::optional<execute::HttpOptions> http{};
   std::vector<std::string> env{};   ///< NAME (passed on when set) or NAME=VALUE, for exec
   HandlerOptions options{};
 };
@@ -76,6 +79,7 @@ struct Config {
   std::string application{};  ///< whose schedules these are; empty: none are declared
   std::map<std::string, ScheduleConfig> schedules{};
   int cluster_wide_cap = 0;
+  monitor::Listen http{};  ///< no address: nothing listens
   std::vector<std::string> warnings{};
 };
 

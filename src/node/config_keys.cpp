@@ -265,7 +265,6 @@ constexpr std::string_view kLater[] = {
     "queues.*.priority",
     "queues.*.paused",
     "broker",
-    "kinds.*.http",
     "kinds.*.queue",
     "kinds.*.serialized_dispatch",
 };
@@ -395,10 +394,15 @@ void check_together(Tree const& root, Config const& config, std::vector<Problem>
     auto const* const node = kinds == nullptr ? nullptr : kinds->find(name);
     auto const where = node == nullptr ? "" : node->where;
     auto const has = [&](std::string_view key) { return node != nullptr && node->find(key) != nullptr; };
-    if (has("exec") && has("sql")) {
-      problems.push_back({where, full, full + " has both exec and sql; allowed: one of them"});
-    } else if (!has("exec") && !has("sql")) {
-      problems.push_back({where, full, full + " has no handler; add exec or sql"});
+    std::vector<string> handlers;
+    for (auto const* handler : {"exec", "sql", "http"}) {
+      if (has(handler)) handlers.emplace_back(handler);
+    }
+    if (handlers.size() > 1) {
+      problems.push_back(
+          {where, full, full + " has both " + handlers[0] + " and " + handlers[1] + "; allowed: one of them"});
+    } else if (handlers.empty()) {
+      problems.push_back({where, full, full + " has no handler; add exec, sql or http"});
     }
     if (!kind.env.empty() && !has("exec")) {
       problems.push_back({where, full + ".env", full + ".env is for exec alone; remove it"});
@@ -411,6 +415,7 @@ void check_together(Tree const& root, Config const& config, std::vector<Problem>
 std::span<Key const> keys() {
   static std::vector<Key> const all = [] {
     std::vector<Key> list(std::begin(kKeys), std::end(kKeys));
+    list.insert(list.end(), http_keys().begin(), http_keys().end());
     list.insert(list.end(), schedule_keys().begin(), schedule_keys().end());
     return list;
   }();
@@ -426,6 +431,7 @@ void apply_tree(Tree const& root, Config& config, std::vector<Problem>& problems
   }
   Walk(config, problems).map(root, "", "", "");
   check_together(root, config, problems);
+  check_http(root, config, problems);
   check_schedules(root, config, problems);
 }
 

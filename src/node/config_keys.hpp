@@ -33,6 +33,10 @@ std::span<Key const> keys();
 std::span<Key const> schedule_keys();
 void check_schedules(Tree const& root, Config& config, std::vector<Problem>& problems);
 
+/// The shares of `kinds.NAME.http` and `http`.
+std::span<Key const> http_keys();
+void check_http(Tree const& root, Config& config, std::vector<Problem>& problems);
+
 /// A node as JSON. Without quotes, true, false, null and numbers are what they are in YAML.
 std::string json_of(Tree const& value);
 

@@ -42,9 +42,25 @@ std::string hide_value(std::string const& entry) {
   return equals == std::string::npos ? entry : entry.substr(0, equals) + "=***";
 }
 
-void write_tree(std::string& out, Tree const& tree, std::size_t indent, bool hide) {
+/// Headers and queries of HTTP jobs carry secrets, unless they name where those are.
+bool is_secret_header(std::string_view name, std::string_view value) {
+  std::string small(name);
+  for (char& c : small) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  bool const plain = small == "content-type" || small == "accept" || small == "user-agent";
+  return !plain && value.find("${") == std::string_view::npos && value.find("{{") == std::string_view::npos;
+}
+
+std::string without_query(std::string const& url) {
+  auto const query = url.find('?');
+  if (query == std::string::npos || url.find_first_of("${", query) != std::string::npos) return url;
+  return url.substr(0, query) + "?***";
+}
+
+void write_tree(std::string& out, Tree const& tree, std::size_t indent, bool hide, std::string_view within = "") {
   std::string const space(indent, ' ');
-  if (tree.kind == Tree::Kind::scalar) out += " " + yaml(tree.text) + "\n";
+  if (tree.kind == Tree::Kind::scalar) {
+    out += " " + yaml(within == "url" ? without_query(tree.text) : tree.text) + "\n";
+  }
   if (tree.kind == Tree::Kind::null) out += "\n";
   if (tree.kind == Tree::Kind::list) {
     out += "\n";
@@ -58,7 +74,13 @@ void write_tree(std::string& out, Tree const& tree, std::size_t indent, bool hid
         out += " " + yaml(json_of(value)) + "\n";
         continue;
       }
-      write_tree(out, value, indent + 2, key == "env");
+      if (within == "headers" && value.kind == Tree::Kind::scalar && is_secret_header(key, value.text)) {
+        out += " \"***\"\n";
+        continue;
+      }
+      // Only an HTTP job's own: those of a schedule are the job's, which everybody may read.
+      bool const inside = within == "http" && (key == "headers" || key == "url");
+      write_tree(out, value, indent + 2, key == "env", key == "http" || inside ? std::string_view(key) : "");
     }
   }
 }
@@ -155,7 +177,7 @@ std::string example() {
       "#     max_concurrency: 20\n"
       "#     requests_per_second: 100\n"
       "#     burst: 200\n"
-      "\n# Handlers without code. Each kind has exec or sql.\n"
+      "\n# Handlers without code. Each kind has exec, sql or http.\n"
       "kinds:\n"
       "  resize_image:\n"
       "    # A program: argv, no shell. The payload is its standard input; POSTHOUSE_JOB_ID, _KIND, _QUEUE, _ATTEMPT,\n"
@@ -175,6 +197,14 @@ std::string example() {
       "          where name = current_setting('posthouse.payload')::jsonb ->> 'page'\n"
       "    timeout: 10s\n"
       "    backoff: [1s, 10s, 1m]\n"
+      "  tell_crm:\n"
+      "    # HTTP: 2xx is success and the body the result; 5xx and silence are tried again; Retry-After is obeyed.\n"
+      "    http:\n"
+      "      url: https://crm.example.com/contacts/{{payload.id}}\n"
+      "      method: PUT\n"
+      "      headers: {X-Source: \"job {{job.id}}\"}     # secrets: Authorization: \"Bearer ${CRM_TOKEN}\"\n"
+      "      body: {name: \"{{payload.name}}\", attempt: \"{{job.attempt}}\"}\n"
+      "      timeout: 20s\n"
       "\n# Schedules of this application. Those that are not here any more are removed, those of others never.\n"
       "# application: shop\n"
       "# schedules:\n"

@@ -24,11 +24,29 @@ execute::Pool::Options pool_options(WorkerCore& core) {
   options.max_result_bytes = core.options.max_result_bytes;
   options.complete = completion(core.log, core.options.database.schema);
   if (core.children) options.run = [&core](Job const& job) { return core.children->run(job); };
+  options.timed = core.jobs != nullptr;
   options.wake = [&core] { core.wake.signal(); };
   options.progressed = [&core] {
     if (core.progressed) core.progressed();
   };
   return options;
+}
+
+monitor::JobMetrics::End end_of(std::string_view outcome) {
+  using End = monitor::JobMetrics::End;
+  if (outcome.empty()) return End::succeeded;
+  switch (outcome[0]) {
+    case 's':
+      return End::snoozed;
+    case 'c':
+      return End::cancelled;
+    case 'e':
+      return End::expired;
+    case 'f':
+      return End::failed;
+    default:
+      return outcome == "release" ? End::released : End::retried;
+  }
 }
 
 }  // namespace
@@ -163,6 +181,7 @@ void Pump::collect(bool giving_back) {
       continue;
     }
     ++count;
+    if (core_.jobs && end.kind != nullptr) core_.jobs->ended(end.queue, end.kind->kind, end_of(outcome), end.ran);
     if (outcome.empty()) {
       counters.succeeded.fetch_add(1, std::memory_order_relaxed);
     } else if (outcome == "snooze") {

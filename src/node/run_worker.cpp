@@ -13,8 +13,10 @@
 #include "core/names.hpp"
 #include "core/refuse.hpp"
 #include "execute/exec_handler.hpp"
+#include "execute/http_handler.hpp"
 #include "execute/sql_handler.hpp"
 #include "isolate/serve.hpp"
+#include "monitor/server.hpp"
 #include "node/declare_schedules.hpp"
 #include "node/sql_runner.hpp"
 #include "node/worker_door.hpp"
@@ -93,6 +95,22 @@ void keep_retention(Config const& config) {
       .keep({.succeeded = config.retain_succeeded, .dead = config.retain_dead, .results = config.retain_results});
 }
 
+/// Null when the configuration names no http.listen.
+std::unique_ptr<monitor::Server> start_monitor(Worker& worker, Config const& config, base::Log const& log) {
+  if (config.http.address.empty()) return nullptr;
+  auto const jobs = std::make_shared<monitor::JobMetrics>();
+  WorkerDoor::observe(worker, jobs);
+  auto sources = std::make_shared<monitor::Sources>();
+  sources->add({.name = "default",
+                .database = config.database,
+                .health = [&worker] { return WorkerDoor::health(worker); },
+                .jobs = jobs,
+                .worker = [&worker] { return WorkerDoor::stats(worker); }});
+  auto server = std::make_unique<monitor::Server>(config.http, std::move(sources), log);
+  log.info("monitoring", {{"listen", config.http.address}, {"port", std::to_string(server->port())}});
+  return server;
+}
+
 void check(WorkFlags const& flags) {
   for (auto const& queue : flags.queues) core::check_queue(queue);
   for (auto const& kind : flags.kinds) core::check_kind(kind);
@@ -127,6 +145,13 @@ void register_configured(Worker& worker, Config const& config, std::vector<std::
       worker.on(name, kind.options, execute::exec_handler(exec_options(kind, config)));
       continue;
     }
+    if (kind.http) {
+      auto options = *kind.http;
+      options.max_response_bytes =
+          std::min(options.max_response_bytes, static_cast<std::size_t>(config.max_result_bytes));
+      worker.on(name, kind.options, execute::http_handler(std::move(options)));
+      continue;
+    }
     if (!sql) {
       sql = std::make_shared<PooledSqlRunner>(config.database, std::min(kSqlConnections, config.concurrency), log);
     }
@@ -153,6 +178,7 @@ int work(GlobalFlags const& global, WorkFlags const& flags, std::function<void(W
   WorkerDoor::allow_processes(worker);
   keep_retention(config);
   declare_schedules(config, log);
+  auto const monitor = start_monitor(worker, config, log);
   worker.run();
 
   auto const stats = worker.stats();

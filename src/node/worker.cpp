@@ -93,7 +93,9 @@ node::Handlers wanted(WorkerOptions const& options, node::Handlers const& handle
 // One run, from start() to stop().
 class Session {
  public:
-  Session(WorkerOptions const& options, node::Handlers const& handlers) : core_(options, wanted(options, handlers)) {
+  Session(WorkerOptions const& options, node::Handlers const& handlers, std::shared_ptr<monitor::JobMetrics> jobs)
+      : core_(options, wanted(options, handlers)) {
+    core_.jobs = std::move(jobs);
     start_children();
     auto connection = pg::Connection::open(core_.options.database);
     for (auto const& warning : store::check_version(*connection)) core_.log.warning(warning);
@@ -152,6 +154,7 @@ class Session {
   [[nodiscard]] bool inside_handler() const noexcept { return pump_->inside_handler(); }
   [[nodiscard]] WorkerStats stats() const { return core_.counters.read(); }
   [[nodiscard]] std::int64_t incarnation() const { return core_.incarnation; }
+  [[nodiscard]] monitor::Health health() const { return node::health_of(core_); }
 
  private:
   // Before the worker is registered: one whose children do not start shall not hold jobs.
@@ -238,10 +241,13 @@ struct Worker::Impl {
   node::Handlers handlers{};
   std::function<void()> on_child_start{};
   bool may_have_processes = false;
+  std::shared_ptr<monitor::JobMetrics> jobs{};
   base::ForkGuard guard{"Worker"};
   pid_t const owner = ::getpid();
 
-  mutable std::mutex mutex;  // guards session; never held while waiting
+  mutable std::mutex shown_mutex;    // guards shown; never held while anything is opened
+  std::shared_ptr<Session> shown{};  // session, once it is there
+  mutable std::mutex mutex;          // guards session; never held while waiting
   std::shared_ptr<Session> session{};
   WorkerStats last{};
   std::int64_t last_incarnation = 0;
@@ -270,6 +276,8 @@ struct Worker::Impl {
     last = running->stats();
     last_incarnation = running->incarnation();
     session.reset();
+    std::lock_guard const shown_lock(shown_mutex);
+    shown.reset();
   }
 };
 
@@ -314,6 +322,20 @@ Worker& Worker::on_child_start(std::function<void()> function) {
 
 void WorkerDoor::allow_processes(Worker& worker) { worker.impl_->may_have_processes = true; }
 
+void WorkerDoor::observe(Worker& worker, std::shared_ptr<monitor::JobMetrics> jobs) {
+  worker.impl_->jobs = std::move(jobs);
+}
+
+monitor::Health WorkerDoor::health(Worker const& worker) {
+  std::lock_guard const lock(worker.impl_->shown_mutex);
+  return worker.impl_->shown ? worker.impl_->shown->health() : monitor::Health{};
+}
+
+WorkerStats WorkerDoor::stats(Worker const& worker) {
+  std::lock_guard const lock(worker.impl_->shown_mutex);
+  return worker.impl_->shown ? worker.impl_->shown->stats() : WorkerStats{};
+}
+
 int WorkerDoor::serve(Worker& worker, base::UniqueFd socket, base::Log const& log) {
   auto const& impl = *worker.impl_;
   isolate::Service const service{.handlers = impl.handlers,
@@ -343,7 +365,9 @@ void Worker::start() {
                  "jobs that wait in the buffer are hidden from other workers until the lease lapses: say how long with "
                  "with_prefetch(jobs, lease), or claim_lease_ms in the configuration");
   }
-  impl_->session = std::make_shared<Session>(impl_->options, impl_->handlers);
+  impl_->session = std::make_shared<Session>(impl_->options, impl_->handlers, impl_->jobs);
+  std::lock_guard const shown_lock(impl_->shown_mutex);
+  impl_->shown = impl_->session;
 }
 
 void Worker::stop() { impl_->stop(node::Stop::graceful); }

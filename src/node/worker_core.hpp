@@ -19,6 +19,7 @@
 #include "base/log.hpp"
 #include "execute/pool.hpp"
 #include "isolate/children.hpp"
+#include "monitor/source.hpp"
 
 namespace posthouse::node {
 
@@ -51,6 +52,7 @@ struct WorkerCore {
       : options(the_options), handlers(the_handlers), log(the_options.logger) {}
 
   WorkerOptions const options;
+  std::shared_ptr<monitor::JobMetrics> jobs{};  ///< null: nobody wants to know; fixed before the pump runs
   Handlers const handlers;
   base::Log const log;
   Counters counters{};
@@ -79,5 +81,16 @@ struct WorkerCore {
   }
   void statement() { counters.statements.fetch_add(1, std::memory_order_relaxed); }
 };
+
+/// From the last sign of life that the database has taken.
+inline monitor::Health health_of(WorkerCore const& core) {
+  using std::chrono::seconds;
+  if (core.stop.load() != Stop::no) return {.state = monitor::State::stopping};
+  auto const silent = std::chrono::steady_clock::now() - core.beaten.load();
+  if (silent < core.options.claim_lease / 2) return {.state = monitor::State::serving};
+  return {.state = monitor::State::down,
+          .problem = "no heartbeat has reached the database for " +
+                     std::to_string(std::chrono::duration_cast<seconds>(silent).count()) + " s"};
+}
 
 }  // namespace posthouse::node

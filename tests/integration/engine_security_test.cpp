@@ -271,6 +271,7 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
         std::string("limit_bell(false)"),
         std::string("backlog()"),
         std::string("stats()"),
+        std::string("measure()"),
         std::string("status()"),
         std::string("xmin_holders('0')"),
         std::string("ahead(1)"),

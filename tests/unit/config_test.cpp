@@ -155,7 +155,7 @@ kinds:
   EXPECT_THAT(text, HasSubstr("file:11: kinds.both has both exec and sql"));
   EXPECT_THAT(text, HasSubstr("file:12: kinds.none has no handler"));
   EXPECT_THAT(text, HasSubstr("file:13: kinds.shell.exec is \"rm -rf /\"; allowed: a list such as"));
-  EXPECT_THAT(text, HasSubstr("file:14: kinds.http.http is not supported by this version"));
+  EXPECT_THAT(text, HasSubstr("file:14: kinds.http.http is 'http://x'; allowed: a mapping of keys"));
   EXPECT_THAT(text, HasSubstr("file:15: kinds.odd.backoff.first is no key of a linear backoff"));
   EXPECT_THAT(text, HasSubstr("file:16: kinds.empty.sql has an empty statement"));
   EXPECT_THAT(text, HasSubstr("file:17: kinds.env.env is for exec alone"));
@@ -317,8 +317,9 @@ TEST_F(ConfigTest, ShownConfigurationIsReadAgain) {
 TEST_F(ConfigTest, ExampleIsAccepted) {
   auto const text = example();
   auto const config = load(text);
-  EXPECT_THAT(config.kinds, SizeIs(2));
+  EXPECT_THAT(config.kinds, SizeIs(3));
   EXPECT_THAT(config.kinds.at("count_visit").sql, SizeIs(2));
+  EXPECT_EQ(config.kinds.at("tell_crm").http->method, "PUT");
 }
 
 TEST_F(ConfigTest, EveryDefaultInTheListIsAccepted) {
