@@ -50,3 +50,11 @@ file(GLOB manuals CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/docs/man/*.1")
 install(FILES ${manuals} DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT program)
 install(FILES "${PROJECT_SOURCE_DIR}/completion/posthouse.bash" RENAME posthouse
         DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions" COMPONENT program)
+
+# The service of systemd; /etc/posthouse/broker.yaml is for whoever runs it to write.
+if(TARGET posthouse_cli)
+  configure_file("${PROJECT_SOURCE_DIR}/packaging/posthouse.service.in" "${PROJECT_BINARY_DIR}/posthouse.service" @ONLY)
+  install(FILES "${PROJECT_BINARY_DIR}/posthouse.service" DESTINATION "lib/systemd/system" COMPONENT program)
+  install(FILES "${PROJECT_SOURCE_DIR}/examples/broker.example.yaml"
+          DESTINATION "${CMAKE_INSTALL_DATADIR}/doc/posthouse" COMPONENT program)
+endif()

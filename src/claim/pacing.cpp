@@ -42,7 +42,7 @@ int Pacing::wanted(Load const& load) const noexcept {
   int const room = limits_.slots + limits_.prefetch - held;
   int const buffered = std::max(0, held - limits_.slots);
   if (room <= 0 || (limits_.prefetch > 0 && buffered > limits_.prefetch / 2)) return 0;
-  return std::min(room, max_jobs_a_claim);
+  return std::min(room, limits_.most);
 }
 
 Step Pacing::step(Time now, Load const& load) {

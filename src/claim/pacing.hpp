@@ -56,6 +56,7 @@ inline constexpr std::size_t max_urgent_lanes = 16;
 struct Limits {
   int slots = 1;     ///< handler threads
   int prefetch = 0;  ///< jobs claimed ahead of a free slot
+  int most = max_jobs_a_claim;
   Clock::duration flush_interval{std::chrono::milliseconds{5}};
 };
 

@@ -43,6 +43,7 @@ void on_run(CLI::App& command, Context& context, std::function<int()> action);
 void add_schema_commands(CLI::App& app, Context& context);
 void add_enqueue_command(CLI::App& app, Context& context);
 void add_work_command(CLI::App& app, Context& context);
+void add_start_command(CLI::App& app, Context& context);
 void add_jobs_commands(CLI::App& app, Context& context);
 void add_jobs_wait_command(CLI::App& jobs, Context& context);  // below `jobs`
 /// set and show, below `queues` and `kinds`; scope: "queue" or "kind".

@@ -37,6 +37,7 @@ int main(int argc, char** argv) {
   add_schema_commands(app, context);
   add_enqueue_command(app, context);
   add_work_command(app, context);
+  add_start_command(app, context);
   add_jobs_commands(app, context);
   add_schedules_commands(app, context);
   add_dead_commands(app, context);

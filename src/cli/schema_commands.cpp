@@ -20,6 +20,7 @@ struct Flags {
   bool print_sql = false;
   bool yes = false;
   bool json = false;
+  bool verify_only = false;
   store::InstallExtras extras{};
 };
 
@@ -37,15 +38,43 @@ int report(store::InstallReport const& result, std::string const& schema, std::s
   return node::ExitStatus::done;
 }
 
+constexpr std::string_view kNext =
+    "Next: `posthouse enqueue KIND PAYLOAD`, then `posthouse work` with handlers in a configuration file.\n";
+
+int verify(Context const& context, Flags const& flags);
+
+// Every database of the configuration; one that fails keeps no other from being installed.
+int install_all(node::Config const& config, Flags const& flags) {
+  int status = node::ExitStatus::done;
+  for (auto const& one : config.databases) {
+    auto const name = base::printable(one.name);
+    try {
+      auto const connection = pg::Connection::open(one.database);
+      print(name + ": ");
+      report(store::install(*connection, flags.extras), connection->schema(), "");
+    } catch (Error const& error) {
+      tell(fmt::format("posthouse: {}: {}\n", name, base::printable(error.what())));
+      if (!error.hint().empty()) tell("  " + base::printable(error.hint()) + "\n");
+      bool const away = error.error_class() == ErrorClass::unavailable;
+      if (status != node::ExitStatus::failed) {
+        status = away ? node::ExitStatus::unreachable : node::ExitStatus::failed;
+      }
+    }
+  }
+  return status;
+}
+
 int install(Context const& context, Flags const& flags) {
+  if (flags.verify_only) return verify(context, flags);
+  auto const config = context.config_without_database();
   if (flags.print_sql) {
-    print(store::install_sql(context.config_without_database().database.schema, flags.extras));
+    print(store::install_sql(config.database.schema, flags.extras));
     return node::ExitStatus::done;
   }
-  auto const connection = context.connect();
-  return report(
-      store::install(*connection, flags.extras), connection->schema(),
-      "Next: `posthouse enqueue KIND PAYLOAD`, then `posthouse work` with handlers in a configuration file.\n");
+  if (config.databases.size() > 1 && !context.global.database) return install_all(config, flags);
+  node::require_url(config);
+  auto const connection = pg::Connection::open(config.database);
+  return report(store::install(*connection, flags.extras), connection->schema(), kNext);
 }
 
 int upgrade(Context const& context, Flags const& flags) {
@@ -120,7 +149,7 @@ void add_schema_commands(CLI::App& app, Context& context) {
   };
   auto& install_command = add(
       "install", "Create the schema, or bring it up to this version",
-      {"posthouse install --database-url postgresql://app@localhost/app",
+      {"posthouse install --database-url postgresql://app@localhost/app", "posthouse install --config broker.yaml",
        "posthouse install --schema jobs --print-sql | psql app", "posthouse install --roles --broker-schema public"},
       install);
   print_sql(install_command);
@@ -130,6 +159,7 @@ void add_schema_commands(CLI::App& app, Context& context) {
       .add_option("--broker-schema", flags->extras.broker_schema,
                   "put broker_add_job and its like into this schema too, where unqualified calls find them")
       ->type_name("SCHEMA");
+  install_command.add_flag("--verify-only", flags->verify_only, "change nothing: the same as `posthouse verify`");
   print_sql(add("upgrade", "Bring an installed schema up to this version",
                 {"posthouse upgrade", "posthouse upgrade --print-sql"}, upgrade));
   add("verify", "Compare the schema with what this version expects; exit status 3 when it differs",

@@ -47,7 +47,8 @@ void Heart::run(std::stop_token const& stop) {
     } catch (std::exception const& error) {
       failed(error);
     }
-    auto const until = term_of_ != 0 ? std::min(next_beat_, next_round_) : next_beat_;
+    auto until = term_of_ != 0 ? std::min(next_beat_, next_round_) : next_beat_;
+    if (options_.also) until = std::min(until, next_also_);
     std::unique_lock lock(mutex_);
     // The first report after a quiet second goes at once, others when their second is over.
     stopped_.wait_until(lock, stop, until, [this] { return progressed_ || asked_; });
@@ -66,9 +67,15 @@ void Heart::round() {
     // No statement may take so long that the lease lapses behind it.
     connection_->set_deadline(std::min(options_.database.statement_timeout, options_.lease / 3));
     backoff_.reset();
+    next_also_ = {};
   }
   auto const now = Clock::now();
   if (now >= next_beat_) beat();
+  if (options_.also && now >= next_also_) {
+    next_also_ = now + also_every;
+    options_.statement();
+    options_.also(*connection_);
+  }
   if (now >= next_progress_) tell_progress(now);
   if (term_of_ != 0 && now >= next_round_) duties();
 }
@@ -157,7 +164,9 @@ void Heart::failed(std::exception const& error) {
   }
   next_beat_ = now + wait;
   next_progress_ = next_beat_;
+  next_also_ = next_beat_;
   next_round_ = std::max(next_round_, next_beat_);
+  if (options_.trouble) options_.trouble(error);
   if (now >= next_complaint_) {
     log_.warning("heartbeat failed, trying again", {{"error", error.what()}});
     next_complaint_ = now + complain_every;

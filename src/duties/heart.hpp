@@ -29,6 +29,8 @@ using Clock = std::chrono::steady_clock;
 inline constexpr std::chrono::milliseconds round_every{500};      ///< between two rounds of the leader
 inline constexpr std::chrono::milliseconds round_at_soonest{25};  ///< the same when a job is due sooner
 
+inline constexpr std::chrono::milliseconds also_every{5'000};  ///< between two calls of Heart::Options::also
+
 /// How long the leader waits after a round. `full`: it promoted as many as one round may, so more are due already.
 std::chrono::milliseconds next_round(store::DutiesReport const& report);
 
@@ -62,7 +64,10 @@ class Heart {
     std::function<std::vector<store::ProgressReport>()> progress{};  ///< what jobs have reported since the last call
     std::function<void()> cancel{};                                  ///< some of its jobs are to be cancelled
     std::function<void()> beaten{};                                  ///< a heartbeat has been accepted
-    std::function<void()> statement{};                               ///< called for each statement sent
+    std::function<void(pg::Connection&)> also{};  ///< every also_every, and first on each new connection; may be empty
+    std::function<void(std::exception const&)>
+        trouble{};                      ///< any of it has failed and will be tried again; may be empty
+    std::function<void()> statement{};  ///< called for each statement sent
   };
 
   Heart(Options options, base::Log const& log);
@@ -92,6 +97,7 @@ class Heart {
   Clock::time_point next_complaint_{};
   Clock::time_point next_progress_{};
   std::vector<store::ProgressReport> untold_{};  // by a statement that failed
+  Clock::time_point next_also_{};
   std::int64_t term_of_ = 0;  // the incarnation that leads
   UpkeepThread upkeep_;
 

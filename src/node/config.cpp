@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "base/terminal.hpp"
@@ -49,12 +50,60 @@ std::string config_file(Sources const& sources) {
   return {};
 }
 
+namespace {
+
+/// What commands about one database use: the chosen entry, or the only one.
+void choose(Sources const& sources, Config& config, std::vector<Problem>& problems) {
+  auto const& all = config.databases;
+  Config const* chosen = all.size() == 1 && sources.database.empty() ? &all.front() : nullptr;
+  std::string names;
+  for (auto const& one : all) {
+    names += (names.empty() ? "" : ", ") + one.name;
+    if (one.name == sources.database) chosen = &one;
+  }
+  if (chosen == nullptr && !sources.database.empty()) {
+    problems.push_back({"--database", "", "there is no database '" + sources.database + "'; allowed: " + names});
+  }
+  if (chosen == nullptr) return;
+  auto list = std::move(config.databases);
+  auto one = *chosen;
+  one.databases = std::move(list);
+  one.file = config.file;
+  one.warnings = config.warnings;
+  config = std::move(one);
+}
+
+}  // namespace
+
+void fill(Tree const& root, Sources const& sources, Config& config, std::vector<Problem>& problems) {
+  apply_tree(root, config, problems);
+  if (root.find("databases") != nullptr) {
+    choose(sources, config, problems);
+  } else {
+    resolve_url(root, sources, config, problems);
+    config.fingerprint = fingerprint_of(root, config);
+    if (!config.url_source.empty()) {
+      auto one = config;
+      config.databases.push_back(std::move(one));
+    }
+    if (!sources.database.empty() && sources.database != config.name) {
+      problems.push_back({"--database", "", "there is no database '" + sources.database + "'; allowed: default"});
+    }
+  }
+  // What stands outside of `databases` is wrong once, however many entries it is wrong for.
+  std::vector<Problem> once;
+  for (auto& problem : problems) {
+    auto const same = [&](Problem const& p) { return p.where == problem.where && p.text == problem.text; };
+    if (std::none_of(once.begin(), once.end(), same)) once.push_back(std::move(problem));
+  }
+  problems = std::move(once);
+}
+
 Config load(Sources const& sources) {
   Config config;
   std::vector<Problem> problems;
   auto const root = merged(sources, config, problems);
-  apply_tree(root, config, problems);
-  resolve_url(root, sources, config, problems);
+  fill(root, sources, config, problems);
   if (!problems.empty()) throw ConfigError(std::move(problems));
   return config;
 }

@@ -23,6 +23,7 @@
 #include "execute/http_handler.hpp"
 #include "monitor/server.hpp"
 #include "node/config_tree.hpp"
+#include "node/run_as.hpp"
 
 namespace posthouse::node {
 
@@ -31,7 +32,7 @@ struct KindConfig {
   std::vector<std::string> exec{};  ///< argv; empty: not a program
   std::vector<std::string> sql{};   ///< statements; empty: not SQL
   std::optional<execute::HttpOptions> http{};
-  std::vector<std::string> env{};   ///< NAME (passed on when set) or NAME=VALUE, for exec
+  std::vector<std::string> env{};  ///< NAME (passed on when set) or NAME=VALUE, for exec
   HandlerOptions options{};
 };
 
@@ -49,6 +50,63 @@ struct DatabaseParts {
   std::string user{};
   std::string password{};
   std::string sslmode = "prefer";
+};
+
+/// `queues.N` for a number N: a numbered queue of the broker.
+struct NumberedQueueConfig {
+  std::optional<int> concurrency{};
+  std::optional<int> buffer_size{};
+  std::optional<std::chrono::milliseconds> idle_timeout{};
+};
+
+/// What `posthouse start` needs beyond a worker. Defaults are those of pgsql-broker.
+struct BrokerKeys {
+  std::string name = "pgsql-broker";
+  int queue_count = 4;
+  int queue_concurrency = 1;
+  int max_attempts = 1;
+  bool auto_install = false;
+  int fetch_query_que_size = 100;
+  std::chrono::milliseconds queue_timer{10'000};
+  int queue_buffer_size = 50;
+  std::chrono::milliseconds worker_idle_timeout{10'000};
+  std::chrono::milliseconds notify_retry{30'000};
+  bool enable_debug = false;
+  std::map<int, NumberedQueueConfig> queues{};
+
+  [[nodiscard]] int concurrency_of(int queue) const {
+    auto const it = queues.find(queue);
+    return it == queues.end() ? queue_concurrency : it->second.concurrency.value_or(queue_concurrency);
+  }
+  /// The shortest that is said for any of them.
+  [[nodiscard]] std::chrono::milliseconds idle_timeout() const {
+    auto shortest = worker_idle_timeout;
+    for (auto const& [number, queue] : queues) {
+      if (queue.idle_timeout && *queue.idle_timeout < shortest) shortest = *queue.idle_timeout;
+    }
+    return shortest;
+  }
+};
+
+/// Connections for SQL jobs; the names on the right are those of pgsql-broker and mean the same.
+struct PoolConfig {
+  std::optional<int> pool_size{}, max_overflow{}, max_open_conns{}, max_idle_conns{};
+  std::optional<std::chrono::milliseconds> pool_recycle{}, pool_idle_timeout{}, conn_max_lifetime{},
+      conn_max_idle_time{};
+
+  /// Anything was.
+  [[nodiscard]] bool said() const { return pool_size || max_overflow || max_open_conns; }
+  [[nodiscard]] int open() const {
+    if (max_open_conns) return *max_open_conns;
+    return pool_size || max_overflow ? pool_size.value_or(5) + max_overflow.value_or(10) : 25;
+  }
+  [[nodiscard]] int idle() const { return max_idle_conns.value_or(pool_size.value_or(5)); }
+  [[nodiscard]] std::chrono::milliseconds lifetime() const {
+    return conn_max_lifetime.value_or(pool_recycle.value_or(std::chrono::minutes{5}));
+  }
+  [[nodiscard]] std::chrono::milliseconds idle_time() const {
+    return conn_max_idle_time.value_or(pool_idle_timeout.value_or(std::chrono::minutes{10}));
+  }
 };
 
 struct Config {
@@ -79,7 +137,14 @@ struct Config {
   std::string application{};  ///< whose schedules these are; empty: none are declared
   std::map<std::string, ScheduleConfig> schedules{};
   int cluster_wide_cap = 0;
-  monitor::Listen http{};  ///< no address: nothing listens
+  bool log_format_given = false;
+  BrokerKeys broker{};
+  PoolConfig pool{};
+  RunAsLogins run_as{};
+  std::string name = "default";   ///< of this database, in `databases`
+  std::vector<Config> databases;  ///< of the list, or the one that there is; empty in each of these
+  std::string fingerprint{};      ///< changes with anything that this database's share says; holds secrets
+  monitor::Listen http{};         ///< no address: nothing listens
   std::vector<std::string> warnings{};
 };
 
@@ -91,7 +156,8 @@ struct FlagValue {
 };
 
 struct Sources {
-  std::string file{};  ///< --config; empty: $POSTHOUSE_CONFIG, then the usual places
+  std::string file{};      ///< --config; empty: $POSTHOUSE_CONFIG, then the usual places
+  std::string database{};  ///< --database: the entry of `databases` that a command is about
   std::vector<FlagValue> flags{};
   std::vector<std::pair<std::string, std::string>> environment{};
   /// Asked last; the URL of a running `posthouse dev` server, if there is one.

@@ -58,8 +58,24 @@ Target find_target(Tree const& root, std::vector<std::string> const& segments) {
     auto name = lowered(segment);
     if (target.key != nullptr) {
       if (!target.key->structured) return {};
-    } else if (pattern == "kinds" || pattern == "queues" || pattern == "schedules") {
-      // A kind, queue or schedule of the file by its name as it looks in a variable; else a new one in small letters.
+    } else if (target.names.empty() && name == "databases") {
+      target.names.push_back(name);
+      node = root.find(name);
+      continue;
+    } else if (target.names.size() == 1 && target.names[0] == "databases") {
+      // By its name as it looks in a variable, else by its index.
+      for (std::size_t i = 0; node != nullptr && i < node->items.size(); ++i) {
+        auto const* const given = node->items[i].find("name");
+        if (given != nullptr && as_variable(given->text) == segment) name = std::to_string(i);
+      }
+      target.names.push_back(name);
+      std::size_t index = 0;
+      auto const [end, code] = std::from_chars(name.data(), name.data() + name.size(), index);
+      if (code != std::errc{} || end != name.data() + name.size()) return {};
+      node = node != nullptr && index < node->items.size() ? &node->items[index] : nullptr;
+      continue;
+    } else if (pattern == "kinds" || pattern == "queues" || pattern == "schedules" || pattern == "run_as") {
+      // A kind, queue, schedule or role of the file by its name as it looks in a variable; else a new one in small letters.
       for (auto const& [member, value] : node == nullptr ? std::vector<Tree::Member>{} : node->members) {
         if (as_variable(member) == segment) name = member;
       }
@@ -70,6 +86,10 @@ Target find_target(Tree const& root, std::vector<std::string> const& segments) {
     target.names.push_back(name);
     node = node == nullptr ? nullptr : node->find(name);
     if (target.key == nullptr) {
+      if (target.names.size() == 3 && target.names[0] == "databases" && name == "name") {
+        target.known = segments.size() == 3;
+        return target;
+      }
       auto const all = keys();
       auto const found = std::find_if(all.begin(), all.end(), [&](Key const& k) { return k.path == pattern; });
       if (found != all.end()) target.key = &*found;
@@ -165,6 +185,7 @@ Tree merged(Sources const& sources, Config& config, std::vector<Problem>& proble
   config.file = config_file(sources);
   auto root = config.file.empty() ? Tree{} : read_tree(config.file, problems);
   if (root.kind != Tree::Kind::map && root.kind != Tree::Kind::null) return root;
+  expand_variables(root, sources.environment, problems);
   merge_environment(root, sources.environment, config.warnings, problems);
   for (auto const& flag : sources.flags) {
     put(root, split(flag.key, "."), Tree::scalar(flag.value, flag.flag, Layer::flag));

@@ -6,6 +6,7 @@
 
 #include "core/names.hpp"
 #include "core/refuse.hpp"
+#include "core/text.hpp"
 #include "node/config_values.hpp"
 
 namespace posthouse::node {
@@ -63,9 +64,10 @@ Key const kKeys[] = {
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.log_level = static_cast<LogLevel>(choice_value(a, v, {"debug", "info", "warning", "error"}));
      }},
-    {"logging.format", "text", "text or json", "", false, false,
+    {"logging.format", "text", "text or json; `start` writes json unless told otherwise", "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.log_format = static_cast<base::LogFormat>(choice_value(a, v, {"text", "json"}));
+       c.log_format_given = true;
      }},
     {"concurrency", "4", "jobs that run at once in one worker, 1 to 1000", "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
@@ -245,28 +247,10 @@ Key const kKeys[] = {
 };
 
 constexpr std::string_view kLater[] = {
-    "databases",
-    "queue_count",
-    "pool_size",
-    "max_overflow",
-    "pool_timeout",
-    "pool_pre_ping",
-    "pool_recycle",
-    "pool_idle_timeout",
-    "echo",
-    "max_open_conns",
-    "max_idle_conns",
-    "conn_max_lifetime",
-    "conn_max_idle_time",
-    "worker_pool_size",
-    "worker_max_overflow",
-    "worker_child_pool_check",
-    "claimed_stale_threshold_ms",
-    "queues.*.priority",
-    "queues.*.paused",
-    "broker",
+    "pool_timeout",     "pool_pre_ping",       "echo",
+    "worker_pool_size", "worker_max_overflow", "worker_child_pool_check",
+    "queues.*.paused",  "queues.*.priority",   "claimed_stale_threshold_ms",
     "kinds.*.queue",
-    "kinds.*.serialized_dispatch",
 };
 
 /// Names that may stand directly under `prefix` ("", "logging.", "kinds.*.").
@@ -288,11 +272,13 @@ class Walk {
   void map(Tree const& tree, string const& prefix, string const& path, string const& name) {
     bool const any_kind = prefix == "kinds.";
     bool const any_schedule = prefix == "schedules.";
-    bool const any_name = any_kind || any_schedule || prefix == "queues.";
+    bool const any_role = prefix == "run_as.";
+    bool const any_name = any_kind || any_schedule || any_role || prefix == "queues.";
     for (auto const& [key, value] : tree.members) {
       auto const full = path + key;
       if (any_name) {
         attempt(value, full, [&, &given = key] {
+          if (any_role) return core::check_text("run_as", given);
           core::check_name(any_kind ? "kind" : any_schedule ? "schedule" : "queue", given);
         });
         if (any_kind) config_.kinds[key];
@@ -415,6 +401,7 @@ void check_together(Tree const& root, Config const& config, std::vector<Problem>
 std::span<Key const> keys() {
   static std::vector<Key> const all = [] {
     std::vector<Key> list(std::begin(kKeys), std::end(kKeys));
+    list.insert(list.end(), broker_keys().begin(), broker_keys().end());
     list.insert(list.end(), http_keys().begin(), http_keys().end());
     list.insert(list.end(), schedule_keys().begin(), schedule_keys().end());
     return list;
@@ -423,16 +410,34 @@ std::span<Key const> keys() {
 }
 std::span<std::string_view const> later_keys() { return kLater; }
 
+void walk_tree(Tree const& tree, string const& path, Config& config, std::vector<Problem>& problems) {
+  Walk(config, problems).map(tree, "", path, "");
+}
+
+void check_tree(Tree const& root, Config& config, std::vector<Problem>& problems) {
+  check_together(root, config, problems);
+  check_broker(root, config, problems);
+  check_http(root, config, problems);
+  check_schedules(root, config, problems);
+}
+
 void apply_tree(Tree const& root, Config& config, std::vector<Problem>& problems) {
   if (root.kind == Tree::Kind::null) return;
   if (root.kind != Tree::Kind::map) {
     problems.push_back({root.where, "", "is " + root.shown() + "; a configuration is a mapping of keys to values"});
     return;
   }
-  Walk(config, problems).map(root, "", "", "");
-  check_together(root, config, problems);
-  check_http(root, config, problems);
-  check_schedules(root, config, problems);
+  auto const* const list = root.find("databases");
+  if (list == nullptr) {
+    walk_tree(root, "", config, problems);
+    check_tree(root, config, problems);
+    return;
+  }
+  auto outside = root;
+  std::erase_if(outside.members, [](auto const& member) { return member.first == "databases"; });
+  walk_tree(outside, "", config, problems);
+  check_http(outside, config, problems);
+  apply_databases(*list, outside, config, problems);
 }
 
 }  // namespace posthouse::node

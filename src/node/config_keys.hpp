@@ -33,6 +33,25 @@ std::span<Key const> keys();
 std::span<Key const> schedule_keys();
 void check_schedules(Tree const& root, Config& config, std::vector<Problem>& problems);
 
+/// The share of `start`: queues, pools, broker, run_as.
+std::span<Key const> broker_keys();
+void check_broker(Tree const& root, Config const& config, std::vector<Problem>& problems);
+
+/// One entry of `databases` laid over what stands outside of the list.
+Tree entry_over(Tree const& outside, Tree const& entry);
+/// Changes with anything that the tree says, and with secrets that it names files for.
+std::string fingerprint_of(Tree const& root, Config const& config);
+/// Reads `databases` into config.databases; `outside` is everything else, already in `config`.
+void apply_databases(Tree const& list, Tree const& outside, Config& config, std::vector<Problem>& problems);
+/// The walk of apply_tree alone. `path` is put before each key in messages.
+void walk_tree(Tree const& tree, std::string const& path, Config& config, std::vector<Problem>& problems);
+void check_tree(Tree const& root, Config& config, std::vector<Problem>& problems);
+
+/// Puts the environment's values for ${NAME} into a file's texts; $${ stands for ${. Programs and statements are left
+/// as they are, since shells have a meaning for it.
+void expand_variables(Tree& root, std::vector<std::pair<std::string, std::string>> const& environment,
+                      std::vector<Problem>& problems);
+
 /// The shares of `kinds.NAME.http` and `http`.
 std::span<Key const> http_keys();
 void check_http(Tree const& root, Config& config, std::vector<Problem>& problems);
@@ -49,11 +68,16 @@ Tree merged(Sources const& sources, Config& config, std::vector<Problem>& proble
 /// Walks the tree, fills `config` and collects what is wrong.
 void apply_tree(Tree const& root, Config& config, std::vector<Problem>& problems);
 
+/// All of it: the walk, the list of databases, URLs; the one that commands use; each problem once.
+void fill(Tree const& root, Sources const& sources, Config& config, std::vector<Problem>& problems);
+
 /// Puts POSTHOUSE_… variables into the tree. Names that mean nothing become warnings.
 void merge_environment(Tree& root, std::vector<std::pair<std::string, std::string>> const& environment,
                        std::vector<std::string>& warnings, std::vector<Problem>& problems);
 
 /// Fills database.database_url and url_source from what the layers say.
 void resolve_url(Tree const& root, Sources const& sources, Config& config, std::vector<Problem>& problems);
+/// The same for one entry of `databases`, where nothing but the configuration counts.
+void resolve_entry_url(Tree const& root, std::string const& path, Config& config, std::vector<Problem>& problems);
 
 }  // namespace posthouse::node

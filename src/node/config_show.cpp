@@ -56,10 +56,12 @@ std::string without_query(std::string const& url) {
   return url.substr(0, query) + "?***";
 }
 
+bool is_url(std::string_view key) { return key == "database_url" || key == "session_database_url"; }
+
 void write_tree(std::string& out, Tree const& tree, std::size_t indent, bool hide, std::string_view within = "") {
   std::string const space(indent, ' ');
   if (tree.kind == Tree::Kind::scalar) {
-    out += " " + yaml(within == "url" ? without_query(tree.text) : tree.text) + "\n";
+    out += " " + yaml(hide ? "***" : within == "url" ? without_query(tree.text) : tree.text) + "\n";
   }
   if (tree.kind == Tree::Kind::null) out += "\n";
   if (tree.kind == Tree::Kind::list) {
@@ -74,13 +76,18 @@ void write_tree(std::string& out, Tree const& tree, std::size_t indent, bool hid
         out += " " + yaml(json_of(value)) + "\n";
         continue;
       }
+      if (is_url(key) && value.kind == Tree::Kind::scalar) {
+        out += " " + yaml(core::redact_database_url(value.text)) + "\n";
+        continue;
+      }
       if (within == "headers" && value.kind == Tree::Kind::scalar && is_secret_header(key, value.text)) {
         out += " \"***\"\n";
         continue;
       }
       // Only an HTTP job's own: those of a schedule are the job's, which everybody may read.
       bool const inside = within == "http" && (key == "headers" || key == "url");
-      write_tree(out, value, indent + 2, key == "env", key == "http" || inside ? std::string_view(key) : "");
+      write_tree(out, value, indent + 2, key == "env" || key == "password",
+                 key == "http" || inside ? std::string_view(key) : "");
     }
   }
 }
@@ -125,12 +132,21 @@ std::string show(Sources const& sources) {
   Config config;
   std::vector<Problem> problems;
   auto const root = merged(sources, config, problems);
-  apply_tree(root, config, problems);
-  resolve_url(root, sources, config, problems);
+  fill(root, sources, config, problems);
   if (!problems.empty()) throw ConfigError(std::move(problems));
+  auto const* const list = root.find("databases");
 
   std::string out = fmt::format("# file: {}\n", config.file.empty() ? "none" : config.file);
-  if (config.url_source.empty()) {
+  if (list != nullptr) {
+    // Each entry as it is written; what it does not say is what stands below, outside of the list.
+    out += "databases:\n";
+    for (std::size_t i = 0; i < list->items.size(); ++i) {
+      std::string text;
+      write_tree(text, list->items[i], 4, false);
+      out += fmt::format("  # the URL in use: {}\n  -{}",
+                         core::redact_database_url(config.databases[i].database.database_url), text.substr(4));
+    }
+  } else if (config.url_source.empty()) {
     out += "# there is no database URL\n";
   } else {
     out += fmt::format("# the URL in use, from {}: {}\n", config.url_source,
@@ -148,7 +164,7 @@ std::string show(Sources const& sources) {
     out += fmt::format("{}{}: {}  # {}\n", indent, name, node == nullptr ? yaml(key.fallback) : shown_value(key, *node),
                        node == nullptr ? "default" : node->where);
   }
-  for (auto const* const section : {"queues", "kinds", "schedules"}) {
+  for (auto const* const section : {"queues", "run_as", "kinds", "schedules"}) {
     auto const* const named = root.find(section);
     if (named == nullptr || named->members.empty()) continue;
     out += fmt::format("{}:", section);
@@ -160,8 +176,33 @@ std::string show(Sources const& sources) {
 std::string example() {
   std::string out =
       "# Configuration of posthouse. Every key may also come from the environment: logging.level is\n"
-      "# POSTHOUSE_LOGGING__LEVEL. What is commented out here stands at its default or is optional.\n"
-      "# Durations: a number in the key's unit, or 250ms, 30s, 5m, 1h, 2d.\n\n";
+      "# POSTHOUSE_LOGGING__LEVEL, the password of db1 is POSTHOUSE_DATABASES__DB1__PASSWORD. In texts, ${NAME} stands "
+      "for\n"
+      "# the variable NAME. What is commented out here stands at its default or is optional.\n"
+      "# Durations: a number in the key's unit, or 250ms, 30s, 5m, 1h, 2d.\n\n"
+      "# The databases of `posthouse start`. Every key below may stand in an entry too, and wins there, but for those "
+      "of\n"
+      "# logging and http. A configuration for one database has its keys outside of a list instead.\n"
+      "databases:\n"
+      "  - name: db1             # for people, logs and --database; unique\n"
+      "    host: localhost\n"
+      "    port: 5432\n"
+      "    database: app\n"
+      "    user: app\n"
+      "    # password: ${DB1_PASSWORD}      # or password_file, or ~/.pgpass; or database_url instead of all these\n"
+      "    sslmode: prefer\n"
+      "    queue_count: 4        # numbered queues 1 to 4\n"
+      "    max_open_conns: 25\n"
+      "    max_idle_conns: 5\n"
+      "    conn_max_lifetime: 5m\n"
+      "    conn_max_idle_time: 10m\n"
+      "    # queues:\n"
+      "    #   2: {concurrency: 1, buffer_size: 50, idle_timeout_sec: 10}\n"
+      "    # run_as:             # how jobs log in as other roles; one of the means\n"
+      "    #   reporting: {password: \"${REPORTING_PASSWORD}\"}\n"
+      "    #   billing: {password_file: /etc/posthouse/billing}\n"
+      "    #   audit: {sslcert: /etc/posthouse/audit.crt, sslkey: /etc/posthouse/audit.key}\n"
+      "    #   local: {peer: true}\n\n";
   Sections sections(out);
   for (auto const& key : keys()) {
     if (key.path.find('*') != std::string_view::npos) continue;

@@ -65,6 +65,24 @@ bool password_belongs_to(Tree const* url, Tree const* password) {
 
 }  // namespace
 
+void resolve_entry_url(Tree const& root, std::string const& path, Config& config, std::vector<Problem>& problems) {
+  auto const before = problems.size();
+  if (root.find("database_url") == nullptr) {
+    for (auto const* required : {"database", "user"}) {
+      if (root.find(required) != nullptr) continue;
+      problems.push_back(
+          {root.where, path + required,
+           fmt::format("{}{} is missing; without database_url both database and user are required", path, required)});
+    }
+    if (problems.size() != before) return;
+  }
+  resolve_url(root, {}, config, problems);
+  for (auto i = before; i < problems.size(); ++i) {
+    problems[i].text = path + problems[i].text;
+    problems[i].key = path + problems[i].key;
+  }
+}
+
 void resolve_url(Tree const& root, Sources const& sources, Config& config, std::vector<Problem>& problems) {
   auto& database = config.database;
   Tree const* const url = root.find("database_url");

@@ -86,6 +86,7 @@ void add_global_flags(CLI::App& app, GlobalFlags& flags) {
     add_text(app, name, value, description, type).group("Global options");
   };
   add("--database-url", flags.database_url, "postgresql://user@host:5432/database", "URL");
+  add("--database", flags.database, "which of the configuration's databases, by its name", "NAME");
   add("--schema", flags.schema, "schema of posthouse's tables (default: posthouse)", "NAME");
   add("--config", flags.config, "configuration file, YAML or JSON", "FILE");
   add("--log-level", flags.log_level, "debug, info, warning or error", "LEVEL");
@@ -96,6 +97,7 @@ Sources sources_of(GlobalFlags const& flags) {
   Sources sources;
   if (flags.config && flags.config->empty()) core::refuse("--config", "", "the path of a file", "");
   sources.file = flags.config.value_or("");
+  sources.database = flags.database.value_or("");
   sources.environment = process_environment();
   sources.running_dev_url = [] { return dev::running_dev_url(); };
   auto const add = [&](std::optional<std::string> const& value, char const* key, char const* flag) {
@@ -120,6 +122,12 @@ Config load_and_tell(Sources const& sources) {
 
 void require_url(Config const& config) {
   if (!config.url_source.empty()) return;
+  if (!config.databases.empty()) {
+    std::string names;
+    for (auto const& one : config.databases) names += (names.empty() ? "" : ", ") + one.name;
+    throw InvalidArgument("the configuration has several databases and this command is about one",
+                          {.hint = "Give --database with one of: " + names});
+  }
   throw InvalidArgument(
       "there is no database URL",
       {.hint = "Give --database-url, set POSTHOUSE_DATABASE_URL or DATABASE_URL, or write database_url "

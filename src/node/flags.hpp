@@ -35,13 +35,14 @@ struct GlobalFlags {
   std::optional<std::string> schema{};
   std::optional<std::string> log_level{};
   std::optional<std::string> log_format{};
+  std::optional<std::string> database{};
 };
 
 /// An option that keeps an empty value apart from no value, which CLI11's own std::optional does not.
 CLI::Option& add_text(CLI::App& app, std::string const& name, std::optional<std::string>& value,
                       std::string const& description, std::string const& type);
 
-/// --config, --database-url, --schema, --log-level, --log-format.
+/// --config, --database, --database-url, --schema, --log-level, --log-format.
 void add_global_flags(CLI::App& app, GlobalFlags& flags);
 
 /// Those flags, the environment and the usual files as sources of the configuration.

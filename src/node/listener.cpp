@@ -18,11 +18,13 @@ constexpr std::chrono::milliseconds longest_statement{5'000};
 
 }  // namespace
 
-Listener::Listener(DatabaseOptions const& options, base::EventFd const& wake, base::Log const& log)
+Listener::Listener(DatabaseOptions const& options, base::EventFd const& wake, base::Log const& log,
+                   std::chrono::milliseconds retry)
     : options_(options),
       wake_(wake),
       log_(log),
-      possible_(!options.pgbouncer_transaction_mode || !options.session_database_url.empty()) {
+      possible_(!options.pgbouncer_transaction_mode || !options.session_database_url.empty()),
+      backoff_(std::chrono::milliseconds{100}, retry) {
   if (!possible_) {
     log_.info("no LISTEN through a transaction pooler: polling instead; set session_database_url for fast wake-ups");
   }

@@ -26,7 +26,9 @@ class Listener {
   using Clock = std::chrono::steady_clock;
 
   /// `wake` is signalled when a connection has been opened or could not be.
-  Listener(DatabaseOptions const& options, base::EventFd const& wake, base::Log const& log);
+  /// `retry`: the longest wait between two tries.
+  Listener(DatabaseOptions const& options, base::EventFd const& wake, base::Log const& log,
+           std::chrono::milliseconds retry = std::chrono::milliseconds{30'000});
   ~Listener();
 
   /// Starts and finishes connecting when it is time. True: there is a new connection, and it listens.
@@ -49,7 +51,7 @@ class Listener {
   bool const possible_;
   std::unique_ptr<pg::Connection> connection_;
   std::future<std::unique_ptr<pg::Connection>> opening_;
-  core::ReconnectBackoff backoff_{std::chrono::milliseconds{100}, std::chrono::milliseconds{30'000}};
+  core::ReconnectBackoff backoff_;
   Clock::time_point next_try_{};
 };
 

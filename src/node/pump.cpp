@@ -54,10 +54,11 @@ monitor::JobMetrics::End end_of(std::string_view outcome) {
 Pump::Pump(WorkerCore& core, std::unique_ptr<pg::Connection> connection)
     : core_(core),
       connection_(std::move(connection)),
-      listener_(core.options.database, core.wake, core.log),
+      listener_(core.options.database, core.wake, core.log, core.listen_retry),
       profile_(profile_of(core)),
       pacing_({.slots = core.options.concurrency,
                .prefetch = core.options.prefetch_buffer,
+               .most = core.claim_most,
                .flush_interval = core.options.flush_interval},
               Clock::now()),
       pool_(std::make_unique<execute::Pool>(pool_options(core), core.log)) {

@@ -12,12 +12,12 @@
 
 namespace posthouse::node {
 
-namespace {
-
 std::string host_name() {
   std::array<char, 256> name{};
   return ::gethostname(name.data(), name.size() - 1) == 0 ? core::sanitise(name.data(), name.size()) : "unknown";
 }
+
+namespace {
 
 std::string name_of(WorkerCore const& core) {
   return core.options.name.empty() ? host_name() + ":" + std::to_string(::getpid()) : core.options.name;

@@ -12,6 +12,9 @@
 
 namespace posthouse::node {
 
+/// Of this machine; "unknown" when it has none.
+std::string host_name();
+
 /// Registers a new incarnation. Throws Error.
 std::int64_t register_incarnation(WorkerCore& core, store::Work& work);
 

@@ -88,11 +88,20 @@ bool wanted(std::vector<std::string> const& only, std::string const& kind) {
   return only.empty() || std::find(only.begin(), only.end(), kind) != only.end();
 }
 
-void keep_retention(Config const& config) {
-  if (!config.retain_succeeded && !config.retain_dead && !config.retain_results) return;
-  auto const connection = pg::Connection::open(config.database);
-  store::Upkeep(*connection)
-      .keep({.succeeded = config.retain_succeeded, .dead = config.retain_dead, .results = config.retain_results});
+/// Null when the configuration names no http.listen.
+std::unique_ptr<monitor::Server> start_monitor(Worker& worker, Config const& config, base::Log const& log) {
+  if (config.http.address.empty()) return nullptr;
+  auto const jobs = std::make_shared<monitor::JobMetrics>();
+  WorkerDoor::observe(worker, jobs);
+  auto sources = std::make_shared<monitor::Sources>();
+  sources->add({.name = "default",
+                .database = config.database,
+                .health = [&worker] { return WorkerDoor::health(worker); },
+                .jobs = jobs,
+                .worker = [&worker] { return worker.stats(); }});
+  auto server = std::make_unique<monitor::Server>(config.http, std::move(sources), log);
+  log.info("monitoring", {{"listen", config.http.address}, {"port", std::to_string(server->port())}});
+  return server;
 }
 
 /// Null when the configuration names no http.listen.
@@ -136,27 +145,40 @@ void add_work_flags(CLI::App& app, WorkFlags& flags) {
   app.add_flag("--once", flags.once, "work what is available, then leave");
 }
 
+void keep_retention(Config const& config, pg::Connection& connection) {
+  if (!config.retain_succeeded && !config.retain_dead && !config.retain_results) return;
+  store::Upkeep(connection)
+      .keep({.succeeded = config.retain_succeeded, .dead = config.retain_dead, .results = config.retain_results});
+}
+
 void register_configured(Worker& worker, Config const& config, std::vector<std::string> const& only,
-                         base::Log const& log) {
-  std::shared_ptr<execute::SqlRunner> sql;
+                         std::shared_ptr<execute::SqlRunner> const& sql) {
   for (auto const& [name, kind] : config.kinds) {
     if (!wanted(only, name)) continue;
     if (!kind.exec.empty()) {
       worker.on(name, kind.options, execute::exec_handler(exec_options(kind, config)));
-      continue;
-    }
-    if (kind.http) {
+    } else if (kind.http) {
       auto options = *kind.http;
       options.max_response_bytes =
           std::min(options.max_response_bytes, static_cast<std::size_t>(config.max_result_bytes));
       worker.on(name, kind.options, execute::http_handler(std::move(options)));
-      continue;
+    } else {
+      worker.on(name, kind.options, execute::sql_handler(kind.sql, sql));
     }
-    if (!sql) {
-      sql = std::make_shared<PooledSqlRunner>(config.database, std::min(kSqlConnections, config.concurrency), log);
-    }
-    worker.on(name, kind.options, execute::sql_handler(kind.sql, sql));
   }
+}
+
+void register_configured(Worker& worker, Config const& config, std::vector<std::string> const& only,
+                         base::Log const& log) {
+  bool const any = std::any_of(config.kinds.begin(), config.kinds.end(), [&](auto const& entry) {
+    return !entry.second.sql.empty() && wanted(only, entry.first);
+  });
+  std::shared_ptr<execute::SqlRunner> sql;
+  if (any) {
+    auto const most = config.pool.said() ? config.pool.open() : kSqlConnections;
+    sql = std::make_shared<PooledSqlRunner>(config.database, std::min(most, config.concurrency), log);
+  }
+  register_configured(worker, config, only, sql);
 }
 
 int work(GlobalFlags const& global, WorkFlags const& flags, std::function<void(Worker&)> const& register_handlers) {
@@ -176,7 +198,9 @@ int work(GlobalFlags const& global, WorkFlags const& flags, std::function<void(W
   if (register_handlers) register_handlers(worker);
   if (parent) return WorkerDoor::serve(worker, *std::move(parent), log);
   WorkerDoor::allow_processes(worker);
-  keep_retention(config);
+  if (config.retain_succeeded || config.retain_dead || config.retain_results) {
+    keep_retention(config, *pg::Connection::open(config.database));
+  }
   declare_schedules(config, log);
   auto const monitor = start_monitor(worker, config, log);
   worker.run();

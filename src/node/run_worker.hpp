@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,7 +13,9 @@
 #include <posthouse/worker.hpp>
 
 #include "base/log.hpp"
+#include "execute/sql_handler.hpp"
 #include "node/flags.hpp"
+#include "pg/connection.hpp"
 
 namespace posthouse::node {
 
@@ -31,6 +34,13 @@ void add_work_flags(CLI::App& app, WorkFlags& flags);
 /// The handlers of `kinds` in the configuration; of those in `only` when that is not empty.
 void register_configured(Worker& worker, Config const& config, std::vector<std::string> const& only,
                          base::Log const& log);
+
+/// The same with connections for `sql` that the caller shares among workers.
+void register_configured(Worker& worker, Config const& config, std::vector<std::string> const& only,
+                         std::shared_ptr<execute::SqlRunner> const& sql);
+
+/// What `retention` says, into the database.
+void keep_retention(Config const& config, pg::Connection& connection);
 
 /// Runs a worker until a signal, or with --once until nothing is left. `register_handlers` may be empty.
 int work(GlobalFlags const& global, WorkFlags const& flags, std::function<void(Worker&)> const& register_handlers);

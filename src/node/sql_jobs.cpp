@@ -44,7 +44,7 @@ SqlJobs::Impl::Impl(Options the_options, base::Log the_log)
       log(std::move(the_log)),
       run_as(options.run_as),
       // Each job of another role takes one for a moment when it starts and when it ends.
-      pool(options.database, options.connections + options.run_as_connections, 24h),
+      pool(options.database, options.connections + options.run_as_connections, 24h, options.keep),
       own_places(options.connections),
       role_places(options.run_as_connections),
       stopper(options.kill_after) {}
@@ -103,6 +103,9 @@ void SqlJobs::add_to(Worker& worker, HandlerOptions const& policy) {
 }
 
 void SqlJobs::close_idle() { impl_->pool.close_idle(); }
+
+void SqlJobs::tend() { impl_->pool.close_stale(); }
+std::size_t SqlJobs::open_connections() const { return impl_->pool.open_connections(); }
 
 void SqlJobs::set_run_as(RunAsLogins run_as) {
   std::lock_guard const lock(impl_->mutex);

@@ -16,6 +16,7 @@
 
 #include "base/log.hpp"
 #include "node/run_as.hpp"
+#include "pg/pool.hpp"
 
 namespace posthouse::node {
 
@@ -27,6 +28,7 @@ class SqlJobs {
     RunAsLogins run_as{};
     int connections = 4;         ///< most at a time with the daemon's own login; opened when needed
     int run_as_connections = 4;  ///< most at a time with other logins
+    pg::Pool::Keep keep{};       ///< of those with the daemon's own login
     /// A job that does not end when it is asked to loses its server process so long after the cancel.
     std::chrono::milliseconds kill_after{500};
   };
@@ -46,6 +48,11 @@ class SqlJobs {
 
   /// Closes the connections that no job uses; the next job opens one again.
   void close_idle();
+
+  /// Closes those that have been idle for too long; call it now and then.
+  void tend();
+  /// With the daemon's own login.
+  [[nodiscard]] std::size_t open_connections() const;
 
   /// Other logins from the next job on (SIGHUP).
   void set_run_as(RunAsLogins run_as);

@@ -58,10 +58,8 @@ class PooledSqlRunner::Cancellation {
   std::optional<std::stop_callback<std::function<void()>>> callback_;
 };
 
-PooledSqlRunner::PooledSqlRunner(DatabaseOptions options, int connections, base::Log log)
-    : pool_(std::move(options), connections, kWaitForConnection),
-      log_(std::move(log)),
-      canceller_([this](std::stop_token const& stop) { cancel_loop(stop); }) {}
+PooledSqlRunner::PooledSqlRunner(DatabaseOptions options, int connections, base::Log log, pg::Pool::Keep keep)
+    : pool_(std::move(options), connections, kWaitForConnection, keep), log_(std::move(log)) {}
 
 void PooledSqlRunner::run(Job const& job, std::vector<std::string> const& statements) {
   auto connection = pool_.acquire();
@@ -91,6 +89,9 @@ void PooledSqlRunner::request_cancel(int backend_pid) {
   {
     std::scoped_lock const lock(mutex_);
     to_cancel_.insert(backend_pid);
+    if (!canceller_.joinable()) {
+      canceller_ = std::jthread([this](std::stop_token const& stop) { cancel_loop(stop); });
+    }
   }
   requested_.notify_one();
 }

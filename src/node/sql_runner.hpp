@@ -23,10 +23,13 @@ namespace posthouse::node {
 class PooledSqlRunner final : public execute::SqlRunner {
  public:
   /// `connections`: most at a time; further jobs wait for one.
-  PooledSqlRunner(DatabaseOptions options, int connections, base::Log log);
+  PooledSqlRunner(DatabaseOptions options, int connections, base::Log log, pg::Pool::Keep keep = {});
   ~PooledSqlRunner() override = default;
 
   void run(Job const& job, std::vector<std::string> const& statements) override;
+  /// Closes connections that have been idle for too long; call it now and then.
+  void tend() { pool_.close_stale(); }
+  [[nodiscard]] std::size_t open_connections() const { return pool_.open_connections(); }
 
  private:
   class Cancellation;
@@ -41,7 +44,7 @@ class PooledSqlRunner final : public execute::SqlRunner {
   std::condition_variable cancelled_;
   std::set<int> to_cancel_;  ///< server processes whose statement is to end
   bool cancelling_ = false;
-  std::jthread canceller_;  ///< last, so that it ends before what it uses
+  std::jthread canceller_;  ///< started with the first cancel; last, so that it ends before what it uses
 };
 
 }  // namespace posthouse::node

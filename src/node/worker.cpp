@@ -93,8 +93,11 @@ node::Handlers wanted(WorkerOptions const& options, node::Handlers const& handle
 // One run, from start() to stop().
 class Session {
  public:
-  Session(WorkerOptions const& options, node::Handlers const& handlers, std::shared_ptr<monitor::JobMetrics> jobs)
-      : core_(options, wanted(options, handlers)) {
+  Session(WorkerOptions const& options, node::Handlers const& handlers, WorkerWatch watch,
+          std::shared_ptr<monitor::JobMetrics> jobs)
+      : core_(options, wanted(options, handlers)), watch_(std::move(watch)) {
+    core_.listen_retry = watch_.listen_retry;
+    core_.claim_most = watch_.claim_most;
     core_.jobs = std::move(jobs);
     start_children();
     auto connection = pg::Connection::open(core_.options.database);
@@ -203,6 +206,8 @@ class Session {
                   core_.wake.signal();
                 },
             .beaten = [this] { core_.beaten = std::chrono::steady_clock::now(); },
+            .also = watch_.with_heart,
+            .trouble = watch_.trouble,
             .statement = [this] { core_.statement(); }};
   }
 
@@ -222,6 +227,7 @@ class Session {
   }
 
   node::WorkerCore core_;
+  WorkerWatch const watch_;
   std::unique_ptr<node::Pump> pump_;
   std::unique_ptr<duties::Heart> heart_;
 
@@ -241,6 +247,7 @@ struct Worker::Impl {
   node::Handlers handlers{};
   std::function<void()> on_child_start{};
   bool may_have_processes = false;
+  WorkerWatch watch{};
   std::shared_ptr<monitor::JobMetrics> jobs{};
   base::ForkGuard guard{"Worker"};
   pid_t const owner = ::getpid();
@@ -322,6 +329,13 @@ Worker& Worker::on_child_start(std::function<void()> function) {
 
 void WorkerDoor::allow_processes(Worker& worker) { worker.impl_->may_have_processes = true; }
 
+void WorkerDoor::watch(Worker& worker, WorkerWatch watch) { worker.impl_->watch = std::move(watch); }
+
+bool WorkerDoor::ended(Worker const& worker) {
+  auto const running = worker.impl_->current();
+  return !running || running->ended();
+}
+
 void WorkerDoor::observe(Worker& worker, std::shared_ptr<monitor::JobMetrics> jobs) {
   worker.impl_->jobs = std::move(jobs);
 }
@@ -365,7 +379,7 @@ void Worker::start() {
                  "jobs that wait in the buffer are hidden from other workers until the lease lapses: say how long with "
                  "with_prefetch(jobs, lease), or claim_lease_ms in the configuration");
   }
-  impl_->session = std::make_shared<Session>(impl_->options, impl_->handlers, impl_->jobs);
+  impl_->session = std::make_shared<Session>(impl_->options, impl_->handlers, impl_->watch, impl_->jobs);
   std::lock_guard const shown_lock(impl_->shown_mutex);
   impl_->shown = impl_->session;
 }

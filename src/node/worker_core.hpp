@@ -17,6 +17,7 @@
 
 #include "base/event_fd.hpp"
 #include "base/log.hpp"
+#include "claim/pacing.hpp"
 #include "execute/pool.hpp"
 #include "isolate/children.hpp"
 #include "monitor/source.hpp"
@@ -56,6 +57,8 @@ struct WorkerCore {
   Handlers const handlers;
   base::Log const log;
   Counters counters{};
+  std::chrono::milliseconds listen_retry{30'000};  ///< longest wait between tries to LISTEN; fixed before the pump runs
+  int claim_most = claim::max_jobs_a_claim;        ///< the same
 
   base::EventFd wake{};  ///< gets the pump out of its sleep
   std::atomic<Stop> stop{Stop::no};

@@ -21,8 +21,33 @@ Pool::Pool(DatabaseOptions options, int size, std::chrono::milliseconds wait)
   idle_.reserve(size_);  // so that giving back never allocates
 }
 
+Pool::Pool(DatabaseOptions options, int size, std::chrono::milliseconds wait, Keep keep)
+    : Pool(std::move(options), size, wait) {
+  keep_ = keep;
+}
+
 Pool::Lease::~Lease() {
-  if (connection_) pool_->give_back(std::move(connection_));
+  if (connection_) pool_->give_back(std::move(connection_), opened_);
+}
+
+void Pool::close_stale() {
+  std::vector<Idle> closing;
+  auto const now = Clock::now();
+  std::lock_guard const lock(mutex_);
+  for (auto it = idle_.begin(); it != idle_.end();) {
+    if (now - it->since < keep_.idle_time && now - it->opened < keep_.lifetime) {
+      ++it;
+      continue;
+    }
+    closing.push_back(std::move(*it));
+    it = idle_.erase(it);
+    --count_;
+  }
+}
+
+std::size_t Pool::open_connections() const {
+  std::lock_guard const lock(mutex_);
+  return count_;
 }
 
 Pool::Lease Pool::acquire() {
@@ -32,9 +57,9 @@ Pool::Lease Pool::acquire() {
   std::unique_lock lock(mutex_);
   for (;;) {
     while (!idle_.empty()) {
-      std::unique_ptr<Connection> connection = std::move(idle_.back());
+      auto idle = std::move(idle_.back());
       idle_.pop_back();
-      if (connection->alive()) return {*this, std::move(connection)};
+      if (idle.connection->alive()) return {*this, std::move(idle.connection), idle.opened};
       --count_;
     }
     if (count_ < size) break;
@@ -47,21 +72,22 @@ Pool::Lease Pool::acquire() {
   ++count_;
   lock.unlock();
   try {
-    return {*this, Connection::open(options_)};
+    return {*this, Connection::open(options_), Clock::now()};
   } catch (...) {
-    give_back(nullptr);
+    give_back(nullptr, {});
     throw;
   }
 }
 
-void Pool::give_back(std::unique_ptr<Connection> connection) noexcept {
+void Pool::give_back(std::unique_ptr<Connection> connection, Clock::time_point opened) noexcept {
+  auto const now = Clock::now();
   if (connection && connection->ok() && connection->in_transaction()) connection->rollback();
   if (connection && !connection->ok()) connection.reset();
   if (connection) connection->set_deadline(options_.statement_timeout);
   {
     std::scoped_lock const lock(mutex_);
-    if (connection) {
-      idle_.push_back(std::move(connection));
+    if (connection && idle_.size() < static_cast<std::size_t>(keep_.idle) && now - opened < keep_.lifetime) {
+      idle_.push_back({std::move(connection), opened, now});
     } else {
       --count_;
     }
@@ -71,7 +97,7 @@ void Pool::give_back(std::unique_ptr<Connection> connection) noexcept {
 
 void Pool::close_idle() noexcept {
   for (;;) {
-    std::unique_ptr<Connection> idle;
+    Idle idle;
     {
       std::scoped_lock const lock(mutex_);
       if (idle_.empty()) return;

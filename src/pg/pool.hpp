@@ -23,13 +23,21 @@ class Pool {
  public:
   /// size: most connections at a time; wait: for a free one, then Timeout. Opens nothing yet.
   Pool(DatabaseOptions options, int size, std::chrono::milliseconds wait);
+  /// When connections that nobody uses are closed.
+  struct Keep {
+    int idle = 1'000'000;                                    ///< most that stay open
+    std::chrono::milliseconds lifetime{365LL * 86'400'000};  ///< since it was opened
+    std::chrono::milliseconds idle_time{365LL * 86'400'000};
+  };
+  Pool(DatabaseOptions options, int size, std::chrono::milliseconds wait, Keep keep);
   Pool(Pool const&) = delete;
   Pool& operator=(Pool const&) = delete;
 
   /// A connection for as long as it lives. It goes back to the pool unless it is broken or inside a transaction.
   class Lease {
    public:
-    Lease(Lease&& other) noexcept : pool_(other.pool_), connection_(std::move(other.connection_)) {}
+    Lease(Lease&& other) noexcept
+        : pool_(other.pool_), connection_(std::move(other.connection_)), opened_(other.opened_) {}
     Lease& operator=(Lease&&) = delete;
     ~Lease();
     Connection& operator*() const noexcept { return *connection_; }
@@ -37,10 +45,11 @@ class Pool {
 
    private:
     friend class Pool;
-    Lease(Pool& pool, std::unique_ptr<Connection> connection) noexcept
-        : pool_(&pool), connection_(std::move(connection)) {}
+    Lease(Pool& pool, std::unique_ptr<Connection> connection, Clock::time_point opened) noexcept
+        : pool_(&pool), connection_(std::move(connection)), opened_(opened) {}
     Pool* pool_;
     std::unique_ptr<Connection> connection_;
+    Clock::time_point opened_;
   };
 
   /// Closes those that nobody uses.
@@ -49,22 +58,32 @@ class Pool {
   /// Opens a connection when none is free and fewer than `size` are out. Throws Timeout, Unavailable.
   Lease acquire();
 
+  /// Closes those that have been idle or open for too long. Call it now and then: the pool has no thread.
+  void close_stale();
+  [[nodiscard]] std::size_t open_connections() const;
+
   /// No pool of this process has more connections than this from now on.
   static void cap(std::size_t most) noexcept;
 
   [[nodiscard]] DatabaseOptions const& options() const noexcept { return options_; }
 
  private:
-  void give_back(std::unique_ptr<Connection> connection) noexcept;
+  struct Idle {
+    std::unique_ptr<Connection> connection{};
+    Clock::time_point opened{};
+    Clock::time_point since{};
+  };
+  void give_back(std::unique_ptr<Connection> connection, Clock::time_point opened) noexcept;
 
   DatabaseOptions options_;
   std::size_t size_;
   std::chrono::milliseconds wait_;
+  Keep keep_{};
   base::ForkGuard guard_{"connection pool"};
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable free_;
-  std::vector<std::unique_ptr<Connection>> idle_;  ///< the newest at the back, so that few stay warm
-  std::size_t count_ = 0;                          ///< idle and leased
+  std::vector<Idle> idle_;  ///< the newest at the back, so that few stay warm
+  std::size_t count_ = 0;   ///< idle and leased
 };
 
 }  // namespace posthouse::pg
