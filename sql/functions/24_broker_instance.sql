@@ -88,10 +88,11 @@ begin
 end $$;
 comment on function broker_shutdown_instance(bigint) is 'The orderly end of a broker: another one may register. The broker itself learns of it by its next ping and stops to claim. False: it had ended before, or there is none by this id.';
 
+-- As broker_lapse() has it, which readers of the view may not call.
 create or replace view broker_queueinstance as
   select i.id, i.name, i.host, i.pid, i.version, i.queue_count,
     case when i.lost then 'lost' when i.shutdown_at is not null then 'stopped'
-      when i.last_ping_at < clock_timestamp() - broker_lapse() then 'silent' else 'active' end as status,
+      when i.last_ping_at < clock_timestamp() - interval '15 s' then 'silent' else 'active' end as status,
     i.started_at, i.last_ping_at, i.shutdown_at
   from broker_instance i;
 comment on view broker_queueinstance is 'Brokers of this database, of the last 30 days. status: active; silent (no ping for 15 s); stopped (shut down in order); lost (another one took over).';

@@ -94,23 +94,7 @@ std::unique_ptr<monitor::Server> start_monitor(Worker& worker, Config const& con
   auto const jobs = std::make_shared<monitor::JobMetrics>();
   WorkerDoor::observe(worker, jobs);
   auto sources = std::make_shared<monitor::Sources>();
-  sources->add({.name = "default",
-                .database = config.database,
-                .health = [&worker] { return WorkerDoor::health(worker); },
-                .jobs = jobs,
-                .worker = [&worker] { return worker.stats(); }});
-  auto server = std::make_unique<monitor::Server>(config.http, std::move(sources), log);
-  log.info("monitoring", {{"listen", config.http.address}, {"port", std::to_string(server->port())}});
-  return server;
-}
-
-/// Null when the configuration names no http.listen.
-std::unique_ptr<monitor::Server> start_monitor(Worker& worker, Config const& config, base::Log const& log) {
-  if (config.http.address.empty()) return nullptr;
-  auto const jobs = std::make_shared<monitor::JobMetrics>();
-  WorkerDoor::observe(worker, jobs);
-  auto sources = std::make_shared<monitor::Sources>();
-  sources->add({.name = "default",
+  sources->add({.name = config.name,
                 .database = config.database,
                 .health = [&worker] { return WorkerDoor::health(worker); },
                 .jobs = jobs,

@@ -121,7 +121,6 @@ TEST_F(BrokerTest, ADatabaseThatIsNotThereDelaysNoOther) {
   TestDatabase bare(TestDatabase::empty);
   auto sql = one.connect();
   prepare(sql);
-  // Accepts connections and never answers.
   TestDatabase later(TestDatabase::empty);
   Broker broker(config(entry("one", one) + entry("bare", bare) +
                        "  - {name: nowhere, host: /nowhere/at/all, database: x, user: y}\n" +
@@ -297,13 +296,14 @@ TEST_F(BrokerTest, TriesFollowTheClockAdapter) {
   };
   Broker broker(config("  - {name: gone, host: /nowhere/at/all, database: x, user: y}\n"), with);
   broker.start();
-  EXPECT_EQ(tries, 1);
+  EXPECT_TRUE(stays_true([&] { return tries == 1; }, 300ms)) << "time stands still";
   for (int wanted = 2; wanted < 5; ++wanted) {
-    EXPECT_EQ(tries, wanted - 1) << "time stands still";
-    clock->advance(5s);
-    EXPECT_TRUE(eventually([&] { return tries == wanted; }));
-    EXPECT_TRUE(becomes(broker, "gone", DatabaseState::down));
+    EXPECT_TRUE(eventually([&] {
+      clock->advance(100ms);
+      return tries >= wanted;
+    }));
   }
+  EXPECT_TRUE(becomes(broker, "gone", DatabaseState::down));
   broker.stop();
   broker.stop();
 }

@@ -3,8 +3,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include <thread>
-
 #include "cli_fixture.hpp"
 
 namespace posthouse::test {
@@ -87,7 +85,6 @@ TEST_F(CliStart, AStandbyTakesOverWhenTheFirstIsKilled) {
   ASSERT_TRUE(eventually([&] { return sql.truth("select in_session from posthouse.broker_instance"); }));
   auto second = start({"start", "--standby", "--config", config()});
   ASSERT_TRUE(second.said("database has another broker"));
-  sql.exec("create table busy (queue int primary key)");
   // Two jobs of the queue at once would meet at the lock, which the second one is refused.
   constexpr int jobs = 60;
   add(jobs,
