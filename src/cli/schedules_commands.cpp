@@ -291,8 +291,7 @@ void add_definition_flags(CLI::App& command, Flags& flags) {
       ->allow_extra_args(false);
   command.add_option("--max-attempts", flags.max_attempts, "1 to 32767 (default: the kind's own)")->type_name("N");
   node::add_text(command, "--key", flags.key, "its jobs run in turn with those of the kind with the same key", "KEY");
-  node::add_text(command, "--dedupe-key", flags.dedupe_key, "a tick whose key another job holds enqueues nothing",
-                 "KEY");
+  node::add_text(command, "--dedupe-key", flags.dedupe_key, "while another job holds it a tick enqueues none", "KEY");
   node::add_text(command, "--on-duplicate", flags.on_duplicate,
                  "then: skip (default), replace (that job's payload, unless it has started), error", "ACTION");
   node::add_text(command, "--dedupe-scope", flags.dedupe_scope,
