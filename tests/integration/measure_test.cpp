@@ -47,7 +47,7 @@ TEST_F(EngineMeasure, SaysWhatThereIs) {
 TEST_F(EngineMeasure, LeaderSchedulesAndPauses) {
   EXPECT_EQ(gauge("leader"), 0);
   Hand worker(sql);
-  sql.rows("select lead($1)", worker.id());
+  sql.rows("select lead($1::bigint)", worker.id());
   EXPECT_EQ(gauge("leader"), 1);
   EXPECT_GE(gauge("leader_seen_seconds"), 0);
   EXPECT_EQ(gauge("schedule_late_seconds"), 0);
