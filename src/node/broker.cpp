@@ -9,6 +9,7 @@
 
 #include "base/fork_guard.hpp"
 #include "base/service.hpp"
+#include "core/database_url.hpp"
 #include "monitor/server.hpp"
 #include "node/broker_domain.hpp"
 #include "node/broker_door.hpp"
@@ -295,8 +296,10 @@ ReloadReport Broker::reload(BrokerConfig config) {
         continue;
       }
       auto const was = (*it)->config();
-      bool const same_place =
-          was.database.database_url == one.database.database_url && was.database.schema == one.database.schema;
+      // A new password is no other database.
+      bool const same_place = core::redact_database_url(was.database.database_url) ==
+                                  core::redact_database_url(one.database.database_url) &&
+                              was.database.schema == one.database.schema;
       if (was.fingerprint == one.fingerprint) {
         kept.push_back(*it);
       } else if (same_place) {

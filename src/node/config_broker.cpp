@@ -9,6 +9,7 @@
 #include <fstream>
 #include <utility>
 
+#include "core/database_url.hpp"
 #include "core/refuse.hpp"
 #include "node/config_keys.hpp"
 #include "node/config_values.hpp"
@@ -185,7 +186,9 @@ void write_down(string& out, Tree const& tree) {
 }
 
 /// Where a database is, for people who list it twice.
-string place_of(Config const& config) { return config.database.database_url + " " + config.database.schema; }
+string place_of(Config const& config) {
+  return core::redact_database_url(config.database.database_url) + " " + config.database.schema;
+}
 
 }  // namespace
 

@@ -190,8 +190,9 @@ databases:
 kinds:
   k: {exec: [/bin/sh, -c, "echo ${HOME}"]}
   s: {sql: "select '${x}'"}
-application: "$${x}"
+schema: "$${x}"
 )");
+  EXPECT_EQ(config.databases[0].database.schema, "${x}");
   EXPECT_THAT(config.databases[0].database.database_url,
               AllOf(HasSubstr("host='h.example'"), HasSubstr(R"(password='p\'w\\')")));
   EXPECT_THAT(config.databases[0].kinds.at("k").exec, ElementsAre("/bin/sh", "-c", "echo ${HOME}"));
@@ -205,7 +206,7 @@ TEST_F(ConfigBroker, SecretsComeFromFiles) {
   auto const config = load("databases:\n  - {name: a, database: d, user: u, password_file: " + path +
                            "}\nrun_as:\n  reporting: {password_file: " + path + "}\n  Odd Role: {peer: true}\n");
   EXPECT_THAT(config.databases[0].database.database_url, HasSubstr("password='from file'"));
-  EXPECT_EQ(config.databases[0].run_as.at("reporting").password, "from file");
+  EXPECT_EQ(config.databases[0].run_as.at("reporting").password_file, path) << "read at each login";
   EXPECT_TRUE(config.databases[0].run_as.at("Odd Role").peer);
   auto const before = config.databases[0].fingerprint;
   file("secret", "another\n");
@@ -234,13 +235,14 @@ queue_count: 0
   for (auto const* const part :
        {"file:2: database stands beside databases", "databases[a].port is \"99999\"; allowed: a whole number",
         "databases[a].colour is not a key", "databases[a].name stands twice", "databases[2].name is missing",
-        "databases[g].database is missing", "databases[h].logging is for the whole process",
-        "databases[5] is 'just a word'; allowed: a mapping", "databases[i] is the same database as a",
-        "max_open_conns stands beside pool_size", "queues.3 is beyond queue_count", "is for numbered queues",
-        "queues.1 is a numbered queue", "run_as.r has one of sslcert and sslkey", "run_as.s says not how to log in",
-        "run 2000 jobs at once", "file:15: queue_count is \"0\""}) {
+        "databases[h].logging is for the whole process", "databases[5] is 'just a word'; allowed: a mapping",
+        "databases[i] is the same database as a", "max_open_conns stands beside pool_size",
+        "queues.3 is beyond queue_count", "is for numbered queues", "queues.1 is a numbered queue",
+        "run_as.r has one of sslcert and sslkey", "run_as.s says not how to log in", "run 2000 jobs at once",
+        "file:15: queue_count is \"0\""}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
+  EXPECT_THAT(problems("databases:\n  - {name: g, user: u}\n"), HasSubstr("file:2: databases[g].database is missing"));
   EXPECT_THAT(problems("databases: []\n"), HasSubstr("databases is an empty list"));
 }
 
