@@ -13,18 +13,19 @@ _posthouse() {
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     next=${path:+$path }$word
     case $next in
-      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'jobs'|'jobs list'|'jobs show'|'jobs wait'|'jobs cancel'|'jobs retry'|'jobs delete'|'schedules'|'schedules list'|'schedules add'|'schedules set'|'schedules remove'|'schedules pause'|'schedules resume'|'schedules run'|'schedules next'|'schedules history'|'dead'|'dead list'|'dead retry'|'dead purge'|'queues'|'queues list'|'queues pause'|'queues resume'|'queues set'|'queues show'|'kinds'|'kinds list'|'kinds pause'|'kinds resume'|'kinds set'|'kinds show'|'workers'|'workers list'|'workers ping'|'status'|'stats'|'doctor'|'limits'|'limits list'|'limits set'|'limits reset'|'keys'|'keys list'|'keys pause'|'keys resume'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
+      'install'|'upgrade'|'verify'|'uninstall'|'adopt'|'enqueue'|'work'|'start'|'jobs'|'jobs list'|'jobs show'|'jobs wait'|'jobs cancel'|'jobs retry'|'jobs delete'|'schedules'|'schedules list'|'schedules add'|'schedules set'|'schedules remove'|'schedules pause'|'schedules resume'|'schedules run'|'schedules next'|'schedules history'|'dead'|'dead list'|'dead retry'|'dead purge'|'queues'|'queues list'|'queues pause'|'queues resume'|'queues set'|'queues show'|'kinds'|'kinds list'|'kinds pause'|'kinds resume'|'kinds set'|'kinds show'|'workers'|'workers list'|'workers ping'|'status'|'stats'|'doctor'|'limits'|'limits list'|'limits set'|'limits reset'|'keys'|'keys list'|'keys pause'|'keys resume'|'config'|'config check'|'config show'|'config example'|'dev'|'dev start'|'dev stop'|'dev url'|'dev psql'|'bench'|'demo') path=$next ;;
     esac
   done
   case $path in
-    '') words='install upgrade verify uninstall adopt enqueue work jobs schedules dead queues kinds workers status stats doctor limits keys config dev bench demo' ;;
-    'install') words='--print-sql' ;;
+    '') words='install upgrade verify uninstall adopt enqueue work start jobs schedules dead queues kinds workers status stats doctor limits keys config dev bench demo' ;;
+    'install') words='--print-sql --roles --broker-schema --verify-only' ;;
     'upgrade') words='--print-sql' ;;
     'verify') words='--json' ;;
     'uninstall') words='--yes --print-sql' ;;
     'adopt') words='' ;;
     'enqueue') words='--queue --priority --delay --run-at --header --max-attempts --expires-in --expires-at --timeout --key --depends-on --any-end --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --token --raw --lines --json' ;;
     'work') words='--queue --kind --concurrency --prefetch --claim-lease --processes --once' ;;
+    'start') words='--install --standby' ;;
     'jobs') words='list show wait cancel retry delete' ;;
     'jobs list') words='--state --kind --queue --before --limit --json' ;;
     'jobs show') words='--json' ;;
@@ -85,7 +86,7 @@ _posthouse() {
     'demo') words='--jobs --print-config' ;;
   esac
   if [[ $current == -* || -z $path || $path == jobs || $path == dead || $path == queues || $path == kinds || $path == workers || $path == config || $path == dev ]]; then
-    mapfile -t COMPREPLY < <(compgen -W "$words --help --version --database-url --schema --config --log-level --log-format" -- "$current")
+    mapfile -t COMPREPLY < <(compgen -W "$words --help --version --database-url --database --schema --config --log-level --log-format" -- "$current")
   fi
 }
 complete -F _posthouse posthouse

@@ -33,7 +33,19 @@ column broker_cron.run_as text collate "C"
 column broker_cron.schedule text collate "C" not null
 column broker_cron.statement text not null
 column broker_cron.user_login text
+column broker_instance.host text not null
+column broker_instance.id bigint not null generated always as identity
+column broker_instance.in_session boolean not null default false
+column broker_instance.last_ping_at timestamp with time zone not null default clock_timestamp()
+column broker_instance.lost boolean not null default false
+column broker_instance.name text not null
+column broker_instance.pid integer not null
+column broker_instance.queue_count integer not null
+column broker_instance.shutdown_at timestamp with time zone
+column broker_instance.started_at timestamp with time zone not null default clock_timestamp()
+column broker_instance.version text not null
 column broker_job.at timestamp with time zone not null default clock_timestamp()
+column broker_job.depends_on bigint[]
 column broker_job.job bigint not null
 column broker_job.language text collate "C" not null
 column broker_job.made_by text collate "C" not null
@@ -61,6 +73,16 @@ column broker_jobs.schedule_id bigint
 column broker_jobs.started_at timestamp with time zone
 column broker_jobs.status text collate "C"
 column broker_jobs.user_login text
+column broker_queueinstance.host text
+column broker_queueinstance.id bigint
+column broker_queueinstance.last_ping_at timestamp with time zone
+column broker_queueinstance.name text
+column broker_queueinstance.pid integer
+column broker_queueinstance.queue_count integer
+column broker_queueinstance.shutdown_at timestamp with time zone
+column broker_queueinstance.started_at timestamp with time zone
+column broker_queueinstance.status text
+column broker_queueinstance.version text
 column broker_schedule.cron text
 column broker_schedule.enabled boolean
 column broker_schedule.execute_str text
@@ -98,6 +120,12 @@ column deferred.payload jsonb
 column deferred.payload_bytes bytea
 column deferred.queued_at timestamp with time zone not null
 column deferred.state text collate "C" not null
+column dependency.child bigint not null
+column dependency.parent bigint not null
+column dependency_check.at timestamp with time zone not null default clock_timestamp()
+column dependency_check.fence xid8
+column dependency_check.ok boolean
+column dependency_check.parent bigint not null
 column done.at timestamp with time zone not null default clock_timestamp()
 column done.job bigint not null
 column done.pos integer not null
@@ -130,6 +158,7 @@ column job.queued_at timestamp with time zone not null default statement_timesta
 column job.txid xid8 not null default pg_current_xact_id()
 column jobs.attempt integer
 column jobs.dedupe_key text
+column jobs.depends_on bigint[]
 column jobs.enqueued_at timestamp with time zone
 column jobs.expires_at timestamp with time zone
 column jobs.finished_at timestamp with time zone
@@ -146,6 +175,7 @@ column jobs.queue text collate "C"
 column jobs.run_at timestamp with time zone
 column jobs.started_at timestamp with time zone
 column jobs.state text collate "C"
+column jobs.waits_for bigint[]
 column jobs.worker bigint
 column key_check.at timestamp with time zone not null default clock_timestamp()
 column key_check.key text collate "C" not null
@@ -351,12 +381,15 @@ constraint broker_cron_name_key on broker_cron UNIQUE (name)
 constraint broker_cron_pkey on broker_cron PRIMARY KEY (id)
 constraint broker_cron_schedule_fkey on broker_cron FOREIGN KEY (schedule) REFERENCES schedule(name) ON DELETE CASCADE
 constraint broker_cron_schedule_key on broker_cron UNIQUE (schedule)
+constraint broker_instance_pkey on broker_instance PRIMARY KEY (id)
+constraint broker_instance_queue_count_check on broker_instance CHECK (queue_count >= 0 AND queue_count <= 1000)
 constraint broker_job_pkey on broker_job PRIMARY KEY (job)
 constraint cancel_request_pkey on cancel_request PRIMARY KEY (job)
 constraint dead_pkey on dead PRIMARY KEY (id)
 constraint dead_state_check on dead CHECK (state = ANY (ARRAY['failed'::text, 'cancelled'::text, 'expired'::text]))
 constraint deferred_pkey on deferred PRIMARY KEY (id)
-constraint deferred_state_check on deferred CHECK (state = ANY (ARRAY['scheduled'::text, 'retryable'::text]))
+constraint deferred_state_check on deferred CHECK (state = ANY (ARRAY['scheduled'::text, 'retryable'::text, 'blocked'::text]))
+constraint dependency_pkey on dependency PRIMARY KEY (child, parent)
 constraint done_pkey on done PRIMARY KEY (worker, token, pos)
 constraint enqueue_token_pkey on enqueue_token PRIMARY KEY (token)
 constraint key_rule_pkey on key_rule PRIMARY KEY (kind, key)
@@ -398,7 +431,6 @@ function batch_of(bigint,xid8,bigint) (p_lane bigint, p_txid xid8, p_id bigint) 
 function beat(bigint,bigint,integer,integer,bigint,bigint,integer) (p_worker bigint, p_low_token bigint, p_free integer, p_running integer, p_rss_bytes bigint DEFAULT NULL::bigint, p_cpu_ms bigint DEFAULT NULL::bigint, p_children integer DEFAULT NULL::integer) returns jsonb language plpgsql volatile security definer set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function bell(bigint[]) (lanes bigint[]) returns bigint[] language sql volatile security definer set search_path=<schema>, pg_temp
 function bound_wait() () returns boolean language sql volatile
-function bucket_of_key(text,text) (p_kind text, p_key text) returns text language sql immutable parallel safe
 function broker_add_job(text,text,integer,integer,text,text,text,bigint,bigint[]) (job_name text, execute_str text, job_queue integer DEFAULT 1, job_priority integer DEFAULT 0, job_language text DEFAULT 'sql'::text, run_as text DEFAULT NULL::text, user_login text DEFAULT NULL::text, schedule_id bigint DEFAULT NULL::bigint, depends_on bigint[] DEFAULT NULL::bigint[]) returns bigint language plpgsql volatile set search_path=<schema>, pg_temp
 function broker_check(text,text,integer,integer,text,text,text,boolean) (p_name text, p_statement text, p_queue integer, p_priority integer, p_language text, p_run_as text, p_login text, p_own boolean) returns void language plpgsql stable security definer set search_path=<schema>, pg_temp
 function broker_claim_of(bigint) (p_job bigint, OUT worker bigint, OUT token bigint, OUT attempt integer, OUT max_attempts integer) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -409,17 +441,24 @@ function broker_finish(bigint,jsonb) (p_job bigint, p_result jsonb) returns json
 function broker_fired(text,bigint) (p_schedule text, p_job bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function broker_get(integer,bigint) (job_queue integer DEFAULT 1, instance_id bigint DEFAULT NULL::bigint) returns SETOF broker_jobs language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function broker_held(bigint) (p_job bigint, OUT job bigint, OUT language text, OUT statement text, OUT facts jsonb, OUT problem text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function broker_is_alive(broker_instance) (b broker_instance) returns boolean language plpgsql volatile set search_path=<schema>, pg_temp
+function broker_lapse() () returns interval language sql immutable parallel safe
+function broker_lock_key() () returns integer language sql immutable parallel safe
 function broker_names() () returns text[] language sql immutable parallel safe
 function broker_payload(text,text,text,text,text) (p_name text, p_statement text, p_language text, p_run_as text, p_login text) returns jsonb language plpgsql stable security definer set search_path=<schema>, pg_temp
+function broker_ping_instance(bigint,boolean,integer) (id bigint, hold_session boolean DEFAULT false, queue_count integer DEFAULT NULL::integer) returns boolean language plpgsql volatile security definer set enable_seqscan=off set search_path=<schema>, pg_temp
 function broker_publish(text) (target text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
+function broker_register_instance(text,text,integer,text,integer) (name text, host text, pid integer, version text, queue_count integer) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function broker_remove_schedule(bigint) (p_id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function broker_role_problem(text,text) (p_by text, p_role text) returns text language plpgsql stable security definer set search_path=<schema>, pg_temp
 function broker_run(bigint) (job_id bigint) returns jsonb language sql volatile
 function broker_save_schedule(bigint,jsonb,boolean) (p_id bigint, p_row jsonb, p_own boolean) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function broker_session(integer,bigint) (p_queue integer, p_instance bigint, OUT worker bigint, OUT token bigint) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function broker_set(text,text) (option text, value text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
+function broker_shutdown_instance(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function broker_start(bigint) (p_job bigint, OUT name text, OUT statement text, OUT run_as text, OUT user_login text, OUT is_own_login boolean, OUT problem text) returns record language plpgsql stable security definer set search_path=<schema>, pg_temp
 function broker_unpublish() () returns void language plpgsql volatile set search_path=<schema>, pg_temp
+function bucket_of_key(text,text) (p_kind text, p_key text) returns text language sql immutable parallel safe
 function cancel(bigint) (id bigint) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function cancels_of(bigint) (p_worker bigint) returns bigint[] language plpgsql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function change_limit(text,text,jsonb) (scope text, name text, changes jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -430,11 +469,13 @@ function check_identity() () returns void language plpgsql volatile security def
 function check_key(text) (p_key text) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_limit(text,text,integer,numeric,integer) (p_scope text, p_name text, p_concurrency integer, p_per_second numeric, p_burst integer) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function check_many(jsonb) (jobs jsonb) returns boolean language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
+function check_many_depends(jsonb) (jobs jsonb) returns void language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function check_name(text,text) (p_what text, p_name text) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_preview(integer) (p_n integer) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_reschedule(text,timestamp with time zone,interval) (p_on_duplicate text, p_run_at timestamp with time zone, p_delay interval) returns void language plpgsql immutable security definer set search_path=<schema>, pg_temp
 function check_time_zone(text) (p_zone text) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function check_unique(text,text,text,interval) (p_key text, p_on_duplicate text, p_scope text, p_window interval) returns void language plpgsql immutable security definer set search_path=<schema>, pg_temp
+function children_of_dead() () returns trigger language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function claim(bigint,bigint,bigint[],integer,integer) (p_worker bigint, p_token bigint, p_lanes bigint[], p_n integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language sql volatile security definer set search_path=<schema>, pg_temp
 function claim_keyed(bigint,bigint,bigint,bigint,pg_snapshot,pg_snapshot,xid8[],bigint[],xid8[],bigint[],integer,integer) (p_worker bigint, p_token bigint, p_lane bigint, p_seq bigint, p_lo pg_snapshot, p_hi pg_snapshot, a xid8[], ai bigint[], b xid8[], bi bigint[], p_want integer, p_start integer) returns TABLE(token bigint, lane bigint, pos integer, id bigint, attempt integer, payload jsonb, payload_bytes bytea, headers jsonb, options jsonb) language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function complete(bigint,bigint,integer,bigint) (p_worker bigint, p_token bigint, p_pos integer, p_job bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -448,6 +489,8 @@ function cron_next(bigint[],text,timestamp with time zone) (m bigint[], zone tex
 function dead_batch(text,text,text,timestamp with time zone,bigint,integer) (p_state text, p_kind text, p_queue text, p_before timestamp with time zone, p_after bigint, p_limit integer) returns bigint[] language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function declare_limits(jsonb,text) (limits jsonb, said_by text DEFAULT NULL::text) returns TABLE(scope text, name text, old_value text, new_value text, hidden boolean) language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function delete_job(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function dependency_lock() () returns integer language sql immutable parallel safe
+function depends_options(bigint[],boolean) (p_depends_on bigint[], p_all_ok boolean) returns jsonb language plpgsql immutable set search_path=<schema>, pg_temp
 function detached() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function doctor() () returns TABLE(subject text, level text, finding text, mend text) language sql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function done_channel() () returns text language sql stable security definer set search_path=<schema>, pg_temp
@@ -460,12 +503,12 @@ function end_late(integer) (p_limit integer DEFAULT 1000) returns bigint languag
 function end_reason(text) (p_state text) returns text language sql immutable parallel safe
 function end_waiting(bigint,text,boolean) (p_id bigint, p_state text, p_wait boolean) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function ended_rows(text[],text[],bigint[]) (p_kinds text[], p_keys text[], p_ids bigint[]) returns TABLE(kind text, key text, id bigint) language sql immutable set search_path=<schema>, pg_temp
-function enqueue(text,jsonb,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval,text) (kind text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function enqueue_bytes(text,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval,text) (kind text, payload bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue(text,jsonb,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval,text,bigint[],boolean) (kind text, payload jsonb DEFAULT NULL::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text, depends_on bigint[] DEFAULT NULL::bigint[], depends_on_all_ok boolean DEFAULT true) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_bytes(text,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval,text,bigint[],boolean) (kind text, payload bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text, depends_on bigint[] DEFAULT NULL::bigint[], depends_on_all_ok boolean DEFAULT true) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function enqueue_many(jsonb) (jobs jsonb) returns bigint[] language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function enqueue_many_outcome(jsonb) (jobs jsonb) returns TABLE(id bigint, status text) language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function enqueue_one(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,bigint,jsonb) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer, p_id bigint DEFAULT NULL::bigint, p_options jsonb DEFAULT NULL::jsonb) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function enqueue_outcome(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval,text) (kind text, payload jsonb DEFAULT NULL::jsonb, payload_bytes bytea DEFAULT NULL::bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function enqueue_outcome(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval,text,bigint[],boolean) (kind text, payload jsonb DEFAULT NULL::jsonb, payload_bytes bytea DEFAULT NULL::bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text, depends_on bigint[] DEFAULT NULL::bigint[], depends_on_all_ok boolean DEFAULT true, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function enqueue_unique(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,jsonb) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer, p_key text, p_on_duplicate text, p_scope text, p_window interval, p_token uuid, p_time jsonb DEFAULT NULL::jsonb, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function express_of(bigint) (p_lane bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function fence() () returns xid8 language sql volatile security definer set search_path=<schema>, pg_temp
@@ -484,6 +527,7 @@ function give_back(bigint,bigint[]) (p_worker bigint, p_tokens bigint[]) returns
 function grant_group(text,text) (p_group text, p_in text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function grant_roles() () returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function hand_on_keys(text[],text[],bigint[]) (p_kinds text[], p_keys text[], p_ids bigint[]) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=on set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function has_dependents() () returns boolean language sql volatile
 function has_sleeper(bigint) (lane bigint) returns boolean language sql volatile
 function has_unfinished(text) (p_relname text) returns boolean language plpgsql stable security definer set jit=off set search_path=<schema>, pg_temp
 function held() () returns TABLE(id bigint, lane bigint, worker bigint, claimed_at timestamp with time zone, started boolean) language sql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
@@ -494,6 +538,7 @@ function id_or_mismatch(bigint,text,uuid) (p_id bigint, p_status text, p_token u
 function identity_now() () returns text language sql stable security definer set search_path=<schema>, pg_temp
 function identity_of(bigint,oid,name) (cluster bigint, database oid, name name) returns text language sql stable
 function in_limbo() () returns boolean language sql stable security definer set search_path=<schema>, pg_temp
+function insert_dependent(jsonb,bigint[],text[]) (jobs jsonb, p_ids bigint[], p_status text[]) returns void language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function insert_many(jsonb,bigint[],text[]) (jobs jsonb, p_ids bigint[], p_status text[]) returns void language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function install_roles(text) (prefix text DEFAULT NULL::text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function is_claimed(xid8,bigint,pg_snapshot,pg_snapshot,xid8,bigint) (txid xid8, id bigint, lo pg_snapshot, hi pg_snapshot, pos_txid xid8, pos_id bigint) returns boolean language sql immutable parallel safe
@@ -503,10 +548,9 @@ function is_paced(text) (p_kind text) returns boolean language plpgsql stable se
 function is_serialized(text) (p_kind text) returns boolean language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function is_unfinished(bigint) (p_job bigint) returns boolean language sql stable security definer set search_path=<schema>, pg_temp
 function is_waited_for(bigint) (job bigint) returns boolean language sql volatile
-function job_options(jsonb,text) (p_time jsonb, p_key text) returns jsonb language plpgsql immutable set search_path=<schema>, pg_temp
+function job_options(jsonb,text,bigint[],boolean) (p_time jsonb, p_key text, p_depends_on bigint[] DEFAULT NULL::bigint[], p_all_ok boolean DEFAULT true) returns jsonb language plpgsql immutable set search_path=<schema>, pg_temp
 function keep(text) (profile text) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
 function keep_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=on set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
-function keep_results(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_results jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function key_held_until(text,text,timestamp with time zone) (p_kind text, p_key text, p_now timestamp with time zone) returns timestamp with time zone language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set enable_sort=off set jit=off set search_path=<schema>, pg_temp
 function key_limit(text) (p_kind text) returns integer language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function key_list(text,integer) (p_kind text DEFAULT NULL::text, p_limit integer DEFAULT 1000) returns TABLE(kind text, key text, paused boolean, "limit" integer, holders bigint[], parked bigint, since timestamp with time zone, paused_at timestamp with time zone, held_until timestamp with time zone, free_at timestamp with time zone) language sql volatile security definer set search_path=<schema>, pg_temp
@@ -537,6 +581,7 @@ function limit_tokens(text,text,numeric,integer,timestamp with time zone) (p_sco
 function limit_waits() () returns boolean language sql volatile
 function limits_of(bigint) (p_lane bigint) returns TABLE(scope text, name text, concurrency integer, per_second numeric, burst integer, held_until timestamp with time zone) language plpgsql stable security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function limits_on(bigint) (id bigint) returns TABLE(scope text, name text, concurrency integer, running bigint, holders jsonb, per_second numeric, free_at timestamp with time zone, held_until timestamp with time zone) language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
+function lock_blocked(bigint[],boolean) (p_ids bigint[], p_wait boolean) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set lock_timeout=200ms set search_path=<schema>, pg_temp
 function lock_keys(bigint,boolean) (p_lane bigint, p_wait boolean) returns boolean language plpgsql volatile security definer set lock_timeout=200ms set search_path=<schema>, pg_temp
 function lock_schedules() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function lock_worker(bigint) (worker bigint) returns text language sql volatile
@@ -555,6 +600,9 @@ function note_key(bigint,jsonb) (p_lane bigint, p_options jsonb) returns void la
 function note_keys(text) (p_kind text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function open_lane(text,text,integer) (kind text, queue text DEFAULT 'default'::text, priority integer DEFAULT 0) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function outcome(bigint[]) (VARIADIC ids bigint[]) returns TABLE(id bigint, state text, result jsonb, result_bytes bytea, result_problem text, error text, progress real, progress_text text, progress_at timestamp with time zone) language sql stable security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function parent_reason(bigint) (p_job bigint) returns text language sql stable security definer set search_path=<schema>, pg_temp
+function parent_state(bigint) (p_job bigint) returns text language plpgsql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function parents_in(jsonb) (p_options jsonb) returns bigint[] language sql immutable parallel safe
 function pause_key(text,text) (kind text, key text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function pause_kind(text) (kind text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function pause_queue(text) (queue text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
@@ -565,15 +613,19 @@ function preview_cron(text,text,integer,timestamp with time zone) (cron text, ti
 function preview_schedule(text,integer,timestamp with time zone) (name text, n integer DEFAULT 10, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone) returns TABLE(tick timestamp with time zone, local_time timestamp without time zone) language plpgsql stable security definer set search_path=<schema>, pg_temp
 function promote(timestamp with time zone,integer) (p_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
-function prune_key_pace(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set enable_seqscan=on set jit=off set search_path=<schema>, pg_temp
 function prune_broker_jobs(timestamp with time zone,integer) (p_before timestamp with time zone, p_limit integer) returns bigint language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function prune_dependencies(integer) (p_limit integer) returns void language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function prune_key_pace(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set enable_seqscan=on set jit=off set search_path=<schema>, pg_temp
 function prune_key_turns(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function prune_keys_of_dead(timestamp with time zone,integer) (p_before timestamp with time zone, p_limit integer) returns void language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune_limits() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function prune_unique(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function purge_dead(text,text,text,timestamp with time zone,bigint,integer) (state text DEFAULT NULL::text, kind text DEFAULT NULL::text, queue text DEFAULT NULL::text, before timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint DEFAULT NULL::bigint, most integer DEFAULT 5000, OUT purged bigint, OUT last bigint) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reap(timestamp with time zone) (p_leader_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function refuse_parent(bigint) (p_job bigint) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function register_worker(text,text,bigint,text,text[],text[],bigint,integer,integer[]) (name text, host text, pid bigint, version text, queues text[], kinds text[], lease_ms bigint, slots integer, max_attempts integer[] DEFAULT NULL::integer[]) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function release_acked(bigint,bigint[],text[]) (p_worker bigint, p_tokens bigint[], p_acked text[]) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function release_children(bigint[],boolean,integer,boolean) (p_jobs bigint[], p_ok boolean DEFAULT NULL::boolean, p_limit integer DEFAULT 1000, p_wait boolean DEFAULT true) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function remove_schedule(text) (name text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function report_progress(bigint,jsonb) (p_worker bigint, p_reports jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function reserve_ids(integer) (n integer) returns bigint[] language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -621,6 +673,7 @@ function take_turns(text,integer,bigint[],xid8[],text[],bigint[],integer) (p_kin
 function tell_limits(bigint,bigint[]) (p_worker bigint, p_tokens bigint[]) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function tell_waiters(bigint,bigint[],text[]) (p_worker bigint, p_tokens bigint[], p_acked text[]) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function tell_waiters_of_dead() () returns trigger language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function tend_children(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function tend_keys(integer) (p_limit integer DEFAULT 1000) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function time_options(timestamp with time zone,interval,interval,timestamp with time zone,interval) (p_expires_at timestamp with time zone, p_expires_in interval, p_timeout interval, p_run_at timestamp with time zone, p_delay interval) returns jsonb language plpgsql stable security definer set search_path=<schema>, pg_temp
 function turn_key(jsonb) (p_options jsonb) returns text language sql immutable parallel safe
@@ -630,7 +683,9 @@ function unwatch_jobs(bigint[]) (ids bigint[]) returns void language plpgsql vol
 function utc_text(timestamp with time zone) (p_at timestamp with time zone) returns text language sql stable parallel safe
 function wait_for_lane(bigint) (p_lane bigint) returns boolean language plpgsql volatile security definer set lock_timeout=1s set search_path=<schema>, pg_temp
 function wait_for_limit(text,text) (p_scope text, p_name text) returns boolean language plpgsql volatile security definer set lock_timeout=200ms set search_path=<schema>, pg_temp
+function wait_for_parents(bigint,jsonb) (p_id bigint, p_options jsonb) returns text language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function wait_space() () returns integer language sql immutable parallel safe
+function waits_for(bigint,integer) (id bigint, most integer DEFAULT 1000) returns TABLE(parent bigint, state text, kind text) language sql stable security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function wake(text) (p_message text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function wake_one(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function watch_jobs(bigint[]) (ids bigint[]) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -647,6 +702,8 @@ index batch_token CREATE UNIQUE INDEX batch_token ON batch USING btree (worker, 
 index broker_cron_name_key CREATE UNIQUE INDEX broker_cron_name_key ON broker_cron USING btree (name)
 index broker_cron_pkey CREATE UNIQUE INDEX broker_cron_pkey ON broker_cron USING btree (id)
 index broker_cron_schedule_key CREATE UNIQUE INDEX broker_cron_schedule_key ON broker_cron USING btree (schedule)
+index broker_instance_active CREATE UNIQUE INDEX broker_instance_active ON broker_instance USING btree ((true)) WHERE shutdown_at IS NULL
+index broker_instance_pkey CREATE UNIQUE INDEX broker_instance_pkey ON broker_instance USING btree (id)
 index broker_job_at CREATE INDEX broker_job_at ON broker_job USING btree (at)
 index broker_job_pkey CREATE UNIQUE INDEX broker_job_pkey ON broker_job USING btree (job)
 index cancel_request_pkey CREATE UNIQUE INDEX cancel_request_pkey ON cancel_request USING btree (job)
@@ -655,6 +712,9 @@ index dead_ended CREATE INDEX dead_ended ON dead USING btree (ended_at, id)
 index dead_pkey CREATE UNIQUE INDEX dead_pkey ON dead USING btree (id)
 index deferred_due CREATE INDEX deferred_due ON deferred USING btree (due_at, id)
 index deferred_pkey CREATE UNIQUE INDEX deferred_pkey ON deferred USING btree (id)
+index dependency_check_parent CREATE INDEX dependency_check_parent ON dependency_check USING btree (parent)
+index dependency_parent CREATE INDEX dependency_parent ON dependency USING btree (parent, child)
+index dependency_pkey CREATE UNIQUE INDEX dependency_pkey ON dependency USING btree (child, parent)
 index done_pkey CREATE UNIQUE INDEX done_pkey ON done USING btree (worker, token, pos)
 index enqueue_token_at CREATE INDEX enqueue_token_at ON enqueue_token USING btree (at)
 index enqueue_token_pkey CREATE UNIQUE INDEX enqueue_token_pkey ON enqueue_token USING btree (token)
@@ -690,16 +750,21 @@ index unique_key_pkey CREATE UNIQUE INDEX unique_key_pkey ON unique_key USING bt
 index worker_live CREATE INDEX worker_live ON worker USING btree (id) WHERE reaped_at IS NULL
 index worker_pkey CREATE UNIQUE INDEX worker_pkey ON worker USING btree (id)
 sequence broker_cron_id_seq as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
+sequence broker_instance_id_seq as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
+sequence dependency_mark as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
 sequence job_id as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
 sequence leader_id_seq as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
 sequence worker_id_seq as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
 table attempt_error
 table batch with (fillfactor=60)
 table broker_cron
+table broker_instance with (fillfactor=50)
 table broker_job
 table cancel_request
 table dead
 table deferred
+table dependency
+table dependency_check
 table done
 table enqueue_token
 table expiry
@@ -726,8 +791,10 @@ table schedule
 table schedule_fire
 table unique_key with (fillfactor=80)
 table worker
+trigger dead_children on dead CREATE TRIGGER dead_children AFTER INSERT ON dead FOR EACH ROW WHEN (has_dependents()) EXECUTE FUNCTION children_of_dead()
 trigger dead_told on dead CREATE TRIGGER dead_told AFTER INSERT ON dead FOR EACH ROW WHEN (someone_waits()) EXECUTE FUNCTION tell_waiters_of_dead()
 view broker_jobs
+view broker_queueinstance
 view broker_schedule
 view jobs
 view limits

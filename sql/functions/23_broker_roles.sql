@@ -9,19 +9,19 @@ language sql immutable set search_path from current as $$
   union all select 'producer', 'relation', 'job', 'insert', '{id,lane,payload,payload_bytes,headers,options}'
   union all select 'worker', 'function', unnest('{register_worker,declare_limits,beat,look,lanes_of_worker,wake_one,claim,finish,finish_and_claim,
     finish_and_claim_one,with_time_left,wake,complete,complete_with,report_progress,give_back,leave,keep,peers,bell,unbell,fence,fence_passed,channel,lead,duties,drain_duties,
-    cancels_of,rotate_ahead,droppable,detached,drop_detached,unfrozen,prune,sync_schedules,schedule_problems,
+    cancels_of,limit_bell,measure,rotate_ahead,droppable,detached,drop_detached,unfrozen,prune,sync_schedules,schedule_problems,
     broker_start,broker_get,broker_run,broker_held,broker_execute,broker_finish,broker_set,
     broker_register_instance,broker_ping_instance,broker_shutdown_instance}'::text[]), 'execute', null
   union all select 'worker', 'relation', unnest('{meta,lane,partition,broker_queueinstance}'::text[]), 'select', null
   union all select 'admin', 'function', unnest('{adopt,cancel,retry,delete_job,retry_dead,purge_dead,counts,stats,backlog,status,doctor,ahead,xmin_holders,outcome,
     watch_jobs,unwatch_jobs,done_channel,pause_queue,resume_queue,set_queue_priority,pause_kind,resume_kind,pause_key,resume_key,key_list,key_state,key_of_job,change_limit,limits_on,
-    set_limit,reset_limit,limit_list,hold_kind,add_schedule,add_schedule_json,set_schedule,remove_schedule,pause_schedule,resume_schedule,run_schedule,
+    set_limit,reset_limit,limit_list,hold_kind,hold_key,ping_workers,waits_for,parents_in,measure,add_schedule,add_schedule_json,set_schedule,remove_schedule,pause_schedule,resume_schedule,run_schedule,
     sync_schedules,schedule_problems,preview_schedule,preview_cron,is_claimed,held,batch_of,broker_save_schedule,broker_remove_schedule,broker_role_problem,
     broker_shutdown_instance}'::text[]), 'execute', null
   union all select 'admin', 'relation', c.relname::text, case when c.relname = 'broker_schedule' then 'select, insert, update, delete' else 'select' end, null
     from pg_catalog.pg_class c where c.relnamespace = quote_ident(current_schema())::regnamespace and c.relkind in ('r', 'p', 'v') and not c.relispartition
       and c.relname !~ '^job_[0-9]{8}'
-  union all select 'reader', 'function', unnest('{counts,stats,backlog,status,doctor,ahead,xmin_holders,key_list,limit_list,is_claimed,held,batch_of}'::text[]), 'execute', null
+  union all select 'reader', 'function', unnest('{counts,stats,backlog,status,doctor,ahead,xmin_holders,key_list,limit_list,waits_for,parents_in,measure,is_claimed,held,batch_of}'::text[]), 'execute', null
   union all select 'reader', 'relation', unnest('{meta,worker,heartbeat,leader,queue,kind,lane,lane_seen,broker_queueinstance}'::text[]), 'select', null
   -- Never what a job carries, brings back or fails with.
   union all select 'reader', 'relation', c.relname::text, 'select', array_agg(a.attname::text order by a.attnum)
