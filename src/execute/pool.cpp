@@ -243,8 +243,7 @@ void Pool::work(Slot& slot) {
     auto const deadline = slot.deadline;
     lock.unlock();
 
-    Ended ended{
-        .token = task.token, .position = task.position, .id = task.id, .kind = task.kind, .queue = task.queue};
+    Ended ended{.token = task.token, .position = task.position, .id = task.id, .kind = task.kind, .queue = task.queue};
     slot.result_given = false;
     if (task.expires && slot.since >= *task.expires) {
       ended.otherwise = std::make_unique<Ended::Otherwise>();

@@ -148,8 +148,7 @@ struct Server::Impl {
     auto* const name = reinterpret_cast<sockaddr*>(&address);
     if (!listener || ::bind(listener.get(), name, size) != 0 || ::listen(listener.get(), 64) != 0 ||
         ::getsockname(listener.get(), name, &size) != 0) {
-      core::refuse_because("http.listen",
-                           listen.address + " cannot be used: " + std::generic_category().message(errno),
+      core::refuse_because("http.listen", listen.address + " cannot be used: " + std::generic_category().message(errno),
                            "an address of this machine and a free port", "");
     }
     sockaddr_in v4{};
