@@ -163,7 +163,7 @@ TEST_F(CliUsage, CompletionKnowsCommandsAndOptions) {
   EXPECT_EQ(complete("posthouse jobs c", 2), "cancel");
   EXPECT_EQ(complete("posthouse --schema x jobs list --st", 5), "--state");
   EXPECT_EQ(complete("posthouse jobs list --state ret", 4), "retryable");
-  EXPECT_EQ(complete("posthouse work --database", 2), "--database-url");
+  EXPECT_EQ(complete("posthouse work --database-", 2), "--database-url");
 }
 
 TEST_F(CliUsage, DevServerIsFoundByEveryCommand) {
