@@ -446,7 +446,7 @@ function broker_lapse() () returns interval language sql immutable parallel safe
 function broker_lock_key() () returns integer language sql immutable parallel safe
 function broker_names() () returns text[] language sql immutable parallel safe
 function broker_payload(text,text,text,text,text) (p_name text, p_statement text, p_language text, p_run_as text, p_login text) returns jsonb language plpgsql stable security definer set search_path=<schema>, pg_temp
-function broker_ping_instance(bigint,boolean,integer) (id bigint, hold_session boolean DEFAULT false, queue_count integer DEFAULT NULL::integer) returns boolean language plpgsql volatile security definer set enable_seqscan=off set search_path=<schema>, pg_temp
+function broker_ping_instance(bigint,boolean,integer) (id bigint, hold_session boolean DEFAULT false, queue_count integer DEFAULT NULL::integer) returns boolean language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function broker_publish(text) (target text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function broker_register_instance(text,text,integer,text,integer) (name text, host text, pid integer, version text, queue_count integer) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function broker_remove_schedule(bigint) (p_id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp

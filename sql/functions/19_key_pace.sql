@@ -219,3 +219,38 @@ begin
   get diagnostics v_n = row_count;
   return v_all + v_n;
 end $$;
+
+create or replace function key_list(p_kind text default null, p_limit int default 1000)
+returns table (kind text, key text, paused boolean, "limit" int, holders bigint[], parked bigint, since timestamptz, paused_at timestamptz, held_until timestamptz, free_at timestamptz)
+language sql volatile security definer set search_path from current as $$
+  select q.kind, q.key, coalesce(r.paused, false), key_limit(q.kind), coalesce(t.holders, '{}'),
+    (select count(*) from parked p where p.kind = q.kind and p.key = q.key), t.at, r.paused_at,
+    key_held_until(q.kind, q.key, clock_timestamp()), (select e.next_at from key_pace(q.kind, q.key, clock_timestamp()) e)
+  from (
+    select k.kind, k.key from key_turn k where p_kind is null or k.kind = p_kind
+    union select k.kind, k.key from key_rule k where p_kind is null or k.kind = p_kind
+    union select k.kind, k.key from key_hold k where k.until > clock_timestamp() and (p_kind is null or k.kind = p_kind)) q
+  left join key_rule r on r.kind = q.kind and r.key = q.key
+  left join lateral (select t.* from key_turn t where t.kind = q.kind and t.key = q.key order by t.seq desc limit 1) t on true
+  where t.holders <> '{}' or t.parked_last > t.parked_to or r.paused or key_held_until(q.kind, q.key, clock_timestamp()) is not null
+  order by 6 desc, 1, 2 limit p_limit
+$$;
+comment on function key_list(text, int) is 'Keys that are busy, paused or have jobs waiting, those with the most first: kind, key, whether it is paused, how many may run at once (null: any number), the jobs that have the key (running, about to, or between two attempts), how many are parked behind them, since when that is so, since when it is paused, until when a handler''s RetryAfter holds it, and when its pace (hold and rate) lets the next job start, null: now.';
+
+-- What keeps a job waiting on account of its key; no row when nothing does, or it has none.
+create or replace function key_of_job(id bigint) returns table (kind text, key text, paused boolean, "limit" int, holders bigint[], ahead bigint, paused_at timestamptz, held_until timestamptz, free_at timestamptz, per_second numeric)
+language sql stable security definer set search_path from current as $$
+  select j.kind, j.key, coalesce(r.paused, false), key_limit(j.kind), array_remove(coalesce(t.holders, '{}'), key_of_job.id),
+    case when j.seq is not null then (select count(*) from parked p where p.kind = j.kind and p.key = j.key and p.seq < j.seq)
+      else (select count(*) from parked p where p.kind = j.kind and p.key = j.key) end,
+    r.paused_at, key_held_until(j.kind, j.key, clock_timestamp()), (select e.next_at from key_pace(j.kind, j.key, clock_timestamp()) e),
+    (select e.per_second from key_rate(j.kind) e)
+  from (
+    select p.kind, p.key, p.seq, true as keyed from parked p where p.id = key_of_job.id
+    union all
+    select l.kind, turn_key(q.options), null, l.keyed from job q join lane l on l.lane = q.lane where q.id = key_of_job.id) j
+  left join key_rule r on r.kind = j.kind and r.key = j.key
+  left join lateral (select t.* from key_turn t where t.kind = j.kind and t.key = j.key order by t.seq desc limit 1) t on true
+  where j.keyed or is_serialized(j.kind)
+$$;
+comment on function key_of_job(bigint) is 'Of a job that waits, the key by which it waits: whether that is paused, how many may run at once, which jobs have it, how many parked ones go before this one, since when the key is paused, until when a handler''s RetryAfter holds it, when its rate lets the next job start (null: now), and that rate.';

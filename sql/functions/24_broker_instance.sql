@@ -57,7 +57,7 @@ end $$;
 comment on function broker_register_instance(text, text, int, text, int) is 'Makes the caller the broker of this database and returns its id, to be pinged at least every 5 seconds. queue_count: 0 to 1000 numbered queues. Fails with SQLSTATE 55006 while another one is alive, naming it: its session lives, or, when it has none, its last ping is at most 15 s old.';
 
 create or replace function broker_ping_instance(id bigint, hold_session boolean default false, queue_count int default null) returns boolean
-language plpgsql security definer set search_path from current set enable_seqscan = off as $$
+language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off as $$
 declare
   v_held boolean := coalesce(current_setting('posthouse.broker_instance', true), '') = broker_ping_instance.id::text;
 begin

@@ -22,7 +22,7 @@ void append_base64_string(std::string& json, std::string_view bytes);
 /// Columns of a table as a JSON object: each value is the text of an array as PostgreSQL writes it.
 class JsonColumns {
  public:
-  explicit JsonColumns(std::initializer_list<std::string_view> names);
+  JsonColumns(std::initializer_list<std::string_view> names);
   void add(std::size_t column, std::int64_t value);
   /// `text` is UTF-8 without NUL.
   void add(std::size_t column, std::string_view text);
