@@ -29,6 +29,7 @@ std::vector<Entry> const& entries() {
       {{"workers", "1, 4 and 16 worker processes on one lane"}, workers},
       {{"idle", "what ten idle workers ask of the server"}, idle},
       {{"fleet", "processor time that 200 idle workers cost the server, or as many as it has connections for"}, fleet},
+      {{"databases", "what a broker costs that serves a hundred idle databases"}, databases},
   };
   return all;
 }

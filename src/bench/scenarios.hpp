@@ -20,5 +20,6 @@ void lanes(Site& site, Options const& options, Figures& figures);
 void workers(Site& site, Options const& options, Figures& figures);
 void idle(Site& site, Options const& options, Figures& figures);
 void fleet(Site& site, Options const& options, Figures& figures);
+void databases(Site& site, Options const& options, Figures& figures);
 
 }  // namespace posthouse::bench

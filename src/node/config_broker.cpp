@@ -330,6 +330,8 @@ void apply_databases(Tree const& list, Tree const& outside, Config& config, std:
     if (problems.size() == before) resolve_entry_url(whole, path + ".", one, problems);
     one.fingerprint = fingerprint_of(whole, one);
     for (auto const& other : config.databases) {
+      // A URL beside the list, which is told above, would be that of every entry.
+      if (outside.find("database_url") != nullptr) break;
       if (place_of(other) != place_of(one) || one.database.database_url.empty()) continue;
       problems.push_back(
           {entry.where, path, path + " is the same database as " + other.name + "; one entry a database"});

@@ -178,7 +178,7 @@ TEST_F(ConfigBroker, VariablesReachEntriesByNameAndByIndex) {
 
 TEST_F(ConfigBroker, AUrlBesideTheListIsAnError) {
   sources_.environment = {{"POSTHOUSE_DATABASE_URL", "postgresql://u@h/d"}};
-  EXPECT_EQ(problems("databases:\n  - {name: a, database: a, user: u}\n"),
+  EXPECT_EQ(problems("databases:\n  - {name: a, database: a, user: u}\n  - {name: b, database: b, user: u}\n"),
             "POSTHOUSE_DATABASE_URL: database_url stands beside databases (file:1); keep one of them");
 }
 
