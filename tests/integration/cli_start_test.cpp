@@ -3,6 +3,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
+#include <cstdlib>
+
 #include "cli_fixture.hpp"
 
 namespace posthouse::test {
@@ -100,6 +103,35 @@ TEST_F(CliStart, AStandbyTakesOverWhenTheFirstIsKilled) {
   EXPECT_EQ(sql.number("select count(*) from (select from ran group by job having count(*) > 1) q"), 0);
   EXPECT_GE(ran(), jobs - 1) << "at most the one that ran then is lost, and says so";
   EXPECT_EQ(sql.one("select string_agg(status, ' ' order by id) from posthouse.broker_queueinstance"), "lost active");
+}
+
+// Jobs are there all the time, in four queues of which each runs three at once. All ends are orderly, so nothing may run
+// again, and every statement that ran to its end is a row.
+TEST_F(CliStart, RestartsUnderLoadLoseAndRepeatNothing) {
+  int const restarts = std::getenv("POSTHOUSE_TEST_LONG") == nullptr ? 4 : 100;
+  auto const file = config("broker: {queue_concurrency: 3}\n");
+  constexpr int each_time = 200;
+  constexpr int at_least = 20;
+  std::int64_t added = 0;
+  for (int i = 0; i < restarts; ++i) {
+    auto broker = start({"start", "--config", file});
+    ASSERT_TRUE(broker.said("broker started")) << i;
+    sql.rows(
+        "select posthouse.broker_add_job('j', 'select pg_sleep(0.002); insert into ran values "
+        "(current_setting(''posthouse.job_id'')::bigint)', 1 + n % 4) from generate_series(1, $1) n",
+        each_time);
+    added += each_time;
+    auto const before = ran();
+    ASSERT_TRUE(eventually([&] { return ran() >= std::min(added, before + at_least); })) << i;
+    broker.terminate();
+    ASSERT_EQ(broker.wait(30s), 0) << i << ": " << broker.errors();
+    EXPECT_EQ(sql.number("select count(*) from posthouse.jobs where state = 'running'"), 0) << i;
+    EXPECT_EQ(sql.number("select count(*) from posthouse.jobs where state = 'succeeded'"), ran()) << i;
+  }
+  auto broker = start({"start", "--config", file});
+  EXPECT_TRUE(eventually([&] { return ran() == added; }, 60s)) << ran() << " of " << added;
+  EXPECT_EQ(sql.number("select count(distinct job) from ran"), added);
+  EXPECT_EQ(sql.number("select count(*) from posthouse.attempt_error"), 0);
 }
 
 TEST_F(CliStart, SighupReadsTheConfigurationAgain) {
