@@ -209,9 +209,11 @@ TEST(PrivateServerHelper, DISABLED_RunsUntilItIsKilled) {
 class EphemeralTest : public PrivateServerTest {
  protected:
   ChildProcess start_helper() {
-    return ChildProcess({.argv = {"/proc/self/exe", "--gtest_also_run_disabled_tests",
-                                  "--gtest_filter=PrivateServerHelper.DISABLED_RunsUntilItIsKilled"},
-                         .environment = {{"POSTHOUSE_TEST_FOLDER", folder().string()}}});
+    return ChildProcess(
+        {.argv = {"/proc/self/exe", "--gtest_also_run_disabled_tests",
+                  "--gtest_filter=PrivateServerHelper.DISABLED_RunsUntilItIsKilled"},
+         .environment = {
+             {"POSTHOUSE_TEST_FOLDER", folder().string()}, {"GTEST_TOTAL_SHARDS", "1"}, {"GTEST_SHARD_INDEX", "0"}}});
   }
 };
 
