@@ -57,9 +57,16 @@ class PoolerTest : public ::testing::Test {
     }
     argv.push_back((folder / "pgbouncer.ini").string());
     process.emplace(argv);
-    ASSERT_TRUE(eventually([&] { return std::filesystem::exists(folder / ".s.PGSQL.6432"); })) << process->errors();
     options.database_url = "host=" + folder.string() + " port=6432 user=anyone dbname=" + database.name();
     options.pgbouncer_transaction_mode = true;
+    // Its socket is there before it listens.
+    ASSERT_TRUE(eventually([&] {
+      try {
+        return pg::Connection::open(options)->ok();
+      } catch (Unavailable const&) {
+        return false;
+      }
+    })) << process->errors();
   }
   void TearDown() override {
     process.reset();
