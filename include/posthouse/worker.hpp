@@ -169,6 +169,7 @@ class Worker {
   /// Blocks until the worker has stopped (with `once`: until the queue is drained).
   void wait();
   /// start(), then until SIGTERM or SIGINT, then stop(); a second signal is stop_now(). Restores the signal handlers.
+  /// Throws what start() throws, but returns when a signal came while the database was out of reach.
   void run();
 
   [[nodiscard]] WorkerStats stats() const;

@@ -12,6 +12,7 @@
 #include <posthouse/broker.hpp>
 #include <posthouse/schema.hpp>
 
+#include "base/process_usage.hpp"
 #include "bench/scenarios.hpp"
 
 namespace posthouse::bench {
@@ -104,7 +105,7 @@ void databases(Site& site, Options const& options, Figures& figures) {
     return copies.options(std::string(name));
   };
   double const threads = own("Threads");
-  double const kib = own("VmRSS");
+  auto const memory = base::memory_of("self").resident_bytes;
   Broker broker(config, broker_options);
   double const began = now_seconds();
   broker.start();
@@ -129,7 +130,8 @@ void databases(Site& site, Options const& options, Figures& figures) {
   double const spent = now_seconds() - start;
   figures.add("threads_per_database", (own("Threads") - threads) / count);
   figures.add("connections_per_database", static_cast<double>(copies.ask("count(*)", "pg_stat_activity")) / count);
-  figures.add("mib_per_database", (own("VmRSS") - kib) / 1024 / count);
+  figures.add("mib_per_database",
+              static_cast<double>(base::memory_of("self").resident_bytes - memory) / (1024.0 * 1024) / count);
   figures.add("queries_per_s_per_database",
               static_cast<double>(copies.ask("sum(xact_commit)", "pg_stat_database") - commits) / spent / count);
   figures.add("broker_cpu_percent_of_a_core", (after.client_cpu_us - before.client_cpu_us) / spent / 1e4);

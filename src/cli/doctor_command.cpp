@@ -39,7 +39,7 @@ void look_at_connections(node::Config const& config, pg::Connection& connection,
   }
   auto const room = store::room(connection);
   auto const wanted =
-      connections_of_a_worker + std::int64_t{config.processes.value_or(0)} * config.worker_child_pool_max_size;
+      connections_of_a_worker + std::int64_t{node::processes_of(config)} * config.worker_child_pool_max_size;
   if (wanted > room.most - room.taken) {
     findings.push_back({"connections", "warning",
                         fmt::format("a worker of this configuration takes up to {}, and {} of {} are free",

@@ -86,7 +86,8 @@ void Heart::beat() {
   if (vitals.worker == 0) return;
   store::Work work(*connection_);
   options_.statement();
-  auto const beat = work.beat(vitals.worker, vitals.low_token, vitals.free, vitals.running, base::process_usage());
+  auto const beat =
+      work.beat(vitals.worker, vitals.low_token, vitals.free, vitals.running, base::recent_process_usage());
   if (!beat.alive) {
     term_of_ = 0;
     options_.dead(vitals.worker);

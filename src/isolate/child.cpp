@@ -17,6 +17,8 @@
 #include <iterator>
 #include <system_error>
 
+#include "base/process_usage.hpp"
+
 namespace posthouse::isolate {
 
 namespace {
@@ -152,13 +154,7 @@ std::string Child::reap() {
   return who + " ended with exit status " + std::to_string(WEXITSTATUS(status));
 }
 
-std::int64_t Child::memory_mb() const {
-  std::ifstream file("/proc/" + std::to_string(pid_) + "/statm");
-  std::int64_t size = 0;
-  std::int64_t resident = 0;
-  if (!(file >> size >> resident)) return 0;
-  return resident * ::sysconf(_SC_PAGESIZE) / (1024 * 1024);
-}
+std::int64_t Child::memory_mb() const { return base::memory_of(std::to_string(pid_)).resident_bytes / (1024 * 1024); }
 
 bool Child::send_some(std::string_view& rest) const {
   while (!rest.empty()) {

@@ -8,8 +8,9 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <string>
+
+#include "base/process_usage.hpp"
 
 namespace posthouse::monitor {
 namespace {
@@ -51,15 +52,11 @@ void process_metrics(Exposition& out) {
   ::getrusage(RUSAGE_SELF, &usage);
   out.family("process_cpu_seconds_total", "counter", "Processor time of this process, user and system.");
   out.sample({}, seconds(usage.ru_utime) + seconds(usage.ru_stime));
-  std::istringstream pages(first_line("/proc/self/statm"));
-  double virtual_pages = 0;
-  double resident_pages = 0;
-  if (pages >> virtual_pages >> resident_pages) {
-    auto const page = static_cast<double>(::sysconf(_SC_PAGESIZE));
+  if (auto const memory = base::memory_of("self"); memory.virtual_bytes > 0) {
     out.family("process_virtual_memory_bytes", "gauge", "Virtual memory.");
-    out.sample({}, virtual_pages * page);
+    out.sample({}, static_cast<double>(memory.virtual_bytes));
     out.family("process_resident_memory_bytes", "gauge", "Resident memory.");
-    out.sample({}, resident_pages * page);
+    out.sample({}, static_cast<double>(memory.resident_bytes));
   }
   double files = 0;
   std::error_code error;

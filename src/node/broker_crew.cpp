@@ -11,15 +11,11 @@
 namespace posthouse::node {
 namespace {
 
+constexpr int connections_of_worker = 3;  // claims, heartbeats, LISTEN
+
 WorkerOptions common_options(Config const& config, BrokerOptions const& options) {
-  WorkerOptions worker;
-  worker.database = config.database;
+  auto worker = configured_options(config);
   worker.name = config.broker.name;
-  worker.claim_lease = config.claim_lease;
-  worker.claim_lease_given = config.claim_lease_given;
-  worker.heartbeat_interval = config.heartbeat_interval;
-  worker.max_result_bytes = static_cast<std::size_t>(config.max_result_bytes);
-  worker.cluster_wide_cap = config.cluster_wide_cap;
   worker.stop_grace = options.stop_grace;
   worker.logger = options.logger;
   return worker;
@@ -57,7 +53,8 @@ bool has_sql(Config const& config) {
 
 /// What is left of max_open_conns beside the workers' own, for one of the two that run SQL.
 int sql_connections(Config const& config) {
-  int const left = std::max(1, config.pool.open() - (config.kinds.empty() ? 3 : 6));
+  int const workers = config.kinds.empty() ? 1 : 2;
+  int const left = std::max(1, config.pool.open() - workers * connections_of_worker);
   return has_sql(config) ? std::max(1, left / 2) : left;
 }
 

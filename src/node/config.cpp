@@ -99,6 +99,10 @@ void fill(Tree const& root, Sources const& sources, Config& config, std::vector<
   problems = std::move(once);
 }
 
+int processes_of(Config const& config) {
+  return config.processes.value_or(config.isolated.value_or(false) ? config.concurrency : 0);
+}
+
 Config load(Sources const& sources) {
   Config config;
   std::vector<Problem> problems;

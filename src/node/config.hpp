@@ -177,6 +177,9 @@ class ConfigError : public InvalidArgument {
   std::vector<Problem> problems_;
 };
 
+/// Child processes of a worker; 0: its handlers run in threads.
+int processes_of(Config const& config);
+
 /// Throws ConfigError with all that is wrong. A missing URL is no error here: not every command needs one.
 Config load(Sources const& sources);
 

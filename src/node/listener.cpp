@@ -84,7 +84,6 @@ std::vector<std::string> Listener::wait(Clock::time_point deadline) {
     pollfd item{wake_.fd(), POLLIN, 0};
     ::poll(&item, 1, static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 60'000)));
   }
-  wake_.drain();
   return payloads;
 }
 

@@ -33,8 +33,8 @@ class Listener {
 
   /// Starts and finishes connecting when it is time. True: there is a new connection, and it listens.
   bool maintain(Clock::time_point now);
-  /// Sleeps until the deadline, `wake` or a notification; returns payloads. Throws Error when the connection breaks:
-  /// call drop() then.
+  /// Sleeps until the deadline, `wake` or a notification; returns payloads. Leaves `wake` signalled: what it stands for
+  /// has not been looked at yet. Throws Error when the connection breaks: call drop() then.
   std::vector<std::string> wait(Clock::time_point deadline);
   void drop();
   /// nullptr: none at this moment.

@@ -308,6 +308,7 @@ void Pump::sleep(Clock::time_point until, bool any_end, int low_water) {
   } catch (Error const& error) {
     deaf(error);
   }
+  core_.wake.drain();  // here alone: all that it may stand for is looked at before the next sleep
 }
 
 void Pump::hear(std::vector<std::string> const& payloads) {

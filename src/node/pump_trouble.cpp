@@ -66,7 +66,7 @@ void Pump::check_open() {
   publish();
   auto const worker = core_.incarnation.load();
   core_.statement();
-  auto const beat = work().beat(worker, core_.low_token, core_.free, core_.running, base::process_usage());
+  auto const beat = work().beat(worker, core_.low_token, core_.free, core_.running, base::recent_process_usage());
   if (!beat.alive) {
     core_.dead_incarnation = worker;
     return;

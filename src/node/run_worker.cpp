@@ -41,23 +41,13 @@ Sources sources_of(GlobalFlags const& global, WorkFlags const& flags) {
   return sources;
 }
 
-int processes_of(Config const& config) {
-  return config.processes.value_or(config.isolated.value_or(false) ? config.concurrency : 0);
-}
-
 WorkerOptions worker_options(Config const& config, WorkFlags const& flags, Logger logger) {
-  WorkerOptions options;
-  options.database = config.database;
+  auto options = configured_options(config);
   options.queues = flags.queues;
   options.kinds = flags.kinds;
   options.concurrency = config.concurrency;
   options.prefetch_buffer = config.prefetch_buffer;
-  options.claim_lease = config.claim_lease;
-  options.claim_lease_given = config.claim_lease_given;
-  options.heartbeat_interval = config.heartbeat_interval;
-  options.max_result_bytes = static_cast<std::size_t>(config.max_result_bytes);
   options.queue_limits = config.queue_limits;
-  options.cluster_wide_cap = config.cluster_wide_cap;
   options.processes = processes_of(config);
   options.kill_grace = config.kill_grace;
   options.max_jobs_per_child = config.max_jobs_per_child;
@@ -110,6 +100,17 @@ void check(WorkFlags const& flags) {
 }
 
 }  // namespace
+
+WorkerOptions configured_options(Config const& config) {
+  WorkerOptions options;
+  options.database = config.database;
+  options.claim_lease = config.claim_lease;
+  options.claim_lease_given = config.claim_lease_given;
+  options.heartbeat_interval = config.heartbeat_interval;
+  options.max_result_bytes = static_cast<std::size_t>(config.max_result_bytes);
+  options.cluster_wide_cap = config.cluster_wide_cap;
+  return options;
+}
 
 void add_work_flags(CLI::App& app, WorkFlags& flags) {
   app.add_option("--queue", flags.queues, "work this queue alone; may be repeated (default: every queue)")

@@ -31,6 +31,9 @@ struct WorkFlags {
 
 void add_work_flags(CLI::App& app, WorkFlags& flags);
 
+/// What the configuration says of every worker, whoever starts it.
+WorkerOptions configured_options(Config const& config);
+
 /// The handlers of `kinds` in the configuration; of those in `only` when that is not empty.
 void register_configured(Worker& worker, Config const& config, std::vector<std::string> const& only,
                          base::Log const& log);

@@ -395,7 +395,13 @@ void Worker::wait() {
 
 void Worker::run() {
   node::SignalWatch const signals;
-  start();
+  try {
+    start();
+  } catch (Unavailable const&) {
+    // Whoever runs this in a loop until the database is there must not lose the signal that asks it to leave.
+    if (signals.count() > 0) return;
+    throw;
+  }
   auto const running = impl_->current();
   if (!running) return;
   running->when_ended([&signals] { signals.interrupt(); });

@@ -65,7 +65,8 @@ TEST_F(ChaosCrash, ZombieIsToldAndCompletesNothing) {
   EXPECT_TRUE(world.happens("end", {{"u", text(deaf)}, {"attempt", "1"}, {"how", "lost"}}));
   EXPECT_TRUE(world.happens("end", {{"u", text(told)}, {"attempt", "1"}, {"how", "lost"}, {"why", "told"}}));
   EXPECT_EQ(world.sql().number("select count(*) from chaos.effect where u = $1", deaf), 1);
-  EXPECT_EQ(world.sql().number("select attempt from chaos.effect where u = $1 and how = 'tx'", deaf), 2);
+  // The second attempt's, or a later one's when the heir was slow too.
+  EXPECT_GT(world.sql().number("select attempt from chaos.effect where u = $1 and how = 'tx'", deaf), 1);
   EXPECT_TRUE(eventually([&] { return world.logged("lease_has_lapsed"); }));
 
   // It works again, as another incarnation.

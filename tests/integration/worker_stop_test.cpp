@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "integration/worker_fixture.hpp"
+#include "support/tcp_gate.hpp"
 
 namespace posthouse::test {
 namespace {
@@ -199,6 +200,24 @@ TEST_F(WorkerStop, RunEndsOnSigterm) {
   ::sigaction(SIGTERM, nullptr, &after);
   EXPECT_EQ(before.sa_handler, after.sa_handler);
   EXPECT_EQ(jobs_in("succeeded"), 1);
+}
+
+// A service that calls run() until the database is there leaves when it is asked to.
+TEST_F(WorkerStop, RunReturnsWhenTheSignalCameBeforeTheDatabaseDid) {
+  TcpGate gate(url());
+  gate.hang();
+  auto options = quick();
+  options.database_url = gate.url();
+  options.database.connect_timeout = 2s;
+  Worker worker(options);
+  worker.on("k", [](Job const&) {});
+  std::thread killer([&] {
+    EXPECT_TRUE(eventually([&] { return gate.accepted() > 0; }));
+    ::kill(::getpid(), SIGTERM);
+  });
+  EXPECT_NO_THROW(worker.run());
+  killer.join();
+  EXPECT_THROW(worker.run(), Unavailable) << "without a signal it says why";
 }
 
 TEST_F(WorkerStop, SecondSignalStopsNow) {
