@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include "base/leave_signals.hpp"
+
 namespace posthouse::base {
 
 Service::Service(std::string name, Body body, std::function<void()> wake)
@@ -29,6 +31,7 @@ void Service::start() {
 
 void Service::run(std::stop_token const& stop) noexcept {
   { std::lock_guard const lock(state_); }
+  leave_signals_to_others();
   ::pthread_setname_np(::pthread_self(), name_.c_str());
   body_(stop);
   std::lock_guard const lock(state_);

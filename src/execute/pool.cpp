@@ -28,7 +28,9 @@ Payload payload_of(Task const& task) {
 
 }  // namespace
 
-Pool::Pool(Options options, base::Log const& log) : options_(std::move(options)), log_(log) {}
+Pool::Pool(Options options, base::Log const& log) : options_(std::move(options)), log_(log) {
+  ::pthread_sigmask(SIG_SETMASK, nullptr, &signals_);
+}
 
 Pool::~Pool() {
   close();
@@ -199,6 +201,7 @@ bool Pool::inside() const noexcept { return current_pool == this; }
 
 void Pool::work(Slot& slot) {
   pthread_setname_np(pthread_self(), "posthouse-job");
+  ::pthread_sigmask(SIG_SETMASK, &signals_, nullptr);
   current_pool = this;
   std::unique_lock lock(mutex_);
   for (;;) {

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -167,6 +168,7 @@ class Pool {
   void ask_to_stop(std::function<bool(Slot&)> const& matches);
 
   Options const options_;
+  sigset_t signals_{};  // of the thread that made the pool: what handlers start inherits it
   base::Log const& log_;
 
   mutable std::mutex mutex_;

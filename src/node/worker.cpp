@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/fork_guard.hpp"
+#include "base/leave_signals.hpp"
 #include "core/backoff.hpp"
 #include "core/names.hpp"
 #include "core/refuse.hpp"
@@ -212,6 +213,7 @@ class Session {
   }
 
   void run() {
+    base::leave_signals_to_others();
     try {
       pump_->run();
     } catch (std::exception const& error) {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Starting and stopping: in any order, from any thread, by signals; what becomes of the jobs that a worker holds.
 #include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <map>
 #include <semaphore>
 #include <thread>
 
@@ -200,6 +203,31 @@ TEST_F(WorkerStop, RunEndsOnSigterm) {
   ::sigaction(SIGTERM, nullptr, &after);
   EXPECT_EQ(before.sa_handler, after.sa_handler);
   EXPECT_EQ(jobs_in("succeeded"), 1);
+}
+
+// What a handler starts can be ended by SIGTERM; the threads that run no handler leave signals to the one that waits.
+TEST_F(WorkerStop, OnlyHandlersAndTheProgramsOwnThreadsTakeSignals) {
+  enqueue();
+  Worker worker(quick());
+  blocking(worker);
+  worker.start();
+  ASSERT_TRUE(wait_started(1));
+  std::map<std::string, bool> blocked;  // by the thread's name
+  for (auto const& thread : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string name;
+    std::getline(std::ifstream(thread.path() / "comm"), name);
+    std::ifstream status(thread.path() / "status");
+    for (std::string line; std::getline(status, line);) {
+      if (line.starts_with("SigBlk:"))
+        blocked[name] = (std::stoull(line.substr(7), nullptr, 16) >> (SIGTERM - 1) & 1) != 0;
+    }
+  }
+  go.release();
+  worker.stop();
+  ASSERT_TRUE(blocked.contains("posthouse-job"));
+  ASSERT_TRUE(blocked.contains("posthouse-beat"));
+  EXPECT_FALSE(blocked["posthouse-job"]);
+  EXPECT_TRUE(blocked["posthouse-beat"]);
 }
 
 // A service that calls run() until the database is there leaves when it is asked to.
