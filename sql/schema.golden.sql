@@ -607,6 +607,7 @@ function pause_key(text,text) (kind text, key text) returns void language plpgsq
 function pause_kind(text) (kind text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function pause_queue(text) (queue text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function pause_schedule(text) (name text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function payload_size(jsonb) (p_payload jsonb) returns bigint language sql immutable security definer set search_path=<schema>, pg_temp
 function peers(bigint) (p_worker bigint) returns integer language sql stable security definer set search_path=<schema>, pg_temp
 function ping_workers(bigint[]) (ids bigint[]) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function preview_cron(text,text,integer,timestamp with time zone) (cron text, time_zone text DEFAULT 'UTC'::text, n integer DEFAULT 10, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone) returns TABLE(tick timestamp with time zone, local_time timestamp without time zone) language plpgsql stable security definer set search_path=<schema>, pg_temp

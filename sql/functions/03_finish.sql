@@ -181,7 +181,7 @@ begin
 end $$;
 
 -- Takes the unended members of open batches from a worker: never started ones uncounted, possibly started ones (only
--- when p_crashed) with an attempt and a crash. Null p_tokens: all open batches. Returns how many jobs were moved, and
+-- when p_crashed) with a crash and, unless there are more of them than the worker has slots, an attempt. Null p_tokens: all open batches. Returns how many jobs were moved, and
 -- leaves alone, in a batch that stays open, a job whose completion sits in an open transaction.
 create or replace function take_back(p_worker bigint, p_tokens bigint[], p_crashed boolean) returns bigint
 language plpgsql security definer set search_path from current
@@ -198,6 +198,13 @@ declare
   v_default int;
   v_limbo boolean := in_limbo();
   v_left int[];
+  -- Quick jobs are allowed to start far ahead of the slots. When more of them may have been running than could have been,
+  -- it is not known which were: then it is a crash of each, after which each is claimed by itself, and nobody's attempt.
+  v_certain boolean := not p_crashed or (select w.slots from worker w where w.id = p_worker) >= (
+    select coalesce(sum(q.started_to - coalesce(bit_count(substring(q.acked from 1 for q.started_to)), 0)
+        - (select count(*) from done d where d.worker = p_worker and d.token = q.token and d.pos < q.started_to
+            and (q.acked is null or get_bit(q.acked, d.pos) = 0))), 0)
+    from batch q where q.worker = p_worker and q.token >= v_low and q.closed_at is null and (p_tokens is null or q.token = any(p_tokens)));
   b batch;
 begin
   for b in select * from batch q where q.worker = p_worker and q.token >= v_low and q.closed_at is null
@@ -219,26 +226,26 @@ begin
         insert into done (worker, token, pos, job, rescued) select p_worker, b.token, k.pos, k.id, true from k where k.started and k.free
         on conflict do nothing returning pos),
       m as materialized (
-        select k.id, p_crashed and k.started as started from k
+        select k.id, p_crashed and k.started and v_certain as counts, p_crashed and k.started as started from k
         where k.free and (not k.started or k.pos in (select t.pos from tomb t))),
       gone as (delete from job j using m where j.id = m.id and j.lane is not distinct from b.lane
-        returning j.*, m.started,
+        returning j.*, m.started, m.counts,
           case when exists (select from cancel_request r where r.job = j.id) then 'cancelled'
-            when m.started and j.attempt + 1 >= coalesce((j.options ->> 'max_attempts')::int, v_default) then 'failed'
+            when m.counts and j.attempt + 1 >= coalesce((j.options ->> 'max_attempts')::int, v_default) then 'failed'
             when is_expired(j.options, v_late) then 'expired' end as ends),
       err as (
         insert into attempt_error (job, attempt, at, worker, type, message)
         select g.id, g.attempt + 1, v_now, p_worker, 'worker lost', 'the worker ended or stopped answering while the job was running'
-        from gone g where g.started),
+        from gone g where g.counts),
       dies as (
         insert into dead (id, lane, state, ended_at, queued_at, attempt, reason, payload, payload_bytes, headers, options)
-        select g.id, g.lane, g.ends, v_now, coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at), g.attempt + g.started::int,
+        select g.id, g.lane, g.ends, v_now, coalesce((g.options ->> 'enqueued_at')::timestamptz, g.queued_at), g.attempt + g.counts::int,
           case g.ends when 'failed' then 'worker lost on the last attempt' else end_reason(g.ends) end,
           g.payload, g.payload_bytes, g.headers, g.options
         from gone g where g.ends is not null),
       back as (
         insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
-        select g.id, v_express, g.attempt + g.started::int, g.payload, g.payload_bytes, g.headers,
+        select g.id, v_express, g.attempt + g.counts::int, g.payload, g.payload_bytes, g.headers,
           coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', coalesce(g.options -> 'enqueued_at', to_jsonb(g.queued_at)))
             || case when g.started then jsonb_build_object('crashes', coalesce((g.options ->> 'crashes')::int, 0) + 1) else '{}' end
         from gone g where g.ends is null order by g.id)

@@ -39,6 +39,12 @@ declare
   v_meta text;
 begin
   insert into meta values ('identity', v_now) on conflict do nothing;
+  -- Nobody ever worked here. Jobs of transactions that this cluster has not begun yet came in a dump all the same.
+  if found and exists (select from (select a.lane from lane a union select s.lane from lane_seen s) l, lateral (
+      select from job j where j.lane = l.lane and j.txid >= pg_snapshot_xmax(pg_current_snapshot()) limit 1) ahead) then
+    raise exception 'posthouse: jobs in this schema were enqueued in another cluster; nothing is claimed'
+      using errcode = '55000', hint = 'If they shall run here, run: posthouse adopt';
+  end if;
   select value into v_meta from meta where key = 'identity';
   if v_meta is distinct from v_now then
     raise exception 'posthouse: this schema was moved here from another cluster or database (% then, % now); nothing is claimed', v_meta, v_now

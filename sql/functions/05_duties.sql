@@ -135,6 +135,9 @@ create or replace function adopt() returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
   v_moved bigint;
+  v_now bigint := pg_current_xact_id()::text::bigint;
+  -- The transaction of the restore; null when nothing was restored.
+  v_restored bigint := (select v_now - age(m.xmin) from meta m where m.key = 'identity' and m.value <> identity_now());
 begin
   perform need_read_committed('adopt');
   lock table job, batch, worker in share row exclusive mode;
@@ -142,7 +145,10 @@ begin
   with unfinished as materialized (
     select j.id from job j
     left join lateral (select b.* from batch b where b.lane = j.lane order by b.seq desc limit 1) c on true
+    -- A job that was enqueued here since the restore: its transaction is one of this cluster's, no later than the one that
+    -- wrote the row, which may be a subtransaction. Nothing of it has been claimed, whatever the other cluster's windows say.
     where not is_claimed(j.txid, j.id, c.lo, c.hi, c.pos_txid, c.pos_id)
+      or j.txid::text::bigint between v_restored and v_now - age(j.xmin)
     union
     select i.id from batch b cross join unnest(b.ids) with ordinality i(id, ord)
     where b.closed_at is null and (b.acked is null or get_bit(b.acked, i.ord::int - 1) = 0)

@@ -42,7 +42,7 @@ int Pacing::wanted(Load const& load) const noexcept {
   int const room = limits_.slots + limits_.prefetch - held;
   int const buffered = std::max(0, held - limits_.slots);
   if (room <= 0 || (limits_.prefetch > 0 && buffered > limits_.prefetch / 2)) return 0;
-  return std::min(room, limits_.most);
+  return std::min(room, most_);
 }
 
 Step Pacing::step(Time now, Load const& load) {
@@ -85,7 +85,7 @@ std::optional<Step> Pacing::engine(Time now, Load const& load, int room, int wan
   bool const late = load.unreported && (stopping_ || now - *oldest_ >= limits_.flush_interval);
   Step const finish{.what = What::finish, .room = room};
 
-  if (auto next = claim_step(now, load, want)) {
+  if (auto next = now < claims_from_ ? std::nullopt : claim_step(now, load, want)) {
     next->room = room;
     // Jobs that end at once would wait for the disk, each for itself: they are claimed without, and reported together.
     bool const apart = load.quick && load.waiting == 0 && !late && !stopping_ && now >= together_until_;
@@ -163,6 +163,7 @@ Time Pacing::sleep_until(Time now, Load const& load, int want) const {
   auto const at = [&until](Time time) { until = std::min(until, time); };
   if (load.unreported) at(*oldest_ + limits_.flush_interval);
   if (stopping_) return until;
+  if (now < claims_from_) return std::min(until, claims_from_);
   if (want > 0) {
     if (auto next = lanes_.next()) at(*next);
   }
@@ -214,6 +215,7 @@ void Pacing::flushed(Time now, Clock::duration took) {
 
 void Pacing::claimed(std::span<std::int64_t const> asked, std::span<std::int64_t const> found, bool full, Time now) {
   failures_ = 0;
+  if (full) most_ = std::min(limits_.most, 2 * most_);
   lanes_.claimed(asked, found, full, now);
   if (!found.empty()) deaf_poll_ = deaf_poll_first;
   if (asked.empty()) {
@@ -361,6 +363,8 @@ void Pacing::reconnected(Time now) {
   failures_ = 0;
   not_before_ = now;
 }
+
+void Pacing::overloaded() noexcept { most_ = std::max(1, most_ / 2); }
 
 void Pacing::failed(Time now) {
   not_before_ = now + first_failure_wait * (1 << std::min(failures_, failure_doublings));

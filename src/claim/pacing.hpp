@@ -53,6 +53,9 @@ inline constexpr std::chrono::milliseconds limit_bell_for{2'000};
 /// what is buffered.
 inline constexpr std::size_t max_urgent_lanes = 16;
 
+/// How long a worker claims nothing after the server has spoken of damaged data.
+inline constexpr std::chrono::seconds damaged_for{60};
+
 struct Limits {
   int slots = 1;     ///< handler threads
   int prefetch = 0;  ///< jobs claimed ahead of a free slot
@@ -131,7 +134,11 @@ class Pacing {
   void deaf(Time now);         ///< it is gone, and the bells with it
   void reconnected(Time now);  ///< a new main connection: anything may have happened
   void failed(Time now);       ///< the server refused a statement; wait a little, longer each time in a row
+  void
+  overloaded() noexcept;  ///< the server has no room: claims become half as large, and grow again when they are full
+  void damaged(Time now) noexcept { claims_from_ = now + damaged_for; }  ///< nothing is claimed for a while
   void stopping() noexcept { stopping_ = true; }
+  [[nodiscard]] int most() const noexcept { return most_; }  ///< jobs a claim, now
 
   [[nodiscard]] bool keeper() const noexcept { return keeper_; }
   [[nodiscard]] Lanes const& lanes() const noexcept { return lanes_; }
@@ -153,6 +160,8 @@ class Pacing {
   void want_bells(std::span<std::int64_t const> lanes);
 
   Limits limits_;
+  int most_ = limits_.most;
+  Time claims_from_{};
   Lanes lanes_;
   bool stopping_ = false;
   bool housekeeping_turn_ = false;  // so that neither claims nor the rest starve each other

@@ -19,7 +19,7 @@ namespace {
 using store::Finding;
 
 constexpr std::chrono::milliseconds hear_within{2'000};
-constexpr int connections_of_a_worker = 4;  // claims, heartbeats, LISTEN, and one for upkeep while it leads
+constexpr int listening = 1;
 
 void look_at_connections(node::Config const& config, pg::Connection& connection, std::vector<Finding>& findings) {
   auto const transport = store::transport(connection);
@@ -38,8 +38,9 @@ void look_at_connections(node::Config const& config, pg::Connection& connection,
                         "Set session_database_url to the server itself, and pgbouncer_transaction_mode: true."});
   }
   auto const room = store::room(connection);
-  auto const wanted =
-      connections_of_a_worker + std::int64_t{node::processes_of(config)} * config.worker_child_pool_max_size;
+  int const processes = node::processes_of(config);
+  auto const wanted = node::own_connections + listening + (processes == 0 ? node::sql_connections_of(config) : 0) +
+                      std::int64_t{processes} * config.worker_child_pool_max_size;
   if (wanted > room.most - room.taken) {
     findings.push_back({"connections", "warning",
                         fmt::format("a worker of this configuration takes up to {}, and {} of {} are free",

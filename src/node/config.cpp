@@ -103,6 +103,15 @@ int processes_of(Config const& config) {
   return config.processes.value_or(config.isolated.value_or(false) ? config.concurrency : 0);
 }
 
+int sql_connections_of(Config const& config) {
+  bool const any =
+      std::any_of(config.kinds.begin(), config.kinds.end(), [](auto const& kind) { return !kind.second.sql.empty(); });
+  if (!any) return 0;
+  int const most =
+      config.pool.said() ? config.pool.open() : config.worker_pool_size + config.worker_max_overflow - own_connections;
+  return std::clamp(most, 1, config.concurrency);
+}
+
 Config load(Sources const& sources) {
   Config config;
   std::vector<Problem> problems;

@@ -123,6 +123,8 @@ struct Config {
   std::chrono::milliseconds kill_grace{5000};
   int max_jobs_per_child = 0;
   int max_memory_per_child_mb = 0;
+  int worker_pool_size = 3;
+  int worker_max_overflow = 2;
   int worker_child_pool_max_size = 2;
   int prefetch_buffer = 0;
   std::chrono::milliseconds claim_lease{30000};
@@ -179,6 +181,11 @@ class ConfigError : public InvalidArgument {
 
 /// Child processes of a worker; 0: its handlers run in threads.
 int processes_of(Config const& config);
+
+/// Connections of a worker's own, beside the one for LISTEN: claims, heartbeats, and upkeep while it leads.
+inline constexpr int own_connections = 3;
+/// Most connections for the `sql` jobs of one process; 0 when there are none.
+int sql_connections_of(Config const& config);
 
 /// Throws ConfigError with all that is wrong. A missing URL is no error here: not every command needs one.
 Config load(Sources const& sources);

@@ -91,6 +91,14 @@ Key const kKeys[] = {
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.max_memory_per_child_mb = static_cast<int>(integer_value(a, v, 0, 1'000'000));
      }},
+    {"worker_pool_size", "3", "connections of a worker beside the one for LISTEN, 3 to 1000", "", false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       c.worker_pool_size = static_cast<int>(integer_value(a, v, 3, 1000));
+     }},
+    {"worker_max_overflow", "2", "further ones while it has much to do, 0 to 1000", "", false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       c.worker_max_overflow = static_cast<int>(integer_value(a, v, 0, 1000));
+     }},
     {"worker_child_pool_max_size", "2", "connections of a Client in a child, 1 to 100", "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.worker_child_pool_max_size = static_cast<int>(integer_value(a, v, 1, 100));
@@ -247,9 +255,13 @@ Key const kKeys[] = {
 };
 
 constexpr std::string_view kLater[] = {
-    "pool_timeout",     "pool_pre_ping",       "echo",
-    "worker_pool_size", "worker_max_overflow", "worker_child_pool_check",
-    "queues.*.paused",  "queues.*.priority",   "claimed_stale_threshold_ms",
+    "pool_timeout",
+    "pool_pre_ping",
+    "echo",
+    "worker_child_pool_check",
+    "queues.*.paused",
+    "queues.*.priority",
+    "claimed_stale_threshold_ms",
     "kinds.*.queue",
 };
 

@@ -142,7 +142,7 @@ std::optional<claim::Step> Pump::next_of(claim::Step const& step, int start, int
   auto const now = load();
   int const slots = core_.options.concurrency;
   int const held = now.handed + now.waiting + rows;
-  int const jobs = std::min(slots + core_.options.prefetch_buffer - held, core_.claim_most);
+  int const jobs = std::min(slots + core_.options.prefetch_buffer - held, pacing_.most());
   if (jobs < claim::fuse_below || held - slots > core_.options.prefetch_buffer / 2) return std::nullopt;
   auto next = step;
   next.jobs = jobs;

@@ -6,6 +6,7 @@
 
 #include "base/process_usage.hpp"
 #include "base/random.hpp"
+#include "core/sqlstate.hpp"
 #include "node/pump.hpp"
 #include "node/registration.hpp"
 
@@ -16,12 +17,21 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds complain_every{60'000};
+constexpr std::string_view statement_too_long = "57014";
 constexpr milliseconds last_words{5'000};  // for reporting and leaving when the database is out of reach
 
 }  // namespace
 
 void Pump::trouble(Error const& error) {
   auto const now = Clock::now();
+  auto const action = core::classify(error.sqlstate(), false, error.what());
+  if (action == core::Action::overloaded || error.sqlstate() == statement_too_long) pacing_.overloaded();
+  if (action == core::Action::corruption) {
+    pacing_.damaged(now);
+    core_.log.error(
+        "the server says that data are damaged: this worker claims nothing for a minute; a human has to look",
+        {{"error", error.what()}, {"sqlstate", error.sqlstate()}});
+  }
   // A server that refuses us as a whole (read-only, shutting down) is as good as gone.
   bool const gone = !connection_ || !connection_->ok() || error.error_class() == ErrorClass::unavailable;
   if (gone) {

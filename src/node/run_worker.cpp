@@ -26,9 +26,6 @@
 namespace posthouse::node {
 namespace {
 
-/// Two connections and one for LISTEN are the worker's own; with these it stays within eight.
-constexpr int kSqlConnections = 5;
-
 Sources sources_of(GlobalFlags const& global, WorkFlags const& flags) {
   auto sources = sources_of(global);
   auto const add = [&](std::optional<std::string> const& value, char const* key, char const* flag) {
@@ -160,8 +157,7 @@ void register_configured(Worker& worker, Config const& config, std::vector<std::
   });
   std::shared_ptr<execute::SqlRunner> sql;
   if (any) {
-    auto const most = config.pool.said() ? config.pool.open() : kSqlConnections;
-    sql = std::make_shared<PooledSqlRunner>(config.database, std::min(most, config.concurrency), log);
+    sql = std::make_shared<PooledSqlRunner>(config.database, sql_connections_of(config), log);
   }
   register_configured(worker, config, only, sql);
 }

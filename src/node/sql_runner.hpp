@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs `sql` jobs on a few connections of its own.
+// Runs `sql` jobs on a few connections of its own. A job that is asked to stop has its statement cancelled, then its server
+// process ended, and when not even that is answered (a server that stands still) its connection is given up.
 //
 // Thread safety: any thread.
 #pragma once
 
-#include <condition_variable>
-#include <mutex>
-#include <set>
-#include <stop_token>
+#include <chrono>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <posthouse/options.hpp>
 
 #include "base/log.hpp"
 #include "execute/sql_handler.hpp"
+#include "node/stopper.hpp"
 #include "pg/pool.hpp"
 
 namespace posthouse::node {
@@ -23,7 +21,9 @@ namespace posthouse::node {
 class PooledSqlRunner final : public execute::SqlRunner {
  public:
   /// `connections`: most at a time; further jobs wait for one.
-  PooledSqlRunner(DatabaseOptions options, int connections, base::Log log, pg::Pool::Keep keep = {});
+  /// `kill_after`: how long a cancel has time; a connection is given up after four times that.
+  PooledSqlRunner(DatabaseOptions options, int connections, base::Log log, pg::Pool::Keep keep = {},
+                  std::chrono::milliseconds kill_after = std::chrono::seconds(5));
   ~PooledSqlRunner() override = default;
 
   void run(Job const& job, std::vector<std::string> const& statements) override;
@@ -32,19 +32,11 @@ class PooledSqlRunner final : public execute::SqlRunner {
   [[nodiscard]] std::size_t open_connections() const { return pool_.open_connections(); }
 
  private:
-  class Cancellation;
-  void request_cancel(int backend_pid);
-  void forget_cancel(int backend_pid);
-  void cancel_loop(std::stop_token const& stop);
+  Stopper::Ways ways_of(pg::Connection const& connection, int backend);
 
   pg::Pool pool_;
   base::Log log_;
-  std::mutex mutex_;
-  std::condition_variable_any requested_;
-  std::condition_variable cancelled_;
-  std::set<int> to_cancel_;  ///< server processes whose statement is to end
-  bool cancelling_ = false;
-  std::jthread canceller_;  ///< started with the first cancel; last, so that it ends before what it uses
+  Stopper stopper_;
 };
 
 }  // namespace posthouse::node

@@ -148,10 +148,45 @@ TEST_F(EngineAdopt, InPlaceEndsWhoeverRuns) {
 // A template that never ran a worker may be cloned by tests: install does not write the identity.
 TEST_F(EngineAdopt, ASchemaThatNeverRanIsAtHomeAnywhere) {
   EXPECT_EQ(sql.number("select count(*) from meta where key = 'identity'"), 0);
-  enqueue();
   auto there = restore();
   Hand worker(there);
   EXPECT_EQ(there.number("select count(*) from meta where key = 'identity'"), 1);
+}
+
+// Its jobs would wait until this cluster has begun as many transactions as the other one had.
+TEST_F(EngineAdopt, JobsOfAnotherClusterThatNeverRanAreFound) {
+  auto const job = enqueue();
+  auto there = restore();
+  EXPECT_EQ(there.sqlstate_of("select register_worker('w', 'h', 1, '0', null, '{k}', 30000, 1)"), "55000");
+  EXPECT_EQ(there.number("select count(*) from meta where key = 'identity'"), 0);
+  EXPECT_EQ(there.number("select adopt()"), 1);
+  there.exec("select promote()");
+  Hand next(there);
+  EXPECT_THAT(ids(next.claim(10)), ElementsAre(job));
+}
+
+// The application is up before somebody calls adopt: to the other cluster's windows its jobs look as if they were old.
+TEST_F(EngineAdopt, JobsEnqueuedSinceTheRestoreAreNotLost) {
+  Hand worker(sql);
+  auto const done = enqueue_some(3);
+  worker.finish(worker.claim(10).at(0).token);
+  auto const waiting = enqueue();
+  auto there = restore();
+  auto const fresh = there.number("select enqueue('k')");
+  there.exec("begin");
+  there.exec("savepoint one");
+  auto const nested = there.number("select enqueue('k')");
+  there.exec("release savepoint one");
+  there.exec("commit");
+  there.exec("vacuum (freeze) job");
+  EXPECT_EQ(there.number("select adopt()"), 3);
+  there.exec("select promote()");
+  Hand next(there);
+  auto const got = next.claim(10);
+  EXPECT_THAT(sorted(ids(got)), ElementsAre(waiting, fresh, nested));
+  next.finish(got.at(0).token);
+  for (auto const id : done) EXPECT_EQ(state_in(there, id), "succeeded");
+  EXPECT_EQ(there.number("select adopt()"), 0) << "nothing was restored since";
 }
 
 }  // namespace

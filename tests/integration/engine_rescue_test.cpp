@@ -59,6 +59,40 @@ TEST_F(EngineRescue, CountsAnAttemptBelowStartedToAndNoneAbove) {
       sql.truth("select reaped_at is not null and end_reason = 'lease lapsed' from worker where id = $1", worker.id()));
 }
 
+// Quick jobs may start far ahead of the slots. Those that never ran must not be spent on a crash.
+TEST_F(EngineRescue, MoreThanTheSlotsAreACrashAndNobodysAttempt) {
+  auto const jobs = numbers(sql.column("select enqueue('k', max_attempts => 1) from generate_series(1, 12)"));
+  Hand worker(sql);  // of ten slots
+  auto const got = worker.claim(12, 12);
+  worker.finish(got.at(0).token, "100000000000", 12);  // eleven are left
+  expire(sql, worker.id());
+  EXPECT_EQ(reap(), 11);
+  EXPECT_EQ(sql.number("select count(*) from attempt_error"), 0);
+  EXPECT_EQ(state(jobs.at(0)), "succeeded");
+  EXPECT_EQ(attempt(jobs.at(11)), 0);
+  EXPECT_EQ(crashes(jobs.at(11)), "1");
+
+  // From now on each is in a batch of its own, and what happens to it is known.
+  Hand next(sql);
+  ASSERT_THAT(next.claim(1), SizeIs(1));
+  expire(sql, next.id());
+  reap();
+  EXPECT_EQ(sql.number("select count(*) from jobs where state = 'failed'"), 1);
+  EXPECT_EQ(sql.number("select count(*) from attempt_error"), 1);
+}
+
+// Three ended by transactions of their handlers: what may have been running fits into the slots.
+TEST_F(EngineRescue, CompletedOnesAreNotAmongThoseThatMayHaveRun) {
+  auto const jobs = enqueue_some(12);
+  Hand worker(sql);
+  auto const got = worker.claim(12, 12);
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(worker.complete(sql, got.at(static_cast<std::size_t>(i))));
+  expire(sql, worker.id());
+  EXPECT_EQ(reap(), 9);
+  EXPECT_EQ(attempt(jobs.at(11)), 1);
+  EXPECT_EQ(sql.number("select count(*) from attempt_error"), 9);
+}
+
 // Three crashes convict the job and not its neighbours.
 TEST_F(EngineRescue, AJobThatWasInACrashGetsABatchOfItsOwn) {
   auto const jobs = enqueue_some(3);

@@ -617,6 +617,33 @@ TEST_F(PacingTest, RefusalsAreWaitedOut) {
   EXPECT_LE(waited, 2s);
 }
 
+TEST_F(PacingTest, ClaimsShrinkWhileTheServerIsOverloadedAndGrowAgain) {
+  Pacing pacing({.slots = 64}, now);
+  pacing.overloaded();
+  EXPECT_EQ(pacing.most(), max_jobs_a_claim / 2);
+  for (int i = 0; i < 20; ++i) pacing.overloaded();
+  EXPECT_EQ(pacing.most(), 1) << "never nothing";
+  pacing.claimed(none, lane1, true, now);
+  EXPECT_EQ(pacing.most(), 2);
+  for (int i = 0; i < 20; ++i) pacing.claimed(none, lane1, true, now);
+  EXPECT_EQ(pacing.most(), max_jobs_a_claim);
+}
+
+TEST_F(PacingTest, DamagedDataAreNotClaimedForAWhileWhatEndsIsReported) {
+  Pacing pacing({.slots = 2}, now);
+  pacing.listening(now);
+  pacing.looked(lane1, now);
+  pacing.damaged(now);
+  auto const again = now + damaged_for;
+  live(pacing, damaged_for - 1ms);
+  EXPECT_EQ(sent[What::claim], 0);
+  pacing.ended(1, now);
+  EXPECT_EQ(pacing.step(now, {.handed = 1, .unreported = true}).what, What::finish);
+  now = again;
+  live(pacing, 5s);
+  EXPECT_GT(sent[What::claim], 0);
+}
+
 TEST_F(PacingTest, StoppingOnlyReports) {
   Pacing pacing({.slots = 2}, now);
   pacing.listening(now);
