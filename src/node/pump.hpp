@@ -54,6 +54,12 @@ class Pump {
   [[nodiscard]] bool inside_handler() const noexcept { return pool_->inside(); }
 
  private:
+  struct Sent {  // a claim whose reply has not been taken
+    claim::Step step{};
+    std::int64_t token = 0;
+    int start = 0;
+  };
+
   /// A lane as handlers see it.
   struct Lane {
     std::string queue{};
@@ -79,6 +85,7 @@ class Pump {
   void claim(claim::Step const& step);
   bool send(claim::Step const& step);
   void receive(bool run_on);
+  pg::Result receive_rows(Sent const& sent);
   std::optional<claim::Step> next_of(claim::Step const& step, int start, int rows) const;
   void opened(store::Claim&& claimed, claim::Step const& step, int start);
   void in_doubt(std::int64_t token);
@@ -117,11 +124,6 @@ class Pump {
   std::int64_t token_ = 0;  // of the last claim
   // A large claim whose reply is on its way: this worker hands out and collects meanwhile. Until receive() nothing else
   // may be asked of the connection.
-  struct Sent {
-    claim::Step step{};
-    std::int64_t token = 0;
-    int start = 0;
-  };
   std::optional<Sent> sent_{};
   // Claims whose reply was lost may still be committed by a server process that we hear no more of.
   std::optional<std::int64_t> doubt_from_{};

@@ -44,21 +44,53 @@ void Pump::perform(claim::Step const& step) {
   }
 }
 
+// With a claim on its way: its reply is taken in while the server works on the finish, and when there is room for as much
+// again, the next claim follows at once, so that the server hardly ever waits for us.
 void Pump::finish(int room) {
-  receive(false);
+  auto const claimed = std::exchange(sent_, std::nullopt);
+  std::optional<pg::Result> rows;
+  std::optional<claim::Step> next;
+  if (claimed) {
+    rows = receive_rows(*claimed);
+    next = next_of(claimed->step, claimed->start, rows->rows());
+  }
+  auto const open = [&] {
+    if (rows) opened(store::Work::decode_claim(*std::exchange(rows, std::nullopt)), claimed->step, claimed->start);
+  };
   int raised = 0;
   auto const flush = book_.prepare(room, raised);
-  if (flush.empty()) return;
+  if (flush.empty()) return open();
   auto const sent = Clock::now();
+  std::vector<std::int64_t> lost;
   try {
     core_.statement();
-    settle(work().finish(core_.incarnation, flush.acks, flush.moves, flush.results));
+    auto verbs = work();
+    if (rows && verbs.send_finish(core_.incarnation, flush.acks, flush.moves, flush.results)) {
+      open();
+      if (unresolved_.empty()) hand_out();
+      lost = verbs.receive_finish();
+    } else {
+      lost = verbs.finish(core_.incarnation, flush.acks, flush.moves, flush.results);
+    }
   } catch (Error const&) {
     book_.not_confirmed(!connection_->ok());
+    open();
     throw;
   }
+  std::exception_ptr failed;
+  try {
+    if (next) {
+      next->room = std::max(0, next->room - raised);
+      send(*next);
+    }
+  } catch (Error const&) {
+    failed = std::current_exception();
+  }
+  open();
+  settle(lost);
   auto const now = Clock::now();
   pacing_.flushed(now, now - sent);
+  if (failed) std::rethrow_exception(failed);
 }
 
 void Pump::claim(claim::Step const& step) {
@@ -117,23 +149,26 @@ bool Pump::send(claim::Step const& step) {
 void Pump::receive(bool run_on) {
   if (!sent_) return;
   auto const sent = *std::exchange(sent_, std::nullopt);
-  std::optional<pg::Result> rows;
-  try {
-    rows = work().receive_claim();
-  } catch (Error const&) {
-    if (!connection_->ok()) in_doubt(sent.token);
-    throw;
-  }
+  auto rows = receive_rows(sent);
   std::exception_ptr failed;
   if (run_on) {
     try {
-      if (auto const next = next_of(sent.step, sent.start, rows->rows())) send(*next);
+      if (auto const next = next_of(sent.step, sent.start, rows.rows())) send(*next);
     } catch (Error const&) {
       failed = std::current_exception();
     }
   }
-  opened(store::Work::decode_claim(std::move(*rows)), sent.step, sent.start);
+  opened(store::Work::decode_claim(std::move(rows)), sent.step, sent.start);
   if (failed) std::rethrow_exception(failed);
+}
+
+pg::Result Pump::receive_rows(Sent const& sent) {
+  try {
+    return work().receive_claim();
+  } catch (Error const&) {
+    if (!connection_->ok()) in_doubt(sent.token);
+    throw;
+  }
 }
 
 std::optional<claim::Step> Pump::next_of(claim::Step const& step, int start, int rows) const {

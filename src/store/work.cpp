@@ -115,6 +115,20 @@ pg::Params claim_params(std::int64_t worker, ClaimRequest const& request) {
   return params;
 }
 
+std::string finish_sql(pg::Connection const& connection) {
+  return "select " + call(connection, "finish($1, $2, $3, $4, $5, $6)");
+}
+
+pg::Params finish_params(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
+                         std::span<JobResult const> results) {
+  pg::Params params;
+  params.int8(worker);
+  add_acks(params, acks);
+  add_moves(params, moves);
+  add_results(params, results);
+  return params;
+}
+
 bool wants_one(ClaimRequest const& request) {
   return request.lanes.size() == 1 && request.jobs == 1 && request.start == 1;
 }
@@ -259,14 +273,16 @@ Claim Work::decode_claim(pg::Result rows) { return decode(std::move(rows)); }
 
 std::vector<std::int64_t> Work::finish(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
                                        std::span<JobResult const> results) {
-  pg::Params params;
-  params.int8(worker);
-  add_acks(params, acks);
-  add_moves(params, moves);
-  add_results(params, results);
   return numbers(
-      connection_.prepared("select " + call(connection_, "finish($1, $2, $3, $4, $5, $6)"), params).field(0, 0));
+      connection_.prepared(finish_sql(connection_), finish_params(worker, acks, moves, results)).field(0, 0));
 }
+
+bool Work::send_finish(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
+                       std::span<JobResult const> results) {
+  return connection_.send_prepared(finish_sql(connection_), finish_params(worker, acks, moves, results));
+}
+
+std::vector<std::int64_t> Work::receive_finish() { return numbers(connection_.receive().field(0, 0)); }
 
 Claim Work::finish_and_claim(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
                              ClaimRequest const& request, std::span<JobResult const> results) {

@@ -143,6 +143,10 @@ class Work {
   /// Returns the tokens whose lease is lost.
   std::vector<std::int64_t> finish(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
                                    std::span<JobResult const> results = {});
+  /// The same in two steps, as send_claim().
+  bool send_finish(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
+                   std::span<JobResult const> results);
+  std::vector<std::int64_t> receive_finish();
   Claim finish_and_claim(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
                          ClaimRequest const& request, std::span<JobResult const> results = {});
   /// Those of jobs that the worker does not hold (any more) are passed over.
