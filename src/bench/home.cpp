@@ -22,6 +22,7 @@ namespace {
 constexpr char const* unlocked =
     " not exists (select from pg_locks l where l.locktype = 'advisory' and l.objsubid = 1 and l.granted"
     " and (l.classid::bigint << 32) | l.objid::bigint = hashtextextended(substring({0} from {1}), 0))";
+constexpr auto remove_within = std::chrono::seconds(10);  // a statement of the dead may still hold its locks
 constexpr char const* schema_pattern = "'^(posthouse_bench_[0-9]+_[0-9a-f]{8})$'";
 constexpr char const* database_pattern = "'^(posthouse_bench_[0-9]+_[0-9a-f]{8})_[0-9]+$'";
 
@@ -79,6 +80,7 @@ void Home::remove_left_behind(Progress const& progress) {
     attempt("schema " + schema, [&] {
       auto options = database_;
       options.schema = schema;
+      options.statement_timeout = remove_within;
       uninstall(options);
     });
   }

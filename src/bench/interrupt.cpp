@@ -15,6 +15,7 @@ namespace posthouse::bench {
 namespace {
 
 constexpr int cancel_every_ms = 200;
+constexpr auto same_within = std::chrono::seconds(1);  // timeout(1) signals the process and then its group
 
 }  // namespace
 
@@ -52,17 +53,21 @@ void Interrupt::cancels(std::function<void()> cancel) {
 }
 
 void Interrupt::watch() {
+  std::chrono::steady_clock::time_point first{};
   for (;;) {
     pollfd items[2] = {{signals_.get(), POLLIN, 0}, {over_.fd(), POLLIN, 0}};
     ::poll(items, 2, signal_ == 0 ? -1 : cancel_every_ms);
     if (items[1].revents != 0) return;
     signalfd_siginfo info{};
     if (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      auto const now = std::chrono::steady_clock::now();
+      if (signal_ != 0 && now - first < same_within) continue;
       if (signal_ != 0) {
         constexpr std::string_view text = "bench: ended without cleaning up; the next run does\n";
         [[maybe_unused]] auto const written = ::write(STDERR_FILENO, text.data(), text.size());
         ::_exit(128 + static_cast<int>(info.ssi_signo));
       }
+      first = now;
       signal_ = static_cast<int>(info.ssi_signo);
       came_.signal();
     }

@@ -2,8 +2,8 @@
 // SIGINT, SIGTERM and SIGHUP while a benchmark runs: whoever measures is told, unwinds and cleans up.
 //
 // Signals are blocked in the thread that builds this and in those that it starts from then on; a thread of its own waits
-// for them. The first one makes check() and sleep() throw and cancels the statement that runs; the second ends the
-// process at once. A signal that was ignored (nohup) stays ignored.
+// for them. The first one makes check() and sleep() throw and cancels the statement that runs; another one, a second or
+// more later, ends the process at once. A signal that was ignored (nohup) stays ignored.
 // Thread safety: one object a process; all calls from any thread.
 #pragma once
 
