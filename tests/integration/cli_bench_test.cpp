@@ -22,6 +22,7 @@ class CliBench : public CliTest {
   static std::vector<std::string> tiny(std::string const& scenario) {
     return {"bench", scenario, "--jobs", "1000", "--repetitions", "1", "--seconds", "1", "--json"};
   }
+  [[nodiscard]] std::string as(std::string const& role) const { return database.url() + "&user=" + role; }
   void expect_keys(std::string const& scenario, std::vector<std::string> const& keys) {
     auto const ran = run(tiny(scenario));
     ASSERT_EQ(ran.status, 0) << ran.err;
@@ -43,9 +44,8 @@ class CliBench : public CliTest {
 };
 
 TEST_F(CliBench, ThroughputHasItsKeys) {
-  expect_keys("throughput",
-              {"drain_per_s", "raw_drain_per_s", "drain_ratio", "wal_bytes_per_job", "statements_per_job",
-               "commits_per_job", "xids_per_job", "client_cpu_us_per_job", "server_cpu_us_per_job"});
+  expect_keys("throughput", {"drain_per_s", "raw_drain_per_s", "drain_ratio", "wal_bytes_per_job", "statements_per_job",
+                             "commits_per_job", "xids_per_job", "client_cpu_us_per_job", "server_cpu_us_per_job"});
 }
 
 TEST_F(CliBench, EnqueueHasItsKeys) {
@@ -104,8 +104,7 @@ TEST_F(CliBench, ASignalEndsAStatementThatRuns) {
   ASSERT_TRUE(eventually([&] {
     return sql.one("select count(*) from pg_stat_activity where state = 'active' and query like 'insert into %job%'") ==
            "1";
-  }))
-      << bench.errors();
+  })) << bench.errors();
   bench.terminate();
   EXPECT_EQ(bench.wait(), 143) << bench.errors();
   EXPECT_THAT(schemas(), IsEmpty());
@@ -115,8 +114,7 @@ TEST_F(CliBench, WhatAKilledRunLeavesTheNextOneRemoves) {
   auto killed = start({"bench", "workers", "--jobs", "10000000", "--repetitions", "1"});
   ASSERT_TRUE(eventually([&] {
     return has_schema() && sql.one("select count(*) from pg_stat_activity where query like 'insert into %job%'") == "1";
-  }))
-      << killed.errors();
+  })) << killed.errors();
   auto const left = schemas();
   // One that runs beside it leaves it alone.
   auto beside = start({"bench", "idle", "--seconds", "3600"});
@@ -125,12 +123,15 @@ TEST_F(CliBench, WhatAKilledRunLeavesTheNextOneRemoves) {
   killed.kill();
   killed.wait();
   // The server would find out when the statement ends.
-  sql.exec("select pg_terminate_backend(pid) from pg_stat_activity where query like 'insert into %job%' and "
-           "pid <> pg_backend_pid()");
+  sql.exec(
+      "select pg_terminate_backend(pid) from pg_stat_activity where query like 'insert into %job%' and "
+      "pid <> pg_backend_pid()");
   // Its worker process is gone with it, and with both their sessions and the lock.
   ASSERT_TRUE(eventually([&] {
-    return sql.one("select count(*) from pg_stat_activity where pid <> pg_backend_pid() and query like '%' || $1 || '%'",
-                   left.front()) == "0";
+    return sql.one(
+               "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> "
+               "pg_backend_pid() and query like '%' || $1 || '%'",
+               left.front()) == "0";
   }));
   auto const ran = run(tiny("throughput"));
   EXPECT_EQ(ran.status, 0) << ran.err;
@@ -146,9 +147,8 @@ TEST_F(CliBench, AWorkerProcessThatCannotStartIsAnError) {
   auto const role = "few_" + database.name();
   sql.exec("create role " + role + " login connection limit 6");
   sql.exec("grant create on database " + database.name() + " to " + role);
-  environment["PGUSER"] = role;
-  auto const ran = run({"bench", "workers", "--jobs", "1000", "--repetitions", "1", "--database-url",
-                        database.url() + (database.url().find("://") == std::string::npos ? " user=" + role : "")});
+  environment["POSTHOUSE_DATABASE_URL"] = as(role);
+  auto const ran = run(tiny("workers"));
   EXPECT_NE(ran.status, 0);
   EXPECT_THAT(ran.err, HasSubstr("worker process"));
   EXPECT_THAT(ran.err, HasSubstr("too many connections for role"));
@@ -161,7 +161,8 @@ TEST_F(CliBench, DatabasesNeedsARoleThatMayMakeThem) {
   auto const role = "none_" + database.name();
   sql.exec("create role " + role + " login");
   sql.exec("grant create on database " + database.name() + " to " + role);
-  auto const ran = run({"bench", "databases", "--database-url", database.url() + " user=" + role});
+  environment["POSTHOUSE_DATABASE_URL"] = as(role);
+  auto const ran = run(tiny("databases"));
   EXPECT_EQ(ran.status, 2);
   EXPECT_THAT(ran.err, HasSubstr("the role " + role + " may not"));
   EXPECT_THAT(ran.err, HasSubstr("CREATEDB"));
