@@ -24,25 +24,26 @@ constexpr double probe_every_s = 0.1;
 constexpr auto missed_after = std::chrono::seconds(5);  // a job that has not started by then counts as so long
 constexpr int drain_prefetch = 2 * claim_size;          // a job in a cold lane starts behind what is prefetched
 constexpr int idle_workers = 10;
+constexpr auto idle_settle = std::chrono::seconds(15);  // the lanes cool down, and bells are put on them
 
 std::string lane_kind(int number) { return fmt::format("kind{:03}", number); }
 
-/// Jobs in a cold lane, one at a time: when it was committed and when it has started. The handler's thread takes the
-/// time, so it does not matter when ours is woken.
-class ColdLane {
+/// One job at a time, each in a lane that nothing has come to since it cooled down: when it was committed and when it has
+/// started. The handler's thread takes the time, so it does not matter when ours is woken.
+class ColdLanes {
  public:
   void started() {
     std::lock_guard const lock(mutex_);
     started_ = now_seconds();
     changed_.notify_one();
   }
-  void probe(Site& site) {
+  void probe(Site& site, int kind) {
     {
       std::lock_guard const lock(mutex_);
       started_ = 0;
     }
     double const called = now_seconds();
-    site.client().enqueue(lane_kind(busy_lanes));
+    site.client().enqueue(lane_kind(kind));
     double const committed = now_seconds();
     std::unique_lock lock(mutex_);
     bool const came = changed_.wait_for(lock, missed_after, [&] { return started_ > 0; });
@@ -88,12 +89,12 @@ void drain_first_use(Site& site, Worker const& worker) {
 }
 
 /// Drains ten busy lanes of a thousand while jobs come to a cold one. Returns jobs a second.
-double drain_busy(Site& site, std::int64_t jobs, ColdLane& cold) {
+double drain_busy(Site& site, std::int64_t jobs, ColdLanes& cold) {
   site.clear();
   use_all_lanes(site);
   Worker worker(drain_options(site.database(), drain_prefetch));
   for (int kind = 0; kind < kinds; ++kind) {
-    if (kind == busy_lanes) {
+    if (kind >= busy_lanes) {
       worker.on(lane_kind(kind), [&cold](Job const&) { cold.started(); });
     } else {
       worker.on(lane_kind(kind), [](Job const&) {});
@@ -115,11 +116,13 @@ double drain_busy(Site& site, std::int64_t jobs, ColdLane& cold) {
   }
   sql.commit();
   double const start = now_seconds();
+  double next_probe = start + probe_every_s;
   int probes = 0;
   site.await("jobs in ten busy lanes", each * busy_lanes, [&] {
-    if (probes < cold_probes && now_seconds() - start > probe_every_s * (probes + 1)) {
+    if (probes < cold_probes && now_seconds() > next_probe) {
+      cold.probe(site, busy_lanes + probes);
       ++probes;
-      cold.probe(site);
+      next_probe = now_seconds() + probe_every_s;
     }
     return worker.stats().succeeded - before - probes;
   });
@@ -148,7 +151,7 @@ double idle_queries(Site& site, bool all_lanes, std::chrono::seconds time) {
     return sum;
   };
   site.await("jobs, one in each lane", all_lanes ? kinds * priorities : 1, succeeded, milliseconds(10));
-  site.interrupt().sleep(std::chrono::seconds(5));  // the lanes cool down, and bells are put on them
+  site.interrupt().sleep(idle_settle);
   site.progress(fmt::format("lanes: {} workers idle beside {} for {} s", idle_workers,
                             all_lanes ? "a thousand lanes" : "one lane", time.count()));
   return idle_cost(site, workers, time).queries_per_s();
@@ -159,7 +162,7 @@ double idle_queries(Site& site, bool all_lanes, std::chrono::seconds time) {
 void lanes(Site& site, Options const& options, Figures& figures) {
   auto const jobs = *options.jobs;
   Pairs drains;
-  ColdLane cold;
+  ColdLanes cold;
   auto const one = [&] {
     site.clear();
     site.fill(bench_kind, jobs);
