@@ -2,12 +2,13 @@
 // `posthouse bench`: what the engine does on this machine, each figure next to the limit that plain SQL reaches on the
 // same tables in the same run.
 //
-// Everything happens in a schema of its own, which is removed at the end. Repetitions of ours and raw are interleaved;
-// the figures are medians.
+// Everything happens in a schema of its own, which is removed at the end, after a signal too; what a killed run left is
+// removed by the next one. Repetitions of ours and raw are interleaved; the figures are medians (figures.hpp).
 // Thread safety: one run at a time.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,13 +17,13 @@
 namespace posthouse::bench {
 
 struct Options {
-  DatabaseOptions database{};    ///< its schema is ignored
-  std::string scenario = "all";  ///< one of scenarios()
-  std::int64_t jobs = 300'000;   ///< jobs of one repetition, 1,000 to 100 million
-  int repetitions = 3;           ///< 1 to 100
-  int seconds = 60;              ///< length of the idle scenario
-  bool json = false;             ///< one document on standard output instead of the table
-  bool quiet = false;            ///< no progress on standard error
+  DatabaseOptions database{};          ///< its schema is ignored
+  std::string scenario = "all";        ///< one of scenarios()
+  std::optional<std::int64_t> jobs{};  ///< of one repetition, 1,000 to 100 million; default: the scenario's own
+  int repetitions = 3;                 ///< 1 to 100
+  int seconds = 60;                    ///< how long what is idle is watched, 1 to 3,600
+  bool json = false;                   ///< one document on standard output instead of the table
+  bool quiet = false;                  ///< no progress on standard error
 };
 
 struct Scenario {
@@ -30,14 +31,16 @@ struct Scenario {
   std::string description{};
 };
 
-/// throughput, enqueue, latency, held-snapshot, single, lanes, workers, idle; all is every one of them.
+/// throughput, single, enqueue, latency, held-snapshot, features, lanes, workers, idle, fleet, databases; backlog, which is
+/// long; all is every one of these but backlog.
 std::vector<Scenario> const& scenarios();
 
-/// Returns the exit status. Throws InvalidArgument, Unavailable, SchemaMissing.
+/// Returns the exit status: 0; 1 when a scenario of `all` failed and the others were printed; 128 and the signal's number
+/// when one came. Throws InvalidArgument, Unavailable, SchemaMissing, ServerError.
 int run(Options const& options);
 
-/// The body of a worker process that the scenario `workers` starts: drains `schema` until `jobs` are done or the
-/// process is told to stop.
-int run_drain_process(DatabaseOptions const& database, std::string const& kind, int prefetch);
+/// The body of a worker process that a scenario starts: drains the schema that its environment names until it is told to
+/// stop, or its parent is gone.
+int run_drain_process();
 
 }  // namespace posthouse::bench

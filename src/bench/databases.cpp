@@ -7,9 +7,9 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <thread>
 
 #include <posthouse/broker.hpp>
+#include <posthouse/error.hpp>
 #include <posthouse/schema.hpp>
 
 #include "base/process_usage.hpp"
@@ -20,7 +20,8 @@ namespace posthouse::bench {
 namespace {
 
 constexpr std::int64_t wanted_databases = 100;
-constexpr std::int64_t connections_of_one = 4;     // three at rest, and one for a round of upkeep
+constexpr std::int64_t connections_of_one = 4;  // three at rest, and one for a round of upkeep
+constexpr double serve_within_s = 60;
 constexpr auto settle = std::chrono::seconds(20);  // the first looks and the first rounds of upkeep are over
 
 /// A number of this process from /proc/self/status.
@@ -41,12 +42,14 @@ std::string other_database(std::string const& url, std::string const& database) 
 /// Databases that go with it.
 class Copies {
  public:
-  Copies(Site& site, std::int64_t count) : site_(site), prefix_(fmt::format("posthouse_bench_{}_", ::getpid())) {
+  explicit Copies(Site& site) : site_(site), prefix_(site.database().schema + "_") {}
+  void make(std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i) {
-      if (i % 20 == 0) site.progress(fmt::format("databases: {} of {} are there", i, count));
+      site_.interrupt().check();
+      if (i % 20 == 0) site_.progress(fmt::format("databases: {} of {} are there", i, count));
       auto const name = prefix_ + std::to_string(i);
-      site.sql().query("create database " + name + (i == 0 ? "" : " template " + prefix_ + "0"));
       names_.push_back(name);
+      site_.sql().query("create database " + name + (i == 0 ? "" : " template " + prefix_ + "0"));
       if (i == 0) install(options(name));
     }
   }
@@ -54,7 +57,9 @@ class Copies {
   Copies& operator=(Copies const&) = delete;
   ~Copies() {
     try {
-      for (auto const& name : names_) site_.sql().query("drop database if exists " + name + " with (force)");
+      // A connection of its own: a signal cancels what runs on the other one.
+      auto const sql = pg::Connection::open(site_.database());
+      for (auto const& name : names_) sql->query("drop database if exists " + name + " with (force)");
     } catch (std::exception const& error) {
       fmt::print(stderr, "posthouse: databases {}… could not be removed: {}\n", prefix_, error.what());
     }
@@ -93,7 +98,16 @@ void databases(Site& site, Options const& options, Figures& figures) {
   auto const room = site.sql().query(
       "select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int -"
       " (select count(*) from pg_stat_activity where backend_type = 'client backend')");
-  Copies const copies(site, std::clamp<std::int64_t>(room.int8(0, 0) / connections_of_one - 3, 1, wanted_databases));
+  auto const may = site.sql().query(
+      "select rolcreatedb or rolsuper, quote_ident(rolname) from pg_roles where rolname = current_user");
+  if (may.text(0, 0) != "t") {
+    throw InvalidArgument("the scenario databases makes databases, and the role " + may.text(0, 1) + " may not",
+                          {.sqlstate = {},
+                           .in_doubt = false,
+                           .hint = "ALTER ROLE " + may.text(0, 1) + " CREATEDB, or connect as a role that has it"});
+  }
+  Copies copies(site);
+  copies.make(std::clamp<std::int64_t>(room.int8(0, 0) / connections_of_one - 3, 1, wanted_databases));
   auto const count = static_cast<double>(copies.names().size());
   auto const file = configuration(copies);
   // Beside a list of databases it would be a second answer, which load_config refuses; the site has its own by now.
@@ -114,18 +128,18 @@ void databases(Site& site, Options const& options, Figures& figures) {
     return std::count_if(all.begin(), all.end(),
                          [](DatabaseStatus const& one) { return one.state == DatabaseState::serving; });
   };
-  while (serving() < static_cast<std::int64_t>(count) && now_seconds() - began < 60) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  while (serving() < static_cast<std::int64_t>(count) && now_seconds() - began < serve_within_s) {
+    site.interrupt().sleep(std::chrono::milliseconds(10));
   }
   figures.add("databases", count);
   figures.add("databases_served", static_cast<double>(serving()));
   figures.add("databases_all_served_s", now_seconds() - began);
-  std::this_thread::sleep_for(settle);
+  site.interrupt().sleep(settle);
   site.progress(fmt::format("databases: {} idle for {} s", count, options.seconds));
   auto const before = site.counters();
   auto const commits = copies.ask("sum(xact_commit)", "pg_stat_database");
   double const start = now_seconds();
-  std::this_thread::sleep_for(std::chrono::seconds(options.seconds));
+  site.interrupt().sleep(std::chrono::seconds(options.seconds));
   auto const after = site.counters();
   double const spent = now_seconds() - start;
   figures.add("threads_per_database", (own("Threads") - threads) / count);

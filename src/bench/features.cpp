@@ -35,7 +35,7 @@ void checkpoint(Site& site) {
   try {
     site.sql().query("checkpoint");
   } catch (Error const&) {
-    return;
+    site.interrupt().check();
   }
 }
 
@@ -48,23 +48,22 @@ std::unique_ptr<pg::Connection> hold_snapshot(Site& site) {
   return reader;
 }
 
-/// Runs one worker until `done` says so; seconds from its start, or from `since`.
-double work(Site& site, HandlerOptions const& options, Worker::Handler handler,
-            std::function<bool(WorkerStats const&)> const& done, std::optional<double> since = {}) {
+/// Runs one worker until a counter of its has come to `goal`; seconds from its start, or from `since`.
+double work(Site& site, HandlerOptions const& options, Worker::Handler handler, std::int64_t goal,
+            std::int64_t WorkerStats::*counter = &WorkerStats::succeeded, std::optional<double> since = {}) {
   auto own = drain_options(site.database(), features_prefetch);
   own.logger = [](LogRecord const&) {};  // of jobs that fail it has a line each
   Worker worker(own);
   worker.on(bench_kind, options, std::move(handler));
   double const start = now_seconds();
   worker.start();
-  while (!done(worker.stats())) std::this_thread::sleep_for(milliseconds(1));
+  if (since && *since > start) {
+    site.interrupt().sleep(std::chrono::microseconds(static_cast<std::int64_t>((*since - start) * 1e6)));
+  }
+  site.await("jobs that a worker has run", goal, [&] { return worker.stats().*counter; });
   double const seconds = now_seconds() - std::max(start, since.value_or(start));
   worker.stop();
   return seconds;
-}
-
-auto succeeded(std::int64_t jobs) {
-  return [jobs](WorkerStats const& stats) { return stats.succeeded >= jobs; };
 }
 
 Outcome nothing(Job const& /*job*/) { return Success{}; }
@@ -75,6 +74,7 @@ double enqueue_requests(Site& site, std::int64_t jobs, Adorn adorn) {
   std::vector<Request> requests;
   double seconds = 0;
   for (std::int64_t done = 0; done < jobs; done += static_cast<std::int64_t>(requests.size())) {
+    site.interrupt().check();
     requests.clear();
     for (std::int64_t i = done; i < std::min(jobs, done + request_chunk); ++i) {
       requests.push_back({bench_kind, payload(), {}});
@@ -91,25 +91,25 @@ double enqueue_requests(Site& site, std::int64_t jobs, Adorn adorn) {
 
 double plain(Site& site, std::int64_t jobs) {
   site.fill(bench_kind, jobs);
-  return static_cast<double>(jobs) / work(site, {}, nothing, succeeded(jobs));
+  return static_cast<double>(jobs) / work(site, {}, nothing, jobs);
 }
 
 /// Enqueue and drain together: the base of those whose enqueue is what costs.
 double plain_requests(Site& site, std::int64_t jobs) {
   double const seconds = enqueue_requests(site, jobs, [](EnqueueOptions&, std::int64_t) {});
-  return static_cast<double>(jobs) / (seconds + work(site, {}, nothing, succeeded(jobs)));
+  return static_cast<double>(jobs) / (seconds + work(site, {}, nothing, jobs));
 }
 
 double dedupe(Site& site, std::int64_t jobs) {
   double const seconds = enqueue_requests(
       site, jobs, [](EnqueueOptions& options, std::int64_t i) { options.dedupe_key = "key " + std::to_string(i); });
-  return static_cast<double>(jobs) / (seconds + work(site, {}, nothing, succeeded(jobs)));
+  return static_cast<double>(jobs) / (seconds + work(site, {}, nothing, jobs));
 }
 
 /// A limit below what the worker would hold, so that it is full all the time.
 double kind_limit(Site& site, std::int64_t jobs) {
   site.fill(bench_kind, jobs);
-  return static_cast<double>(jobs) / work(site, {.concurrency_limit = 2 * claim_size}, nothing, succeeded(jobs));
+  return static_cast<double>(jobs) / work(site, {.concurrency_limit = 2 * claim_size}, nothing, jobs);
 }
 
 /// Jobs of each key run one after another. The keys come mixed, as those of many producers do.
@@ -118,7 +118,7 @@ double keys(Site& site, std::int64_t jobs) {
   enqueue_requests(site, jobs, [](EnqueueOptions& options, std::int64_t i) {
     options.key = "key " + std::to_string((static_cast<std::uint64_t>(i) * odd >> 32U) % keys_in_use);
   });
-  return static_cast<double>(jobs) / work(site, {}, nothing, succeeded(jobs));
+  return static_cast<double>(jobs) / work(site, {}, nothing, jobs);
 }
 
 double results(Site& site, std::int64_t jobs) {
@@ -128,7 +128,7 @@ double results(Site& site, std::int64_t jobs) {
                                          [](Job const&) -> Outcome {
                                            return Success{payload(), {}};
                                          },
-                                         succeeded(jobs));
+                                         jobs);
 }
 
 /// From the moment at which all are due.
@@ -140,11 +140,12 @@ double scheduled(Site& site, std::int64_t jobs) {
   options.run_at = due;
   std::vector<Payload> const chunk(static_cast<std::size_t>(request_chunk), payload());
   for (std::int64_t done = 0; done < jobs; done += request_chunk) {
+    site.interrupt().check();
     auto const size = static_cast<std::size_t>(std::min(request_chunk, jobs - done));
     site.client().enqueue_many(bench_kind, std::span(chunk).first(size), options);
   }
   if (now_seconds() > due_seconds) site.progress("features: scheduled jobs were due before all of them were enqueued");
-  return static_cast<double>(jobs) / work(site, {}, nothing, succeeded(jobs), due_seconds);
+  return static_cast<double>(jobs) / work(site, {}, nothing, jobs, &WorkerStats::succeeded, due_seconds);
 }
 
 /// Attempts a second of jobs that fail twice and end among the dead.
@@ -158,15 +159,15 @@ double retry(Site& site, std::int64_t jobs) {
       [](Job const&) -> Outcome {
         return Failure{"bench", "fails always", {}};
       },
-      [runs](WorkerStats const& stats) { return stats.failed >= runs; });
+      runs, &WorkerStats::failed);
   return static_cast<double>(runs) / seconds;
 }
 
 /// Plain jobs beside so many that wait for one key, whose holder runs all the while: as a ratio to plain jobs before.
 /// The log is not emptied between, so that both find tables of a kind.
 void parked(Site& site, Options const& options, Figures& figures) {
-  std::int64_t const waiting = options.jobs * 10 / 3;  // a million, unless told otherwise
-  auto const jobs = options.jobs / 5;
+  std::int64_t const waiting = *options.jobs * 10 / 3;  // a million, unless told otherwise
+  auto const jobs = *options.jobs / 5;
   int const times = 2 * options.repetitions + 1;
   auto const drain = [&] {
     std::vector<double> rates;
@@ -186,14 +187,19 @@ void parked(Site& site, Options const& options, Figures& figures) {
     while (!release && !job.stop_token().stop_requested()) std::this_thread::sleep_for(milliseconds(10));
     return Success{};
   });
+  struct Release {  // whatever happens, before the worker waits for its handler
+    std::atomic<bool>& release;
+    ~Release() { release = true; }
+  } const at_the_end{release};
   holder.start();
   auto const count = [&] { return site.sql().query("select count(*) from " + site.name("parked")).int8(0, 0); };
   double const before = drain();
   for (std::int64_t done = 0; done < waiting; done += request_chunk) {
+    site.interrupt().check();
     auto const size = static_cast<std::size_t>(std::min(request_chunk, waiting - done));
     site.client().enqueue_many(busy_kind, std::span(chunk).first(size), keyed);
   }
-  while (count() < waiting) std::this_thread::sleep_for(milliseconds(100));
+  site.await("jobs that wait for a busy key", waiting, count, milliseconds(100));
   // Parking leaves as many dead rows, which autovacuum would clear just now.
   site.sql().query("vacuum " + site.name("job") + ", " + site.name("parked"));
   checkpoint(site);
@@ -237,7 +243,8 @@ double rate_error(Site& site) {
   Worker worker(options);
   worker.on(bench_kind, {.requests_per_second = rate_per_second}, nothing);
   worker.start();
-  while (worker.stats().succeeded < jobs) std::this_thread::sleep_for(milliseconds(10));
+  site.await(
+      "jobs at a rate", jobs, [&] { return worker.stats().succeeded; }, milliseconds(10));
   worker.stop();
   // By the server's clock: every claim and every token are on it.
   auto const row = site.sql().query(
@@ -251,41 +258,50 @@ double rate_error(Site& site) {
 }  // namespace
 
 void features(Site& site, Options const& options, Figures& figures) {
-  auto const jobs = options.jobs / 5;
+  auto const jobs = *options.jobs / 5;
   struct Measured {
-    std::vector<double> free{}, ratio{}, held{};
+    Pairs free{};  ///< beside its base
+    Pairs held{};  ///< beside itself without the snapshot
   };
   std::vector<Measured> all(std::size(features_table));
   std::vector<double> plains;
   for (int i = 0; i < options.repetitions; ++i) {
-    std::vector<std::pair<double (*)(Site&, std::int64_t), double>> bases;
-    auto const base_of = [&](double (*base)(Site&, std::int64_t)) {
-      auto const known = std::find_if(bases.begin(), bases.end(), [&](auto const& b) { return b.first == base; });
-      if (known != bases.end()) return known->second;
-      tidy(site);
-      bases.emplace_back(base, base(site, jobs));
-      return bases.back().second;
-    };
-    plains.push_back(base_of(plain));
     for (std::size_t f = 0; f < all.size(); ++f) {
       auto const& feature = features_table[f];
       site.progress(fmt::format("features {}/{}: {}, {} jobs", i + 1, options.repetitions, feature.name, jobs));
-      double const base = base_of(feature.base);
-      tidy(site);
-      all[f].free.push_back(feature.run(site, jobs));
-      all[f].ratio.push_back(all[f].free.back() / base);
-      tidy(site);
-      auto reader = hold_snapshot(site);
-      all[f].held.push_back(feature.run(site, jobs) / all[f].free.back());
-      reader->rollback();
+      auto const run = [&] {
+        tidy(site);
+        return feature.run(site, jobs);
+      };
+      auto const base = [&] {
+        tidy(site);
+        double const rate = feature.base(site, jobs);
+        if (feature.base == plain) plains.push_back(rate);
+        return rate;
+      };
+      auto const held = [&] {
+        tidy(site);
+        auto reader = hold_snapshot(site);
+        double const rate = feature.run(site, jobs);
+        reader->rollback();
+        return rate;
+      };
+      // The free run is between the two that it is compared with.
+      auto& measured = all[f];
+      if (i % 2 == 0) measured.free.raw.push_back(base());
+      if (i % 2 != 0) measured.held.ours.push_back(held());
+      measured.free.ours.push_back(run());
+      measured.held.raw.push_back(measured.free.ours.back());
+      if (i % 2 == 0) measured.held.ours.push_back(held());
+      if (i % 2 != 0) measured.free.raw.push_back(base());
     }
   }
-  figures.add("features_plain_per_s", median(plains));
+  figures.add("features_plain_per_s", plains);
   for (std::size_t f = 0; f < all.size(); ++f) {
     std::string const name = features_table[f].name;
-    figures.add(name + "_per_s", median(all[f].free));
-    figures.add(name + "_ratio", median(all[f].ratio));
-    figures.add(name + "_held_ratio", median(all[f].held));
+    figures.add(name + "_per_s", all[f].free.ours);
+    figures.add(name + "_ratio", all[f].free.ratio());
+    figures.add(name + "_held_ratio", all[f].held.ratio());
   }
   tidy(site);
   parked(site, options, figures);

@@ -6,13 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <thread>
 
-#include <posthouse/schema.hpp>
+#include <posthouse/error.hpp>
 
 namespace posthouse::bench {
 
@@ -37,31 +35,35 @@ double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  auto const middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+Site::Site(DatabaseOptions database, bool quiet, Interrupt& interrupt)
+    : interrupt_(interrupt),
+      quiet_(quiet),
+      home_(std::move(database), [this](std::string const& what) { progress(what); }) {
+  connect();
 }
 
-Site::Site(DatabaseOptions database, bool quiet) : database_(std::move(database)), quiet_(quiet) {
-  database_.schema = "posthouse_bench_" + std::to_string(::getpid());
-  database_.statement_timeout = std::chrono::minutes(10);
-  install(database_);
-  sql_ = pg::Connection::open(database_);
+Site::~Site() { interrupt_.cancels({}); }
+
+void Site::connect() {
+  sql_ = pg::Connection::open(database());
+  interrupt_.cancels(sql_->canceller());
   ClientOptions options;
-  options.database = database_;
+  options.database = database();
   client_ = std::make_unique<Client>(options);
 }
 
-Site::~Site() {
+void Site::renew() {
+  interrupt_.cancels({});
   client_.reset();
   sql_.reset();
-  try {
-    uninstall(database_);
-  } catch (std::exception const& error) {
-    fmt::print(stderr, "posthouse: schema {} could not be removed: {}\n", database_.schema, error.what());
-  }
+  home_.renew();
+  connect();
+}
+
+void Site::stalled(std::string const& what, std::int64_t reached, std::int64_t goal) {
+  throw Timeout(
+      fmt::format("{}: {} of {}, and none more for {} s", what, reached, goal, stalled_after_s),
+      {.sqlstate = {}, .in_doubt = false, .hint = "look at the server: its log, its disk, what it waits for"});
 }
 
 std::string Site::name(std::string const& object) const { return sql_->quoted_schema() + "." + object; }
@@ -72,6 +74,7 @@ void Site::fill(std::string const& kind, std::int64_t jobs, int priority) {
   options.priority = priority;
   for (std::int64_t done = 0; done < jobs;) {
     auto const size = std::min<std::int64_t>(fill_chunk, jobs - done);
+    interrupt_.check();
     client_->enqueue_many(kind, std::span(chunk).first(static_cast<std::size_t>(size)), options);
     done += size;
   }
@@ -83,8 +86,9 @@ void Site::clear() {
 
 Counters Site::counters() {
   // The statistics of other backends arrive up to a second late.
-  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+  interrupt_.sleep(std::chrono::milliseconds(1100));
   Counters counters;
+  counters.at = now_seconds();
   auto const row = sql_->query(
       "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,"
       " (select xact_commit from pg_stat_database where datname = current_database()),"
@@ -139,7 +143,7 @@ Drain drain_with_worker(Site& site, std::int64_t jobs, int concurrency, int pref
   Drain drain;
   double const start = now_seconds();
   worker.start();
-  while (worker.stats().succeeded < jobs) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  site.await("jobs that a worker has run", jobs, [&] { return worker.stats().succeeded; });
   drain.seconds = now_seconds() - start;
   drain.stats = worker.stats();
   if (before_stop) before_stop();
@@ -152,36 +156,36 @@ double drain_raw(Site& site, std::int64_t jobs, int batch) {
   auto const worker =
       sql.query("select " + site.name("register_worker") + "('raw', 'raw', 0, 'raw', '{}', array[$1], 600000, 1)",
                 pg::Params{}.text(bench_kind))
-          .int8(0, 0);
-  std::vector<std::int64_t> const lane = {
+          .text(0, 0);
+  auto const lane =
+      "{" +
       sql.query("select " + site.name("lane_of") + "('default', $1, 0, false)", pg::Params{}.text(bench_kind))
-          .int8(0, 0)};
-  auto const statement = "select * from " + site.name("finish_and_claim") + "($1, $2, $3, $4, null, $5, $6, $7, $7)";
-  std::vector<std::optional<std::string>> const whole(1);
-  std::vector<int> const started = {0};
+          .text(0, 0) +
+      "}";
+  pg::Bare bare(site.database());
+  bare.prepare("next", "select * from " + site.name("finish_and_claim") + "($1, $2, $3, $4, null, $5, $6, $7, $7)");
   std::int64_t token = 16;
   std::int64_t done = 0;
+  auto const next = [&](char const* finished, int size) {
+    auto const token_text = std::to_string(token);
+    auto const size_text = std::to_string(size);
+    bool const first = finished == nullptr;
+    char const* const values[] = {worker.c_str(),     finished,     first ? nullptr : "{NULL}", first ? nullptr : "{0}",
+                                  token_text.c_str(), lane.c_str(), size_text.c_str()};
+    return bare.execute_prepared("next", values, pg::Format::binary);
+  };
   double const start = now_seconds();
-  auto rows =
-      sql.prepared(statement, pg::Params{}.int8(worker).null().null().null().int8(token).int8_array(lane).int8(batch),
-                   pg::Format::binary);
+  auto rows = next(nullptr, batch);
   while (rows.rows() > 0) {
+    site.interrupt().check();
     done += rows.rows();
-    std::vector<std::int64_t> const tokens = {token};
+    auto const finished = "{" + std::to_string(token) + "}";
     token += 16;
-    rows = sql.prepared(statement,
-                        pg::Params{}
-                            .int8(worker)
-                            .int8_array(tokens)
-                            .text_array(std::span<std::optional<std::string> const>(whole))
-                            .int4_array(started)
-                            .int8(token)
-                            .int8_array(lane)
-                            .int8(done < jobs ? batch : 0),
-                        pg::Format::binary);
+    rows = next(finished.c_str(), done < jobs ? batch : 0);
   }
   double const seconds = now_seconds() - start;
-  sql.query("select " + site.name("leave") + "($1)", pg::Params{}.int8(worker));
+  sql.query("select " + site.name("leave") + "($1)", pg::Params{}.text(worker));
+  if (done < jobs) throw ServerError(fmt::format("the raw loop found {} of {} jobs", done, jobs));
   return seconds;
 }
 

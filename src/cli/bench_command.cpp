@@ -3,12 +3,10 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdlib>
 #include <memory>
 #include <string>
 
 #include "bench/bench.hpp"
-#include "bench/site.hpp"
 #include "cli/command.hpp"
 
 namespace posthouse::cli {
@@ -22,10 +20,13 @@ void add_bench_command(CLI::App& app, Context& context) {
   auto& command = add_command(app, "bench", "Measure the engine, each figure beside the limit of plain SQL",
                               {"posthouse bench throughput", "posthouse bench latency --json"});
   command.add_option("SCENARIO", options->scenario, names);
-  command.add_option("--jobs", options->jobs, "jobs of one repetition, 1000 to 100000000 (default: 300000)")
+  command
+      .add_option("--jobs", options->jobs,
+                  "jobs of one repetition, 1000 to 100000000 (default: 300000; held-snapshot, backlog: 1000000)")
       ->type_name("N");
   command.add_option("--repetitions", options->repetitions, "1 to 100 (default: 3)")->type_name("N");
-  command.add_option("--seconds", options->seconds, "length of the idle scenario (default: 60)")->type_name("N");
+  command.add_option("--seconds", options->seconds, "how long idle workers are watched, 1 to 3600 (default: 60)")
+      ->type_name("N");
   command.add_flag("--json", options->json, "print one document");
   command.add_flag("--quiet", options->quiet, "no progress on standard error");
   on_run(command, context, [&context, options] {
@@ -33,20 +34,9 @@ void add_bench_command(CLI::App& app, Context& context) {
     return bench::run(*options);
   });
 
-  // What the scenario `workers` starts; not for people.
+  // What the scenarios workers and backlog start; not for people.
   auto* const drain = app.add_subcommand("bench-drain-process")->group("");
-  drain->callback([&context] {
-    context.action = [] {
-      auto const variable = [](char const* name) {
-        char const* const value = std::getenv(name);
-        return std::string(value == nullptr ? "" : value);
-      };
-      DatabaseOptions database;
-      database.database_url = variable("POSTHOUSE_BENCH_URL");
-      database.schema = variable("POSTHOUSE_BENCH_SCHEMA");
-      return bench::run_drain_process(database, bench::bench_kind, 4 * bench::claim_size);
-    };
-  });
+  drain->callback([&context] { context.action = bench::run_drain_process; });
 }
 
 }  // namespace posthouse::cli
