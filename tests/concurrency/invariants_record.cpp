@@ -58,6 +58,7 @@ void judge_limit(Holds const& holds, int limit, std::vector<std::string>& wrong)
 void judge_rate(Holds const& holds, double rate, double burst, std::vector<std::string>& wrong) {
   for (auto const* first : holds) {
     for (auto const* last : holds) {
+      if (last->asked < first->asked) continue;
       auto const starts = std::count_if(holds.begin(), holds.end(), [&](Hold const* hold) {
         return hold->asked >= first->asked && hold->got <= last->got;
       });

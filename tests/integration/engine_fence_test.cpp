@@ -46,15 +46,15 @@ TEST_F(EngineFence, ASecondBatchOfTheSameNumberIsRefusedAndTheNextClaimGetsItsJo
     write_next_batch(intruder, lane());
     auto session = open();
     hand.use(session);
-    auto claim = std::async(std::launch::async, [&]() -> std::string {
+    auto claim = std::async(std::launch::async, [&, round, of = lane()]() -> std::string {
       try {
-        round == 0 ? hand.claim_one(lane()) : hand.claim(1);
+        round == 0 ? hand.claim_one(of) : hand.claim(1);
       } catch (SqlError const& error) {
         return error.sqlstate();
       }
       return "claimed";
     });
-    ASSERT_TRUE(waits_for_lock(sql, session.backend_pid()));
+    EXPECT_TRUE(waits_for_lock(sql, session.backend_pid()));
     intruder.exec("commit");
     EXPECT_EQ(claim.get(), "23505");
     auto const got = hand.claim(1);
@@ -147,16 +147,17 @@ TEST_F(EngineFence, TwoQueueLimitsTakenCrosswise) {
   auto const q = second.claim(1, 1, of("q", "a"));
   ASSERT_EQ(p.size(), 1U);
   ASSERT_EQ(q.size(), 1U);
-  auto crosswise = std::async(std::launch::async, [&]() -> std::string {
+  auto const from_p = of("p", "b");
+  auto crosswise = std::async(std::launch::async, [&first, from_q = of("q", "b")]() -> std::string {
     try {
-      return first.claim(1, 1, of("q", "b")).empty() ? "nothing" : "claimed";
+      return first.claim(1, 1, from_q).empty() ? "nothing" : "claimed";
     } catch (SqlError const& error) {
       return error.sqlstate();
     }
   });
   std::string back;
   try {
-    back = second.claim(1, 1, of("p", "b")).empty() ? "nothing" : "claimed";
+    back = second.claim(1, 1, from_p).empty() ? "nothing" : "claimed";
   } catch (SqlError const& error) {
     back = error.sqlstate();
   }
