@@ -50,6 +50,7 @@ class EngineCopy : public EngineTest {
           if (auto const at = line.find(word); at != std::string::npos)
             touched += std::stoll(line.substr(at + word.size()));
         }
+        if (touched > 500) std::printf("%s\n", line.c_str());
         if (line.find("Buffers:") != std::string::npos) break;
       }
     }
