@@ -104,8 +104,9 @@ TEST_F(EngineFence, ClaimsThatWaitForEachOthersLanesEndWithoutADeadlock) {
   Hand first(one, {.kinds = "{a,b}"});
   Hand second(two, {.kinds = "{a,b}"});
   for (auto const& job : first.claim(10)) first.finish(job.token);
-  one.exec("begin");
-  two.exec("begin");
+  // A server that looks for deadlocks sooner than a claim gives up waiting.
+  one.exec("set deadlock_timeout = '20ms'; begin");
+  two.exec("set deadlock_timeout = '20ms'; begin");
   // A lane in which a claim has found nothing stays locked until its transaction ends.
   EXPECT_THAT(first.claim(1, 1, array({lane("a")})), IsEmpty());
   EXPECT_THAT(second.claim(1, 1, array({lane("b")})), IsEmpty());
