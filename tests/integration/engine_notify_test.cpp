@@ -104,7 +104,8 @@ TEST_F(EngineNotify, AnIdleWorkerFindsTheJobAllTheSame) {
 }
 
 TEST(EngineNotifyLong, AFilledQueueFailsNobodysCommit) {
-  if (std::getenv("POSTHOUSE_TEST_LONG") == nullptr) GTEST_SKIP() << "writes 2 GB; scripts/test --long";
+  if (std::getenv("POSTHOUSE_TEST_LONG") == nullptr)
+    GTEST_SKIP() << "writes 2 GB, by itself: POSTHOUSE_TEST_LONG=1 scripts/test --filter 'EngineNotifyLong.*'";
   TestServer server(TestServer::durable, "fsync = off\n");
   TestDatabase const database("posthouse", server);
   auto sql = engine_session(database.url());
