@@ -587,6 +587,7 @@ function lock_schedules() () returns void language plpgsql volatile security def
 function lock_worker(bigint) (worker bigint) returns text language sql volatile
 function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set enable_sort=on set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function look_at_key(text,text,timestamp with time zone) (p_kind text, p_key text, p_at timestamp with time zone) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function may_notify() () returns boolean language sql volatile
 function measure(integer) (most integer DEFAULT 10000) returns TABLE(name text, queue text, kind text, state text, value double precision) language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set enable_sort=off set jit=off set search_path=<schema>, pg_temp
 function meet_lane(bigint,text,text,integer,boolean) (p_lane bigint, p_queue text, p_kind text, p_priority integer, p_keyed boolean DEFAULT false) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function met_rows(bigint[],xid8[],text[],bigint[]) (p_ids bigint[], p_txids xid8[], p_keys text[], p_sizes bigint[]) returns TABLE(id bigint, txid xid8, key text, size bigint, ord bigint) language sql immutable set search_path=<schema>, pg_temp

@@ -40,12 +40,14 @@ end $$;
 
 -- A NOTIFY that can never make a producer's commit fail: none when the queue of notifications fills up, and none under
 -- `set posthouse.wake = off`, which a transaction that will be PREPAREd needs.
+create or replace function may_notify() returns boolean
+language sql volatile
+return current_setting('posthouse.wake', true) is distinct from 'off' and pg_notification_queue_usage() <= 0.25;
+
 create or replace function wake(p_message text) returns void
 language plpgsql security definer set search_path from current as $$
 begin
-  if current_setting('posthouse.wake', true) is distinct from 'off' and pg_notification_queue_usage() <= 0.25 then
-    perform pg_notify(channel(), p_message);
-  end if;
+  if may_notify() then perform pg_notify(channel(), p_message); end if;
 end $$;
 
 -- Notifies when somebody sleeps on this lane. Call it after the rows are inserted: the transaction then has its id, on

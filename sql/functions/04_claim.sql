@@ -383,7 +383,7 @@ language plpgsql security definer set search_path from current set lock_timeout 
 begin
   perform pg_advisory_xact_lock(key_space(), hashint8(p_lane) & -4);
   return true;
-exception when lock_not_available then
+exception when lock_not_available or deadlock_detected then
   return false;
 end $$;
 

@@ -47,7 +47,7 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off se
 declare
   v_ids bigint[];
 begin
-  if current_setting('posthouse.wake', true) = 'off' or pg_notification_queue_usage() > 0.25 then return; end if;
+  if not may_notify() then return; end if;
   v_ids := array(select u.id from unnest(p_tokens, p_acked) a(token, acked)
     join batch b on b.worker = p_worker and b.token = any(p_tokens) and b.token = a.token
     cross join lateral unnest(b.ids) with ordinality u(id, ord)
@@ -59,7 +59,7 @@ end $$;
 create or replace function tell_waiters_of_dead() returns trigger
 language plpgsql security definer set search_path from current as $$
 begin
-  if is_waited_for(new.id) and current_setting('posthouse.wake', true) is distinct from 'off' and pg_notification_queue_usage() <= 0.25 then
+  if is_waited_for(new.id) and may_notify() then
     perform pg_notify(done_channel(), new.id::text);
   end if;
   return null;

@@ -37,7 +37,7 @@ constexpr std::array<Row, 25> table{{
     {"XX001", Action::corruption},                                   // data
     {"XX002", Action::corruption},                                   // index
     {"22", Action::caller},                                          // data exceptions
-    {"23", Action::caller},                                          // constraints
+    {"23", Action::caller},                                          // constraints; see also Pump::trouble
     {"42", Action::caller},                                          // syntax, names, rights
 }};
 

@@ -39,6 +39,10 @@ void Pump::trouble(Error const& error) {
     connection_.reset();
     next_connect_ = std::max(next_connect_, now);
   } else {
+    // Whatever the state, the same is tried again after a pause: also a constraint's. What a worker can violate is the
+    // primary key of batch, the last fence of a lane's cursor: somebody else has written the lane's next batch. Nothing
+    // of the call is there then, and the next one reads the new cursor. To a producer such a state is its own mistake,
+    // which is why core::classify says `caller`.
     pacing_.failed(now);
   }
   complain(gone ? "connection lost, connecting again" : "the database refused a statement, trying again", error);

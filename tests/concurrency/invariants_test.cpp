@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // What must be true of limits, rates, keys, dedupe keys, schedules, attempts and results (I8 to I14 of the list in
 // docs/internals/tests.md), while sessions are killed in the middle of claims and finishes and workers are lost. Judged
-// from the times that claims and ends leave in the tables: a claim's is read under its lock, an end's before its commit,
-// so of what follows one another no two overlap. And the check of the check: a finish without its fence is seen.
+// twice: from what the sessions saw themselves (Record), and from the times that claims and ends leave in the tables (a
+// claim's is read under its lock, an end's before its commit, so of what follows one another no two overlap); and the
+// tables must say what the sessions saw. And the checks of the checks: a finish without its fence is seen, and so is
+// each wrong history.
 #include <gmock/gmock.h>
 
 #include <atomic>
+#include <map>
+#include <set>
 #include <thread>
 
+#include "concurrency/invariants_record.hpp"
 #include "support/engine.hpp"
 #include "support/seed.hpp"
 
@@ -49,7 +54,9 @@ class Invariants : public EngineTest {
         while (!done) turn(seed, session, hand);
       } catch (std::exception const&) {
         Sql other = open();
-        if (worker != 0) expire(other, worker);
+        if (worker == 0) continue;
+        record_.lost(worker, Record::now());
+        expire(other, worker);
       }
     }
   }
@@ -59,15 +66,24 @@ class Invariants : public EngineTest {
     auto const die = [&] { open().rows("select pg_terminate_backend($1)", session.backend_pid()); };
     bool const killed = seed.chance(0.02);
     if (killed) session.exec("begin");
+    auto const asked = Record::now();
     auto const jobs = hand.claim(static_cast<int>(seed.between(1, 4)));
-    if (killed) die();
+    if (killed) {
+      die();
+    } else {
+      record_.claimed(hand.id(), asked, Record::now(), jobs);
+    }
     if (seed.chance(0.02)) throw std::runtime_error("lost with what it holds");
     for (auto it = jobs.begin(); it != jobs.end();) {
       auto const end = std::find_if(it, jobs.end(), [&](Claimed const& job) { return job.token != it->token; });
       std::string moves;
       std::string results;
+      std::vector<std::pair<std::int64_t, Record::End>> ends;
       for (auto job = it; job != end; ++job) {
         auto const dice = seed.between(0, 99);
+        ends.emplace_back(job->id, dice < 5    ? Record::End::retried
+                                   : dice < 12 ? Record::End::put_back
+                                               : Record::End::succeeded);
         if (dice < 12) {
           moves += (moves.empty() ? "" : ", ") + move_of(*job, dice < 5 ? "retry" : dice < 9 ? "release" : "snooze");
         } else {
@@ -76,10 +92,15 @@ class Invariants : public EngineTest {
       }
       bool const in_finish = seed.chance(0.02);
       if (in_finish) session.exec("begin");
+      auto const sent = Record::now();
       session.rows("select finish($1, $2, $3, '{100}', nullif($4, '')::jsonb, nullif($5, '')::jsonb)", hand.id(),
                    array({it->token}), "{" + std::string(static_cast<std::size_t>(end - it), '1') + "}",
                    moves.empty() ? "" : "[" + moves + "]", results.empty() ? "" : "[" + results + "]");
-      if (in_finish) die();
+      if (in_finish) {
+        die();
+      } else {
+        for (auto const& [id, how] : ends) record_.ended(hand.id(), it->token, id, how, sent);
+      }
       it = end;
     }
     if (seed.chance(0.2)) {
@@ -104,11 +125,16 @@ class Invariants : public EngineTest {
         for (; i < rounds && !done; ++i) {
           session.exec("begin");
           session.rows("select enqueue('limited', max_attempts => 90)");
-          session.rows("select enqueue('rated', key => $1, max_attempts => 90)", i % 2 == 0 ? "a" : "b");
-          session.rows("select enqueue('keyed', key => $1, max_attempts => 90)", std::to_string(i % 4));
-          session.rows("select enqueue('unique', dedupe_key => $1, max_attempts => 90)", std::to_string(i % 5));
+          std::map<std::int64_t, std::string> keys;
+          auto const put = [&](char const* statement, std::string const& key) {
+            keys[session.number(statement, key)] = key;
+          };
+          put("select enqueue('rated', key => $1, max_attempts => 90)", i % 2 == 0 ? "a" : "b");
+          put("select enqueue('keyed', key => $1, max_attempts => 90)", std::to_string(i % 4));
+          put("select enqueue('unique', dedupe_key => $1, max_attempts => 90)", std::to_string(i % 5));
           if (seed.chance(0.1)) open().rows("select pg_terminate_backend($1)", session.backend_pid());
           session.exec("commit");
+          for (auto const& [id, key] : keys) record_.enqueued(id, key);
         }
       } catch (SqlError const&) {
         continue;  // that round once more: nothing of it is there
@@ -138,6 +164,20 @@ class Invariants : public EngineTest {
                       "select coalesce(max(n), 0) from (select count(*) as n from c join c o on o.since <= c.since and "
                       "o.until > c.since group by c.id, c.since) q");
   }
+
+  /// The tables against what the sessions saw.
+  void expect_the_tables_to_agree() {
+    std::set<Record::Member> stored;
+    for (auto const& row : sql.rows("select b.worker, b.token, i.id from batch b, unnest(b.ids) i(id)"))
+      stored.emplace(std::stoll(*row[0]), std::stoll(*row[1]), std::stoll(*row[2]));
+    EXPECT_EQ(stored, record_.members());
+    std::map<std::int64_t, int> succeeded;
+    for (auto const& row : sql.rows("select id, attempt from jobs where state = 'succeeded'"))
+      succeeded.emplace(std::stoll(*row[0]), std::stoi(*row[1]));
+    EXPECT_EQ(succeeded, record_.succeeded());
+  }
+
+  Record record_;
 
   /// What a worker that was given up says later, about a job that another one has by now. Every change is a violation.
   std::vector<std::string> zombie() {
@@ -223,6 +263,12 @@ TEST_F(Invariants, HoldWhileSessionsAreKilled) {
       "update heartbeat set at = at - interval '1 hour'; update worker set started_at = started_at - interval '1 "
       "hour', lease = '1 ms' where ended_at is null; select reap()");
 
+  Record::Rules rules{.limit = limit, .rate = rate, .burst = burst};
+  for (auto const& row : sql.rows("select lane, kind from lane")) rules.kinds[std::stoll(*row[0])] = *row[1];
+  EXPECT_THAT(record_.judge(rules), IsEmpty());
+  expect_the_tables_to_agree();
+  if (HasFailure()) return;
+
   EXPECT_GT(sql.number("select count(*) from worker where end_reason = 'lease lapsed'"), 0) << "nothing was lost";
   EXPECT_GT(most_at_once("limited"), 1) << "the limit was never met";
 
@@ -273,6 +319,52 @@ TEST_F(Invariants, AFinishWithoutItsFenceIsSeen) {
     sql.exec(sql.one("select regexp_replace($1, '\\m(b|w|q)\\.(closed_at|ended_at) is null', 'true', 'g')", text));
   }
   EXPECT_THAT(zombie(), Not(IsEmpty()));
+}
+
+// Each wrong history is seen, and a right one is not.
+TEST(InvariantsRecord, SeesWhatIsWrong) {
+  Record::Rules const rules{.kinds = {{1, "limited"}, {2, "keyed"}, {3, "rated"}, {4, "unique"}, {5, "ticked"}},
+                            .limit = 1,
+                            .rate = 1,
+                            .burst = 1};
+  using End = Record::End;
+  struct Step {
+    std::int64_t job = 0, lane = 0, got = 0, let_go = 0;
+    End end = End::succeeded;
+    int attempt = 0;
+  };
+  auto const verdict = [&](std::vector<Step> const& steps) {
+    Record record;
+    for (std::int64_t i = 0; auto const& step : steps) {
+      ++i;
+      record.enqueued(step.job, "key");
+      record.claimed(i, step.got - 1, step.got,
+                     {{.token = 16, .lane = step.lane, .id = step.job, .attempt = step.attempt}});
+      if (step.end == End::lost) record.lost(i, step.let_go);
+      if (step.end != End::lost && step.end != End::open) record.ended(i, 16, step.job, step.end, step.let_go);
+    }
+    return record.judge(rules);
+  };
+  EXPECT_THAT(verdict({{7, 5, 10, 20, End::retried},
+                       {7, 5, 30, 40, End::lost, 1},
+                       {7, 5, 50, 60, End::put_back, 2},
+                       {7, 5, 70, 80, End::succeeded, 2},
+                       {8, 1, 10, 20},
+                       {9, 1, 30, 40}}),
+              IsEmpty());
+  for (std::int64_t const lane_id : {2, 4})
+    EXPECT_THAT(verdict({{7, lane_id, 10, 20}, {8, lane_id, 30, 40}}), IsEmpty());
+  EXPECT_THAT(verdict({{7, 3, 10, 20}, {8, 3, 2'000'000, 2'000'001}}), IsEmpty());
+
+  EXPECT_THAT(verdict({{7, 5, 10, 40, End::put_back}, {7, 5, 30, 50}}), Not(IsEmpty())) << "I8";
+  EXPECT_THAT(verdict({{7, 5, 10, 20}, {7, 5, 30, 40}}), Not(IsEmpty())) << "I8";
+  EXPECT_THAT(verdict({{7, 5, 10, 20, End::retried}, {7, 5, 30, 40}}), Not(IsEmpty())) << "I9";
+  EXPECT_THAT(verdict({{7, 5, 10, 20, End::put_back}, {7, 5, 30, 40, End::succeeded, 1}}), Not(IsEmpty())) << "I9";
+  EXPECT_THAT(verdict({{7, 2, 10, 40}, {8, 2, 30, 50}}), Not(IsEmpty())) << "I10";
+  EXPECT_THAT(verdict({{8, 2, 10, 20}, {7, 2, 30, 40}}), Not(IsEmpty())) << "I10";
+  EXPECT_THAT(verdict({{7, 1, 10, 40}, {8, 1, 30, 50}}), Not(IsEmpty())) << "I11";
+  EXPECT_THAT(verdict({{7, 3, 10, 20}, {8, 3, 30, 40}}), Not(IsEmpty())) << "I11";
+  EXPECT_THAT(verdict({{7, 4, 10, 40}, {8, 4, 30, 50}}), Not(IsEmpty())) << "I12";
 }
 
 }  // namespace

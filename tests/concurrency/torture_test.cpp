@@ -4,7 +4,8 @@
 // clients' own ledger, never from the engine's tables: each committed job succeeds once, no other is ever seen, and each
 // claim of it says how many attempts were used before.
 //
-// POSTHOUSE_TEST_SEEDS: how many seeds (3), some 5 s each; POSTHOUSE_TEST_SEED: the first one, to run it again.
+// POSTHOUSE_TEST_SEEDS: how many seeds (3; 20 with POSTHOUSE_TEST_LONG), some 5 s each; POSTHOUSE_TEST_SEED: the first
+// one, to run it again.
 #include <gmock/gmock.h>
 
 #include <atomic>
@@ -137,7 +138,9 @@ class Torture : public EngineTest {
   void copy(Dice dice);
   void claim(Dice dice);
   void one_by_one(Hand& worker, Dice& dice);
+  void fused(Sql& session, Hand& worker, Dice& dice);
   void tend();
+  void sleep_and_listen(Dice dice);
   /// Ends jobs of one committed claim in one of the ways.
   void end(Hand& worker, std::vector<Claimed> const& jobs, Dice& dice);
 
@@ -156,6 +159,7 @@ class Torture : public EngineTest {
   Ids lanes_;
   std::chrono::steady_clock::time_point produce_until_;
   std::atomic<bool> stop_{false};
+  std::atomic<int> notified_{0};
   std::vector<std::thread> threads_;
 };
 
@@ -166,12 +170,13 @@ void put(Sql& session, Ids& jobs, Dice& dice, int n) {
 
 void Torture::produce(int number, Dice dice) {
   auto session = open();
-  session.exec("set posthouse.wake = off");
   Hand own(session, {.kinds = "{t0,t1,t2}"});
   for (int round = 0; producing(); ++round) {
     Ids jobs;
     std::vector<Claimed> claimed;
     session.exec("begin");
+    bool const two_phase = dice.chance(0.2);
+    if (two_phase) session.exec("set local posthouse.wake = off");  // what has notified cannot be prepared
     if (dice.chance(0.3)) {
       session.one("select pg_current_xact_id()");
       dice.pause(30'000);
@@ -194,18 +199,17 @@ void Torture::produce(int number, Dice dice) {
       }
       if (dice.chance(0.5)) dice.pause(20'000);
     }
-    if (dice.chance(0.3)) {
+    if (!two_phase && dice.chance(0.3)) {
       claimed = dice.chance(0.3) ? own.claim_one(lanes_[static_cast<std::size_t>(dice.from(0, lanes - 1))])
                                  : own.claim(dice.from(1, 20), -1, some_lane(dice));
       put(session, jobs, dice, 2);
     }
     if (dice.chance(0.02)) std::this_thread::sleep_for(1500ms);  // open over many windows
-    auto const fate = dice.from(1, 100);
-    if (fate <= 10) {
+    if (dice.chance(0.1)) {
       session.exec("rollback");
       continue;
     }
-    if (fate <= 30 && claimed.empty()) {
+    if (two_phase) {
       std::string const name = "'" + database.name() + "_" + std::to_string(number) + "'";
       session.exec("prepare transaction " + name);
       dice.pause(100'000);
@@ -298,11 +302,65 @@ void Torture::one_by_one(Hand& worker, Dice& dice) {
   end(worker, jobs, dice);
 }
 
+// Each call ends a batch, some members by a move that appends to express lanes, and claims from lanes and their twins;
+// sometimes in a transaction that has had its id for a while, or with two calls in one.
+void Torture::fused(Sql& session, Hand& worker, Dice& dice) {
+  auto jobs = worker.claim(dice.from(1, 30));
+  ledger_.claimed(jobs);
+  for (auto left = dice.from(1, 8); left > 0 && !jobs.empty(); --left) {
+    std::map<std::int64_t, std::vector<Claimed>> batches;
+    for (auto const& job : jobs) batches[job.token].push_back(job);
+    jobs.clear();
+    // Seldom with several calls, which hold one lane and wait for the next.
+    bool const together = dice.chance(batches.size() == 1 ? 0.4 : 0.03);
+    if (together) {
+      session.exec("begin; select pg_current_xact_id()");
+      dice.pause(5'000);
+    }
+    for (auto const& [token, members] : batches) {
+      std::string moves;
+      for (auto const& job : members) {
+        auto const way = dice.from(1, 100);
+        ledger_.let_go(job.id, way <= 10, way > 35);
+        if (way <= 35) moves += (moves.empty() ? "[" : ",") + move_of(job, way <= 10 ? "retry" : "release", 0);
+      }
+      if (!moves.empty()) moves += "]";
+      std::string const bits(members.size(), '1');
+      auto const& from = lanes_[static_cast<std::size_t>(dice.from(0, lanes - 1))];
+      auto const twin = session.number("select express_of($1)", from);
+      auto const got =
+          worker.finish_and_claim(token, bits, moves, dice.from(1, 30),
+                                  dice.chance(0.3) ? "" : array(dice.chance(0.5) ? Ids{twin} : Ids{twin, from}));
+      jobs.insert(jobs.end(), got.begin(), got.end());
+    }
+    if (together) session.exec("commit");
+    ledger_.claimed(jobs);
+  }
+  end(worker, jobs, dice);
+}
+
+// Somebody sleeps on some lane now and then, so that producers and releases do notify.
+void Torture::sleep_and_listen(Dice dice) {
+  auto session = open();
+  session.exec("listen \"" + session.one("select channel()") + "\"");
+  while (!stop_) {
+    auto const on = some_lane(dice);
+    session.rows("select unnest(bell($1))", on);
+    dice.pause(20'000);
+    session.rows("select unbell($1)", on);
+    while (PGnotify* const message = PQnotifies(session.connection())) {
+      ++notified_;
+      PQfreemem(message);
+    }
+  }
+}
+
 void Torture::claim(Dice dice) {
   auto session = open();
   Hand worker(session, {.kinds = "{t0,t1,t2}"});
   while (!stop_) {
     if (dice.chance(0.3)) one_by_one(worker, dice);
+    if (dice.chance(0.3)) fused(session, worker, dice);
     std::string const lane_list = dice.chance(0.5) ? some_lane(dice) : "";
     session.exec("begin");
     auto jobs = worker.claim(dice.from(1, 60), -1, lane_list);
@@ -331,7 +389,8 @@ void Torture::tend() {
 
 TEST_F(Torture, EachCommittedJobSucceedsOnceAndNoOtherIsSeen) {
   char const* const wanted = std::getenv("POSTHOUSE_TEST_SEEDS");
-  int const seeds = wanted != nullptr ? std::max(1, std::atoi(wanted)) : 3;
+  bool const extended = std::getenv("POSTHOUSE_TEST_LONG") != nullptr;
+  int const seeds = wanted != nullptr ? std::max(1, std::atoi(wanted)) : extended ? 20 : 3;
   for (int i = 0; i < lanes; ++i) {
     enqueue(kind(i));
     lanes_.push_back(lane(kind(i)));
@@ -350,6 +409,7 @@ TEST_F(Torture, EachCommittedJobSucceedsOnceAndNoOtherIsSeen) {
     std::size_t const producers = threads_.size();
     for (int n = 0; n < 4; ++n) start([this, dice = Dice(seed.fork())] { claim(dice); });
     start([this] { tend(); });
+    start([this, dice = Dice(seed.fork())] { sleep_and_listen(dice); });
     for (std::size_t n = 0; n < producers; ++n) threads_[n].join();
     EXPECT_TRUE(eventually([&] { return ledger_.all_done(); }, 30s));
     std::this_thread::sleep_for(100ms);  // for what would come a second time
@@ -358,6 +418,7 @@ TEST_F(Torture, EachCommittedJobSucceedsOnceAndNoOtherIsSeen) {
     EXPECT_THAT(ledger_.verdict(), IsEmpty());
     EXPECT_GT(ledger_.size(), 100U);
     EXPECT_GT(ledger_.retries(), 0U);
+    EXPECT_GT(notified_.exchange(0), 0);
     EXPECT_EQ(
         sql.column("select concat_ws(' ', queue, kind, state, jobs) from counts() order by 1"),
         sql.column(

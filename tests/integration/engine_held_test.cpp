@@ -69,6 +69,27 @@ TEST_F(EngineHeld, AnHourOfHeartbeatsAndTermsCostsAClaimNothing) {
   EXPECT_LE(beat_cost(), beat + beat / 5 + 10);
 }
 
+// As an hour of claims under a rate leaves its bucket: a row a claim, and those that prune() has taken away are still there.
+TEST_F(EngineHeld, AnHourOfRateLimitedClaimsCostsTheNextOneNothing) {
+  sql.exec("select set_limit('kind', 'k', 1000, 1000000, 1000000), set_limit('all', '', 1000, 1000000)");
+  enqueue_some(50);
+  worker_.finish(worker_.claim(1).at(0).token);  // each bucket has its first row
+  ASSERT_EQ(sql.number("select count(*) from limit_bucket"), 2);
+  auto const claim = claim_cost();
+  auto const look = look_cost();
+  sql.exec(
+      "insert into limit_bucket (scope, name, seq, at, tokens) select b.scope, b.name, b.seq + i, b.at + i * interval "
+      "'1 microsecond', b.tokens from limit_bucket b, generate_series(1, 5000) i");
+  EXPECT_LE(claim_cost(), claim + claim / 5 + 10) << "rows that nobody has pruned yet";
+  sql.exec("select prune_limits()");
+  ASSERT_EQ(sql.number("select count(*) from limit_bucket"), 2);
+  EXPECT_LE(claim_cost(), claim + claim / 5 + 10) << "rows that are dead, and held";
+  EXPECT_LE(look_cost(), look + look / 5 + 10);
+  // A read from the oldest one on would meet them: they are there.
+  EXPECT_GT(buffers("select * from limit_bucket where scope = 'kind' and name = 'k' order by seq limit 1"),
+            buffers("select * from limit_bucket where scope = 'kind' and name = 'k' order by seq desc limit 1") + 20);
+}
+
 TEST_F(EngineHeld, ManyClaimsAndAcksOfTheLaneCostTheNextOneNothing) {
   enqueue_some(50);
   auto const claim = claim_cost();

@@ -2,7 +2,7 @@
 // Partitions: made ahead, split, detached beside open transactions, dropped without losing what is unfinished.
 #include <gmock/gmock.h>
 
-#include "support/engine.hpp"
+#include "integration/partition_fixture.hpp"
 
 namespace posthouse::test {
 namespace {
@@ -11,12 +11,8 @@ using ::testing::ElementsAre;
 using ::testing::Gt;
 using ::testing::IsEmpty;
 
-class EnginePartition : public EngineTest {
+class EnginePartition : public PartitionTest {
  protected:
-  std::vector<std::string> partitions() {
-    return sql.column("select relname from partition where not detaching order by lower");
-  }
-  std::string oldest() { return partitions().at(0); }
   std::string bounds() {
     return sql.one("select string_agg(relname || ' ' || lower || ' ' || upper, ', ' order by lower) from partition");
   }

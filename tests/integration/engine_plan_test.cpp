@@ -271,11 +271,12 @@ class EngineSettings : public EngineTest {
 // Planner hints inflate costs past jit_above_cost, and a plan for each call costs more than the claim.
 TEST_F(EngineSettings, HotFunctionsNeverCompileAndNeverPlanTwice) {
   for (std::string const function :
-       {"finish_and_claim", "finish", "apply_moves", "look", "limit_running", "limits_of"}) {
+       {"finish_and_claim", "finish_and_claim_one", "finish", "apply_moves", "fenced_moves", "look", "limit_running",
+        "limits_of", "claim_keyed", "take_turns", "take_paced_turns", "free_keys", "hand_on_keys"}) {
     EXPECT_THAT(settings(function), ::testing::IsSupersetOf({"jit=off", "plan_cache_mode=force_generic_plan"}))
         << function;
   }
-  for (std::string const function : {"finish_and_claim", "look"}) {
+  for (std::string const function : {"finish_and_claim", "finish_and_claim_one", "claim_keyed", "look"}) {
     EXPECT_THAT(settings(function), ::testing::IsSupersetOf({"enable_seqscan=off", "enable_bitmapscan=off",
                                                              "enable_hashjoin=off", "enable_mergejoin=off"}))
         << function;

@@ -121,6 +121,16 @@ class Hand {
                                 array({token}), acks, array({started}), moves));
   }
 
+  /// Acks and moves of one batch, and the claim of up to n jobs, in one call; throws away which leases are lost.
+  std::vector<Claimed> finish_and_claim(std::int64_t done, std::string const& acked, std::string const& moves, int n,
+                                        std::string const& lanes = {}) {
+    auto const token = take_token();
+    return claimed_rows(
+        sql_->rows("select token, lane, pos, id, attempt from posthouse.finish_and_claim($1, $2, $3, '{10000}', "
+                   "nullif($4, '')::jsonb, $5, nullif($6, '')::bigint[], $7, $7) where pos >= 0",
+                   id_, array({done}), "{" + acked + "}", moves, token, lanes, n));
+  }
+
   void beat(std::int64_t low_token = 0) { sql_->rows("select posthouse.beat($1, $2, 1, 1)", id_, low_token); }
   bool complete(Sql& transaction, Claimed const& job) {
     return transaction.truth("select posthouse.complete($1, $2, $3, $4)", id_, job.token, job.position, job.id);
