@@ -212,7 +212,8 @@ TEST(ExecHandlerTest, TheEnvironmentIsWhatIsListedAndAUsualPath) {
     options.environment = std::move(environment);
     Job::Facts facts;
     facts.kind = "mail";
-    return std::get<Success>(exec_handler(options)(Job(std::move(facts), {}, nullptr))).result.data();
+    auto const outcome = exec_handler(options)(Job(std::move(facts), {}, nullptr));
+    return std::string(std::get<Success>(outcome).result.data());
   };
   auto const plain = names({"LANG=C"});
   auto const given = names({"PATH=/usr/bin:/bin"});
