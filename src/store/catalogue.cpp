@@ -99,6 +99,17 @@ select f.object, a.aspect, a.value
   where a.value is not null
 )sql";
 
+// A view is depended on by rules of other views, and by functions that use its row as a type.
+constexpr char const* dependents_of_view =
+    "select 'pg_catalog.pg_class'::regclass, $1::regclass::oid "
+    "union all select 'pg_catalog.pg_type'::regclass, unnest(array[t.oid, t.typarray]) "
+    "from pg_catalog.pg_type t where t.typrelid = $1::regclass";
+constexpr char const* dependents_of_routine = "select 'pg_catalog.pg_proc'::regclass, $1::regprocedure::oid";
+constexpr char const* depended_on =
+    " select exists (select from pg_catalog.pg_depend d join o on d.refclassid = o.class and d.refobjid = o.id "
+    "where d.deptype = 'n' and not (d.classid = 'pg_catalog.pg_rewrite'::regclass and exists ("
+    "select from pg_catalog.pg_rewrite r join o on o.id = r.ev_class where r.oid = d.objid)))";
+
 /// A column whose table (or view) is not there at all is not worth a sentence of its own.
 bool follows(std::string const& object, Description const& other) {
   if (object.rfind("column ", 0) != 0) return false;
@@ -197,6 +208,25 @@ std::vector<Difference> differences(Description const& expected, Description con
     }
   }
   return out;
+}
+
+void find_blocked(pg::Connection& connection, std::vector<Difference>& differences) {
+  bool blocked = false;
+  for (auto& one : differences) {
+    if (one.drop.empty()) continue;
+    auto const space = one.drop.find(' ');
+    bool const view = one.drop.substr(0, space) == "view";
+    auto const depended = connection.query(std::string("with o (class, id) as (") +
+                                               (view ? dependents_of_view : dependents_of_routine) + ")" + depended_on,
+                                           pg::Params().text(one.drop.substr(space + 1)));
+    if (depended.field(0, 0) != "t") continue;
+    one.sentence += "; other objects depend on it and have to be dropped first";
+    blocked = true;
+  }
+  if (!blocked) return;
+  for (auto& one : differences) {
+    if (one.mend == Mend::upgrade) one.mend = Mend::hand;
+  }
 }
 
 std::vector<std::string> sentences(std::vector<Difference> const& differences) {

@@ -39,6 +39,10 @@ struct Difference {
 
 std::vector<Difference> differences(Description const& expected, Description const& found);
 
+/// After differences(), in the same transaction, with the found schema first in the search_path: what has to be dropped and
+/// cannot be, since other objects depend on it, keeps an upgrade from mending anything, and is said to be for a hand.
+void find_blocked(pg::Connection& connection, std::vector<Difference>& differences);
+
 /// One sentence each.
 std::vector<std::string> sentences(std::vector<Difference> const& differences);
 

@@ -305,6 +305,8 @@ std::vector<Difference> verify(pg::Connection& connection) {
   connection.script(ledger_sql() + missing_sql(State{}, shadow, names));
   Description const expected = describe(connection, shadow);
   for (Difference& difference : differences(expected, found)) out.push_back(std::move(difference));
+  connection.script(settings_sql(schema));
+  find_blocked(connection, out);
   return out;
 }
 

@@ -17,7 +17,7 @@ using ::testing::Not;
 
 namespace fs = std::filesystem;
 
-constexpr std::chrono::minutes kPatience{3};
+constexpr std::chrono::minutes kPatience{5};
 
 class CliDemo : public CliTest {
  protected:

@@ -201,7 +201,7 @@ TEST_F(MigrateTest, WhatVerifySaysUpgradeMendsItMends) {
       "drop function pause_queue(text);"
       "alter function ring(bigint) security invoker; alter function wake(text) reset search_path;"
       "create or replace function channel() returns text language sql as $$ select 'x'::text $$;"
-      "drop view jobs; drop view partition; create view partition as select 1 as one;"
+      "drop view limits; drop view partition; create view partition as select 1 as one;"
       "grant select on job to public; grant update (value) on meta to public;"
       "grant execute on function channel() to public; grant usage on schema posthouse to public");
   auto const found = store::verify(*connection);
@@ -225,6 +225,23 @@ TEST_F(MigrateTest, WhatVerifySaysUpgradeMendsItMends) {
   EXPECT_FALSE(again.changed);
   EXPECT_EQ(store::sentences(again.left), store::sentences(by_hand));
   EXPECT_EQ(store::upgrade_sql(*connection), "");
+}
+
+TEST_F(MigrateTest, WhatOthersDependOnIsNotPromised) {
+  install(options());
+  auto const connection = pg::Connection::open(options());
+  Sql owner(url());
+  owner.exec(
+      "set search_path = posthouse;"
+      "drop view partition; create view partition as select 1 as one; create view theirs as select one from partition;"
+      "drop function fence(); create function fence() returns text language sql as 'select null::text'");
+  auto const found = store::verify(*connection);
+  EXPECT_THAT(store::sentences(found), Contains(HasSubstr("other objects depend on it and have to be dropped first")));
+  for (auto const& one : found) EXPECT_EQ(one.mend, store::Mend::hand) << one.sentence;
+  EXPECT_FALSE(store::install(*connection, {}, store::Look::closely).changed);
+  owner.exec("drop view posthouse.theirs");
+  EXPECT_TRUE(store::install(*connection, {}, store::Look::closely).changed);
+  EXPECT_THAT(verify(options()), IsEmpty());
 }
 
 TEST_F(MigrateTest, PrintedUpgradeMendsToo) {
