@@ -28,9 +28,7 @@ class CliDemo : public CliTest {
     fs::permissions(folder.path() / "tmp", fs::perms(01777));
     environment["TMPDIR"] = (folder.path() / "tmp").string();
   }
-  ~CliDemo() override { run({"dev", "stop", "--remove"}); }
-  CliDemo(CliDemo const&) = delete;
-  CliDemo& operator=(CliDemo const&) = delete;
+  void TearDown() override { run({"dev", "stop", "--remove"}); }
 
   Ran demo(std::vector<std::string> more = {}) {
     more.insert(more.begin(), {"demo", "--jobs", "10000"});
