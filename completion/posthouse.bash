@@ -20,7 +20,7 @@ _posthouse() {
     '') words='install upgrade verify uninstall adopt enqueue work start jobs schedules dead queues kinds workers status stats doctor limits keys config dev bench demo' ;;
     'install') words='--print-sql --roles --broker-schema --verify-only' ;;
     'upgrade') words='--print-sql' ;;
-    'verify') words='--json' ;;
+    'verify') words='--json --print-sql' ;;
     'uninstall') words='--yes --print-sql' ;;
     'adopt') words='' ;;
     'enqueue') words='--queue --priority --delay --run-at --header --max-attempts --expires-in --expires-at --timeout --key --depends-on --any-end --dedupe-key --on-duplicate --dedupe-scope --dedupe-window --token --raw --lines --json' ;;

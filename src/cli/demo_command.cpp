@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <posthouse/client.hpp>
+#include <posthouse/error.hpp>
 #include <posthouse/worker.hpp>
 
 #include "base/terminal.hpp"
@@ -25,8 +26,10 @@
 #include "cli/print.hpp"
 #include "core/duration.hpp"
 #include "dev/private_server.hpp"
+#include "dev/programs.hpp"
 #include "node/config_keys.hpp"
 #include "node/run_worker.hpp"
+#include "node/signals.hpp"
 #include "store/admin.hpp"
 #include "store/migrate.hpp"
 #include "store/server_info.hpp"
@@ -39,6 +42,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr char const* kSchema = "posthouse_demo";
 constexpr auto kPatience = 120s;
+constexpr auto kReserve = 3s;
 
 /// Hundredths of a percent of the jobs, so that the mix stays the same for any number.
 struct Part {
@@ -101,11 +105,17 @@ std::int64_t due_of(Job const& job) {
   return due;
 }
 
+/// SIGINT or SIGTERM, on its way through everything that has to be taken back.
+struct Interrupted {};
+
 class Demo {
  public:
-  Demo(DatabaseOptions database, int jobs)
+  /// With `tidy` the schema is removed whatever happens; a private server goes with its schema.
+  Demo(DatabaseOptions database, int jobs, bool tidy, node::SignalWatch const& signals)
       : database_(std::move(database)),
         jobs_(jobs),
+        tidy_(tidy),
+        signals_(signals),
         wait_(static_cast<std::size_t>(jobs)),
         run_(static_cast<std::size_t>(jobs)) {
     database_.schema = kSchema;
@@ -113,6 +123,8 @@ class Demo {
 
   void go() {
     connection_ = pg::Connection::open(database_);
+    if (tidy_) reserve();
+    Removal const removal(tidy_ ? &database_ : nullptr);
     store::install(*connection_);
     Worker worker(worker_options());
     register_handlers(worker);
@@ -133,9 +145,49 @@ class Demo {
             std::chrono::duration<double>(ended - began).count(), wal_end - wal);
   }
 
-  void remove() { store::uninstall(*connection_); }
-
  private:
+  /// Takes the schema away when it goes.
+  class Removal {
+   public:
+    explicit Removal(DatabaseOptions const* database) : database_(database) {}
+    Removal(Removal const&) = delete;
+    Removal& operator=(Removal const&) = delete;
+    ~Removal() {
+      try {
+        if (database_ != nullptr) store::uninstall(*pg::Connection::open(*database_));
+      } catch (SchemaMissing const&) {  // it did not come so far
+      } catch (std::exception const& error) {
+        tell(fmt::format("posthouse: schema {} is left: {}\n  Remove it with: posthouse uninstall --yes --schema {}\n",
+                         kSchema, base::printable(error.what()), kSchema));
+      }
+    }
+
+   private:
+    DatabaseOptions const* database_;
+  };
+
+  /// One demo a database at a time, and nothing of an earlier one that was killed.
+  void reserve() {
+    auto const until = Clock::now() + kReserve;  // the session of one that was just killed ends in a moment
+    while (!store::reserve_schema(*connection_)) {
+      if (Clock::now() > until) {
+        throw Unavailable("another demo runs in this database", {.hint = "wait until it has ended"});
+      }
+      rest(50ms);
+    }
+    try {
+      store::uninstall(*connection_);
+      tell("Removed what an earlier demo left.\n");
+    } catch (SchemaMissing const&) {  // as it should be
+    }
+  }
+
+  /// Sleeps, unless somebody wants it to end.
+  void rest(std::chrono::milliseconds time) const {
+    if (signals_.count() == 0) signals_.wait(time);
+    if (signals_.count() > 0) throw Interrupted();
+  }
+
   WorkerOptions worker_options() {
     WorkerOptions options;
     options.database = database_;
@@ -185,7 +237,7 @@ class Demo {
       if (job && job->state == "succeeded") return;
       if (job && job->last_error) throw std::runtime_error("the demo cannot be set up: " + *job->last_error);
       if (Clock::now() > until) throw std::runtime_error("the demo cannot be set up: its first job does not run");
-      std::this_thread::sleep_for(20ms);
+      rest(20ms);
     }
   }
 
@@ -210,6 +262,7 @@ class Demo {
       for (auto n = from; n < std::min(count, from + at_once); ++n) {
         payloads.emplace_back(json{fmt::format(R"({{"n": {}, "due": {}}})", n, due)});
       }
+      rest(0ms);
       sent_ += static_cast<std::int64_t>(client.enqueue_many(kind, payloads, options).size());
       progress_.show([&] { return fmt::format("{}  {} enqueued", bar(0), with_commas(sent_)); });
     }
@@ -238,7 +291,7 @@ class Demo {
       });
       if (ended >= sent_) break;
       if (Clock::now() > began + kPatience) throw std::runtime_error("the jobs take longer than the demo has patience");
-      std::this_thread::sleep_for(100ms);
+      rest(100ms);
     }
     progress_.clear();
   }
@@ -246,7 +299,7 @@ class Demo {
   /// How soon an idle worker starts a job that is enqueued alone.
   void measure_wake_up(Client& client) {
     for (int i = 0; i < 40; ++i) {
-      std::this_thread::sleep_for(25ms);
+      rest(25ms);
       pinged_ = 0;
       client.enqueue("demo.ping");
       auto const committed = Clock::now();
@@ -282,6 +335,8 @@ class Demo {
 
   DatabaseOptions database_;
   int jobs_;
+  bool tidy_;
+  node::SignalWatch const& signals_;
   std::unique_ptr<pg::Connection> connection_;
   std::vector<store::Count> counts_;
   std::int64_t sent_ = 0;
@@ -292,16 +347,34 @@ class Demo {
   std::atomic<std::int64_t> pinged_ = 0;
 };
 
-constexpr char const* kNext =
-    "\nWhat to try next:\n"
-    "  posthouse dev start && posthouse install        a server that stays, with the tables\n"
-    "  posthouse enqueue hello '{\"name\": \"world\"}'     put a job in, from here or from SQL:\n"
-    "  posthouse dev psql -- -c \"select posthouse.enqueue('hello', '{}')\"\n"
-    "  posthouse config example > posthouse.yaml       handlers without code\n"
-    "  posthouse work --once; posthouse stats          run them, look at them\n"
-    "  posthouse bench throughput                      measure it here, beside plain SQL\n";
+/// As one word for a shell.
+std::string shell_quoted(std::string const& text) {
+  std::string out = "'";
+  for (char const c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+/// Lines for a shell, as they stand.
+std::string next_steps() {
+  std::string text = "\nWhat to try next:\n";
+  auto const self = std::filesystem::read_symlink("/proc/self/exe");
+  auto const found = dev::find_on_path("posthouse");
+  std::error_code ignored;
+  if (!found || !std::filesystem::equivalent(*found, self, ignored)) {
+    text += "  export PATH=" + shell_quoted(self.parent_path().string()) + ":\"$PATH\"\n";
+  }
+  return text +
+         "  posthouse dev start && posthouse install        # a server that stays, with the tables\n"
+         "  posthouse enqueue hello '{\"name\": \"world\"}'     # put a job in, from here or from SQL:\n"
+         "  posthouse dev psql -- -c \"select posthouse.enqueue('hello', '{}')\"\n"
+         "  echo 'kinds: {hello: {exec: [/usr/bin/wc, -c]}}' > hello.yaml    # a handler without code\n"
+         "  posthouse work --config hello.yaml --once; posthouse stats       # run them, look at them\n"
+         "  posthouse bench throughput --jobs 50000         # measure it here, beside plain SQL\n"
+         "  posthouse dev stop                              # the data stay; --remove removes them\n";
+}
 
 int run(Context const& context, int jobs) {
+  node::SignalWatch const signals;
   std::unique_ptr<dev::PrivateServer> server;
   DatabaseOptions database;
   if (context.global.database_url) {
@@ -315,12 +388,14 @@ int run(Context const& context, int jobs) {
     database.database_url = server->url();
   }
   tell(fmt::format("Working {} ...\n", count_of(jobs, "job")));
-  {
-    Demo demo(database, jobs);
-    demo.go();
-    if (!server) demo.remove();
+  try {
+    Demo(database, jobs, server == nullptr, signals).go();
+  } catch (Interrupted const&) {
+    server.reset();
+    tell("posthouse: the demo was interrupted; nothing of it is left\n");
+    return 128 + signals.latest();
   }
-  print(kNext);
+  print(next_steps());
   return node::ExitStatus::done;
 }
 

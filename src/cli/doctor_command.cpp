@@ -52,11 +52,14 @@ void look_at_connections(node::Config const& config, pg::Connection& connection,
 void look_at_schema(pg::Connection& connection, std::vector<Finding>& findings) {
   auto const differences = store::verify(connection);
   if (differences.empty()) return;
+  bool const by_upgrade = std::all_of(differences.begin(), differences.end(),
+                                      [](auto const& one) { return one.mend == store::Mend::upgrade; });
   findings.push_back(
       {"schema", "error",
        fmt::format("differs from what this version expects in {}: {}",
-                   count_of(static_cast<std::int64_t>(differences.size()), "place"), differences.front()),
-       "posthouse verify names all of them, posthouse upgrade mends functions, views and rights."});
+                   count_of(static_cast<std::int64_t>(differences.size()), "place"), differences.front().sentence),
+       by_upgrade ? "posthouse upgrade mends it."
+                  : "posthouse verify names all of them and says what posthouse upgrade mends and what only a hand."});
 }
 
 int severity(Finding const& finding) { return finding.level == "error" ? 0 : finding.level == "warning" ? 1 : 2; }

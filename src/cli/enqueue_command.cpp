@@ -74,6 +74,7 @@ class Input {
     }
   }
 
+  /// More than `longest` bytes when there is more to come: whatever is behind them is not read.
   std::string all(std::size_t longest) {
     std::string text;
     while (text.size() <= longest && (at_ < end_ || fill())) {
@@ -174,6 +175,13 @@ Payload payload_of(Flags const& flags, std::string text) {
   return json{std::move(text)};
 }
 
+/// For what was read up to its bound alone: nobody knows how long all of it is.
+void check_length(std::string const& text, std::size_t longest) {
+  if (text.size() <= longest) return;
+  core::refuse_because("payload", fmt::format("has more than {} bytes", longest), fmt::format("at most {}", longest),
+                       "Store large data elsewhere and send its address.");
+}
+
 std::string_view name_of(EnqueueStatus status) {
   switch (status) {
     case EnqueueStatus::created:
@@ -195,7 +203,9 @@ int enqueue_one(Context const& context, Flags const& flags) {
   auto const options = options_of(flags);
   Payload payload;
   if (flags.payload == "-") {
-    payload = payload_of(flags, Input().all(client_options.max_payload_bytes));
+    auto text = Input().all(client_options.max_payload_bytes);
+    check_length(text, client_options.max_payload_bytes);
+    payload = payload_of(flags, std::move(text));
   } else if (flags.payload) {
     payload = payload_of(flags, *flags.payload);
   }
@@ -308,6 +318,7 @@ int enqueue_lines(Context const& context, Flags const& flags) {
   for (std::int64_t number = 1; input.line(line, longest); ++number) {
     auto payload = payload_of(flags, line);
     try {
+      check_length(line, longest);
       core::check_payload(payload, longest);
     } catch (InvalidArgument const& error) {
       progress.clear();

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 
 #include <posthouse/error.hpp>
@@ -26,10 +27,20 @@ struct Flags {
 
 std::string named(std::string const& schema) { return "schema " + core::shown(schema); }
 
+constexpr std::string_view kByHand =
+    "tables and what hangs on them, owners, and what is not part of this version; `posthouse install --print-sql` "
+    "has the statements of this version";
+
 int report(store::InstallReport const& result, std::string const& schema, std::string_view next) {
   for (auto const& warning : result.warnings) tell(fmt::format("posthouse: {}\n", base::printable(warning)));
+  if (!result.left.empty()) {
+    for (auto const& one : result.left) tell("  " + base::printable(one.sentence) + "\n");
+    tell(fmt::format("posthouse: {} left in {} to be mended by hand: {}\n",
+                     count_of(static_cast<std::int64_t>(result.left.size()), "difference"), named(schema), kByHand));
+  }
   if (!result.changed) {
-    print(fmt::format("{} is up to date; nothing changed\n", named(schema)));
+    print(fmt::format("{} is {}; nothing changed\n", named(schema),
+                      result.left.empty() ? "up to date" : "of this version"));
     return node::ExitStatus::done;
   }
   std::string applied;
@@ -51,7 +62,7 @@ int install_all(node::Config const& config, Flags const& flags) {
     try {
       auto const connection = pg::Connection::open(one.database);
       print(name + ": ");
-      report(store::install(*connection, flags.extras), connection->schema(), "");
+      report(store::install(*connection, flags.extras, store::Look::closely), connection->schema(), "");
     } catch (Error const& error) {
       tell(fmt::format("posthouse: {}: {}\n", name, base::printable(error.what())));
       if (!error.hint().empty()) tell("  " + base::printable(error.hint()) + "\n");
@@ -74,7 +85,7 @@ int install(Context const& context, Flags const& flags) {
   if (config.databases.size() > 1 && !context.global.database) return install_all(config, flags);
   node::require_url(config);
   auto const connection = pg::Connection::open(config.database);
-  return report(store::install(*connection, flags.extras), connection->schema(), kNext);
+  return report(store::install(*connection, flags.extras, store::Look::closely), connection->schema(), kNext);
 }
 
 int upgrade(Context const& context, Flags const& flags) {
@@ -90,24 +101,57 @@ int upgrade(Context const& context, Flags const& flags) {
     print(sql.empty() ? "-- nothing to do\n" : sql);
     return node::ExitStatus::done;
   }
-  return report(store::install(*connection), connection->schema(), "");
+  return report(store::install(*connection, {}, store::Look::closely), connection->schema(), "");
+}
+
+/// What ends the differences, each way with how many it ends.
+std::string mend_of(std::vector<store::Difference> const& differences) {
+  auto const number = [&](store::Mend mend) {
+    return std::count_if(differences.begin(), differences.end(), [mend](auto const& one) { return one.mend == mend; });
+  };
+  std::string text;
+  if (number(store::Mend::install) > 0) text += "  `posthouse install` makes it.\n";
+  if (auto const some = number(store::Mend::upgrade); some > 0) {
+    text += fmt::format("  `posthouse upgrade` mends {}: functions, views, rights of PUBLIC and migrations.\n",
+                        with_commas(some));
+  }
+  if (auto const some = number(store::Mend::hand); some > 0) {
+    text += fmt::format("  {} to be mended by hand: {}.\n", with_commas(some), kByHand);
+  }
+  return text;
+}
+
+std::string_view name_of(store::Mend mend) {
+  switch (mend) {
+    case store::Mend::upgrade:
+      return "upgrade";
+    case store::Mend::install:
+      return "install";
+    case store::Mend::hand:
+      return "hand";
+  }
+  return "hand";
 }
 
 int verify(Context const& context, Flags const& flags) {
+  if (flags.print_sql) {
+    print(store::verify_sql(context.config_without_database().database.schema));
+    return node::ExitStatus::done;
+  }
   auto const connection = context.connect();
   auto const differences = store::verify(*connection);
   if (flags.json) {
     std::vector<std::string> objects;
-    for (auto const& difference : differences) objects.push_back(JsonObject().text("difference", difference).str());
+    for (auto const& one : differences) {
+      objects.push_back(JsonObject().text("difference", one.sentence).text("mend", name_of(one.mend)).str());
+    }
     print(json_array(objects));
   } else if (differences.empty()) {
     print(fmt::format("{} is as this version expects it\n", named(connection->schema())));
   } else {
-    for (auto const& difference : differences) print(base::printable(difference) + "\n");
-    tell(fmt::format(
-        "posthouse: {} in {}\n  `posthouse upgrade` makes functions, views and rights anew; tables and "
-        "indexes that were changed by hand must be mended by hand.\n",
-        count_of(static_cast<std::int64_t>(differences.size()), "difference"), named(connection->schema())));
+    for (auto const& one : differences) print(base::printable(one.sentence) + "\n");
+    tell(fmt::format("posthouse: {} in {}\n{}", count_of(static_cast<std::int64_t>(differences.size()), "difference"),
+                     named(connection->schema()), mend_of(differences)));
   }
   return differences.empty() ? node::ExitStatus::done : node::ExitStatus::difference;
 }
@@ -160,11 +204,14 @@ void add_schema_commands(CLI::App& app, Context& context) {
                   "put broker_add_job and its like into this schema too, where unqualified calls find them")
       ->type_name("SCHEMA");
   install_command.add_flag("--verify-only", flags->verify_only, "change nothing: the same as `posthouse verify`");
-  print_sql(add("upgrade", "Bring an installed schema up to this version",
+  print_sql(add("upgrade",
+                "Bring an installed schema up to this version; functions, views and rights that differ are made anew",
                 {"posthouse upgrade", "posthouse upgrade --print-sql"}, upgrade));
-  add("verify", "Compare the schema with what this version expects; exit status 3 when it differs",
-      {"posthouse verify", "posthouse verify --json"}, verify)
-      .add_flag("--json", flags->json, "print an array of objects");
+  auto& verify_command =
+      add("verify", "Compare the schema with what this version expects; exit status 3 when it differs",
+          {"posthouse verify", "posthouse verify --json", "posthouse verify --print-sql | psql app"}, verify);
+  verify_command.add_flag("--json", flags->json, "print an array of objects");
+  print_sql(verify_command);
   auto& remove = add("uninstall", "Remove the schema with all jobs", {"posthouse uninstall --yes"}, uninstall);
   remove.add_flag("--yes", flags->yes, "really do it");
   print_sql(remove);

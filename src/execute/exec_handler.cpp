@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -19,6 +18,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr int kTryLater = 75;
+// The same however the worker was started: by hand, by systemd, in a container. `env: [PATH]` passes on the worker's own.
+constexpr char const* kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 constexpr std::size_t kMostMessage = 64 * 1024;
 
 bool is_json(std::string_view text) {
@@ -93,10 +94,7 @@ Handler exec_handler(ExecOptions options) {
   program.output_limit = options.output_limit;
   bool const has_path = std::any_of(program.environment.begin(), program.environment.end(),
                                     [](std::string const& entry) { return entry.starts_with("PATH="); });
-  if (!has_path) {
-    char const* const path = std::getenv("PATH");
-    program.environment.push_back(std::string("PATH=") + (path == nullptr ? "/usr/local/bin:/usr/bin:/bin" : path));
-  }
+  if (!has_path) program.environment.push_back(std::string("PATH=") + kDefaultPath);
   return [program = std::move(program), later](Job const& job) -> Outcome {
     Program mine = program;
     for (auto& fact : facts(job)) mine.environment.push_back(std::move(fact));

@@ -24,7 +24,7 @@ namespace posthouse::execute {
 
 struct ExecOptions {
   std::vector<std::string> argv{};
-  std::vector<std::string> environment{};  ///< NAME=VALUE; PATH and POSTHOUSE_JOB_… are added
+  std::vector<std::string> environment{};  ///< NAME=VALUE; POSTHOUSE_JOB_… are added, and a usual PATH if there is none
   Backoff backoff{};                       ///< its first delay is that of exit status 75, at least 1 s
   std::chrono::milliseconds kill_grace{5000};
   std::size_t output_limit = 1024 * 1024;

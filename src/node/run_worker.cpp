@@ -96,6 +96,25 @@ void check(WorkFlags const& flags) {
   for (auto const& kind : flags.kinds) core::check_kind(kind);
 }
 
+/// For a program whose handlers are all in the configuration: says so when there is none, and how to give one.
+void check_handlers(Config const& config, WorkFlags const& flags, Sources const& sources) {
+  if (config.kinds.empty()) {
+    auto const file = config_file(sources);
+    throw InvalidArgument(
+        file.empty() ? "no job can be run: no configuration file was found, and so no kind has a handler"
+                     : "no job can be run: `kinds` is empty in " + core::shown(file) + ", and so no kind has a handler",
+        {.hint = "write one into " +
+                 (file.empty() ? std::string("./posthouse.yaml, or name a file with --config") : std::string("it")) +
+                 ", as in\n    kinds: {hello: {exec: [/usr/bin/wc, -c]}}\n  `posthouse config example` has every key"});
+  }
+  for (auto const& kind : flags.kinds) {
+    if (config.kinds.contains(kind)) continue;
+    std::string known;
+    for (auto const& [name, ignored] : config.kinds) known += (known.empty() ? "" : ", ") + name;
+    core::refuse("--kind", kind, known, "Give it a handler below `kinds`, or leave it out.");
+  }
+}
+
 }  // namespace
 
 WorkerOptions configured_options(Config const& config) {
@@ -169,6 +188,7 @@ int work(GlobalFlags const& global, WorkFlags const& flags, std::function<void(W
   auto const sources = sources_of(global, flags);
   auto const config = parent ? load(sources) : load_and_tell(sources);
   require_url(config);
+  if (!register_handlers) check_handlers(config, flags, sources);
   auto const logger = base::fd_logger(STDERR_FILENO, config.log_format, config.log_level);
   base::Log const log(logger);
   if (parent) pg::Pool::cap(static_cast<std::size_t>(config.worker_child_pool_max_size));

@@ -15,9 +15,11 @@ namespace {
 std::atomic<base::EventFd const*> watch{nullptr};
 std::atomic<int> signals{0};
 std::atomic<int> hangups{0};
+std::atomic<int> latest_signal{0};
 static_assert(std::atomic<int>::is_always_lock_free && std::atomic<base::EventFd const*>::is_always_lock_free);
 
 void on_signal(int number) {
+  if (number != SIGHUP) latest_signal = number;
   ++(number == SIGHUP ? hangups : signals);
   if (auto const* wake = watch.load()) wake->signal();
 }
@@ -30,6 +32,7 @@ SignalWatch::SignalWatch(bool hangup) : hangup_(hangup) {
     throw InvalidArgument("run() is already active in this process: use start() and stop() for further workers");
   }
   signals = 0;
+  latest_signal = 0;
   hangups = 0;
   struct sigaction action {};
   action.sa_handler = on_signal;
@@ -57,5 +60,7 @@ void SignalWatch::wait(std::chrono::milliseconds most) const {
 int SignalWatch::take_hangups() const noexcept { return hangups.exchange(0); }
 
 int SignalWatch::count() const noexcept { return signals.load(); }
+
+int SignalWatch::latest() const noexcept { return latest_signal.load(); }
 
 }  // namespace posthouse::node

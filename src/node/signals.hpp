@@ -29,6 +29,8 @@ class SignalWatch {
   [[nodiscard]] int take_hangups() const noexcept;
   /// SIGTERMs and SIGINTs since the watch was built.
   [[nodiscard]] int count() const noexcept;
+  /// The number of the latest of them; 0: none.
+  [[nodiscard]] int latest() const noexcept;
   /// Ends wait(); from any thread.
   void interrupt() const noexcept { wake_.signal(); }
 

@@ -99,12 +99,40 @@ select f.object, a.aspect, a.value
   where a.value is not null
 )sql";
 
+// A view is depended on by rules of other views, and by functions that use its row as a type.
+constexpr char const* dependents_of_view =
+    "select 'pg_catalog.pg_class'::regclass, $1::regclass::oid "
+    "union all select 'pg_catalog.pg_type'::regclass, unnest(array[t.oid, t.typarray]) "
+    "from pg_catalog.pg_type t where t.typrelid = $1::regclass";
+constexpr char const* dependents_of_routine = "select 'pg_catalog.pg_proc'::regclass, $1::regprocedure::oid";
+constexpr char const* depended_on =
+    " select exists (select from pg_catalog.pg_depend d join o on d.refclassid = o.class and d.refobjid = o.id "
+    "where d.deptype = 'n' and not (d.classid = 'pg_catalog.pg_rewrite'::regclass and exists ("
+    "select from pg_catalog.pg_rewrite r join o on o.id = r.ev_class where r.oid = d.objid)))";
+
 /// A column whose table (or view) is not there at all is not worth a sentence of its own.
 bool follows(std::string const& object, Description const& other) {
   if (object.rfind("column ", 0) != 0) return false;
   std::string const relation = object.substr(7, object.rfind('.') - 7);
   return other.count("table " + relation) == 0 && other.count("view " + relation) == 0;
 }
+
+bool routine(std::string const& object) { return object.starts_with("function ") || object.starts_with("procedure "); }
+
+/// For a column of one of our views: "view NAME"; else empty.
+std::string view_of(std::string const& object, Description const& expected) {
+  if (!object.starts_with("column ")) return {};
+  std::string view = "view " + object.substr(7, object.rfind('.') - 7);
+  return expected.count(view) != 0 ? view : std::string();
+}
+
+/// Ours, and written by functions_sql() whenever that runs.
+bool made_anew(std::string const& object, Description const& expected) {
+  return routine(object) || object.starts_with("view ") || !view_of(object, expected).empty();
+}
+
+/// Of a routine's definition: arguments and result, which `create or replace` leaves as they are or refuses to change.
+std::string_view signature(std::string_view definition) { return definition.substr(0, definition.find(" language ")); }
 
 std::string shortened(std::string text) {
   for (char& c : text) {
@@ -128,43 +156,82 @@ Description describe(pg::Connection& connection, std::string_view schema) {
   return description;
 }
 
-std::vector<std::string> differences(Description const& expected, Description const& found) {
-  std::vector<std::string> out;
+std::vector<Difference> differences(Description const& expected, Description const& found) {
+  std::vector<Difference> out;
   for (auto const& [object, wanted] : expected) {
     auto const it = found.find(object);
     if (it == found.end()) {
-      if (object != "schema" && !follows(object, found)) out.push_back(object + " is missing");
+      if (object != "schema" && !follows(object, found)) {
+        out.push_back({object + " is missing", made_anew(object, expected) ? Mend::upgrade : Mend::hand,
+                       view_of(object, expected)});
+      }
       continue;
     }
     for (auto const& [aspect, value] : wanted) {
       auto const has = it->second.find(aspect);
-      if (has != it->second.end() && has->second == value) continue;
+      auto const now = has == it->second.end() ? std::string() : has->second;
+      if (has != it->second.end() && now == value) continue;
+      Difference difference;
       if (aspect == "body") {
-        out.push_back(object + " has a changed body");
+        difference.sentence = object + " has a changed body";
       } else {
-        out.push_back(object + " has the " + aspect + " \"" +
-                      (has == it->second.end() ? std::string() : shortened(has->second)) + "\" instead of \"" +
-                      shortened(value) + "\"");
+        difference.sentence =
+            object + " has the " + aspect + " \"" + shortened(now) + "\" instead of \"" + shortened(value) + "\"";
       }
+      if (made_anew(object, expected)) {
+        difference.mend = Mend::upgrade;
+        difference.drop = view_of(object, expected);
+        if (routine(object) && aspect == "definition" && signature(now) != signature(value)) difference.drop = object;
+      }
+      out.push_back(std::move(difference));
     }
   }
   for (auto const& [object, has] : found) {
     auto const it = expected.find(object);
     if (it == expected.end() && object != "schema") {
-      if (!follows(object, expected)) out.push_back(object + " is not part of this version");
+      if (follows(object, expected)) continue;
+      auto const view = view_of(object, expected);
+      out.push_back({object + " is not part of this version", view.empty() ? Mend::hand : Mend::upgrade, view});
       continue;
     }
     for (auto const& [aspect, value] : has) {
       if (it != expected.end() && it->second.count(aspect) != 0) continue;
       if (aspect == "owner") {
-        out.push_back(object + " belongs to role \"" + value + "\", not to the owner of the schema");
+        out.push_back({object + " belongs to role \"" + value + "\", not to the owner of the schema", Mend::hand, {}});
       } else if (aspect == "rights of PUBLIC") {
-        out.push_back(object + " grants " + value + " to PUBLIC");
+        out.push_back({object + " grants " + value + " to PUBLIC", Mend::upgrade, {}});
       } else {
-        out.push_back(object + " has the unexpected " + aspect + " \"" + shortened(value) + "\"");
+        out.push_back({object + " has the unexpected " + aspect + " \"" + shortened(value) + "\"",
+                       made_anew(object, expected) ? Mend::upgrade : Mend::hand,
+                       {}});
       }
     }
   }
+  return out;
+}
+
+void find_blocked(pg::Connection& connection, std::vector<Difference>& differences) {
+  bool blocked = false;
+  for (auto& one : differences) {
+    if (one.drop.empty()) continue;
+    auto const space = one.drop.find(' ');
+    bool const view = one.drop.substr(0, space) == "view";
+    auto const depended = connection.query(std::string("with o (class, id) as (") +
+                                               (view ? dependents_of_view : dependents_of_routine) + ")" + depended_on,
+                                           pg::Params().text(one.drop.substr(space + 1)));
+    if (depended.field(0, 0) != "t") continue;
+    one.sentence += "; other objects depend on it and have to be dropped first";
+    blocked = true;
+  }
+  if (!blocked) return;
+  for (auto& one : differences) {
+    if (one.mend == Mend::upgrade) one.mend = Mend::hand;
+  }
+}
+
+std::vector<std::string> sentences(std::vector<Difference> const& differences) {
+  std::vector<std::string> out;
+  for (auto const& difference : differences) out.push_back(difference.sentence);
   return out;
 }
 

@@ -2,12 +2,14 @@
 // Brings the schema into a database, up to date and out again.
 #include "store/migrate.hpp"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <random>
+#include <set>
 
 #include "core/names.hpp"
 #include "core/refuse.hpp"
@@ -134,8 +136,10 @@ std::string judge(State const& state, std::string const& schema) {
   return {};
 }
 
-/// The pieces that are missing, without those that create or lock; names what they are.
-std::string missing_sql(State const& state, std::string const& schema, std::vector<std::string>& names) {
+/// The pieces that are missing, without those that create or lock; names what they are. With `anew` the functions are
+/// made anew even when they are noted as ours.
+std::string missing_sql(State const& state, std::string const& schema, std::vector<std::string>& names,
+                        bool anew = false) {
   std::string sql;
   for (Migration const& migration : known_migrations()) {
     auto const it = state.applied.find(migration.version);
@@ -150,42 +154,92 @@ std::string missing_sql(State const& state, std::string const& schema, std::vect
                            .hint = "the schema comes from a development version: uninstall it and install again"});
     }
   }
-  if (!names.empty() || state.text("functions_checksum") != functions_checksum()) {
+  if (anew || !names.empty() || state.text("functions_checksum") != functions_checksum()) {
     sql += functions_sql(schema);
     names.emplace_back("functions");
   }
   return sql;
 }
 
+/// Before functions are made anew: what create or replace cannot change.
+std::string drops_sql(std::vector<Difference> const& found) {
+  std::set<std::string> what;
+  for (auto const& difference : found) {
+    if (!difference.drop.empty()) what.insert(difference.drop);
+  }
+  std::string sql;
+  for (auto const& object : what) {
+    // A routine's name comes quoted from the server, a view's as it is in our own files.
+    sql += "drop " + object.substr(0, object.find(' ')) + " if exists " + object.substr(object.find(' ') + 1) + ";\n";
+  }
+  return sql;
+}
+
+bool upgrade_mends(std::vector<Difference> const& found) {
+  return std::any_of(found.begin(), found.end(), [](auto const& one) { return one.mend == Mend::upgrade; });
+}
+
+/// Of a schema whose versions are ours: mends what is found, and reports the rest.
+void mend(pg::Connection& connection, InstallReport& report) {
+  std::string const& schema = connection.schema();
+  std::vector<Difference> found;
+  try {
+    found = verify(connection);
+  } catch (ServerError const& error) {
+    if (error.sqlstate() != "42501") throw;
+    report.warnings.push_back("schema \"" + schema + "\" could not be compared with this version: " + error.what());
+    return;
+  }
+  if (upgrade_mends(found)) {
+    LongBlock block(connection);
+    connection.script(lock_sql(schema));
+    State const state = read_state(connection);
+    // Somebody may have removed it meanwhile, or brought a newer one.
+    if (!state.ours || !judge(state, schema).empty()) return;
+    connection.script(settings_sql(schema) + drops_sql(found) + missing_sql(state, schema, report.applied, true));
+    block.commit();
+    report.changed = true;
+  }
+  for (auto& one : found) {
+    if (one.mend != Mend::upgrade) report.left.push_back(std::move(one));
+  }
+}
+
 }  // namespace
 
-InstallReport install(pg::Connection& connection, InstallExtras const& extras) {
+InstallReport install(pg::Connection& connection, InstallExtras const& extras, Look look) {
   check_server(connection);
   std::string const& schema = connection.schema();
   InstallReport report;
-  LongBlock block(connection);
-  connection.script(lock_sql(schema));
-  State const state = read_state(connection);
-  if (state.exists && !state.ours && !state.first_object.empty()) {
-    core::refuse_because("schema", "\"" + schema + "\" exists and holds " + state.first_object,
-                         "a schema of posthouse's, an empty one, or a name that is free",
-                         "choose another name with --schema");
+  bool known = false;
+  {
+    LongBlock block(connection);
+    connection.script(lock_sql(schema));
+    State const state = read_state(connection);
+    if (state.exists && !state.ours && !state.first_object.empty()) {
+      core::refuse_because("schema", "\"" + schema + "\" exists and holds " + state.first_object,
+                           "a schema of posthouse's, an empty one, or a name that is free",
+                           "choose another name with --schema");
+    }
+    if (std::string warning = judge(state, schema); !warning.empty()) {
+      report.warnings.push_back(std::move(warning));
+      return report;
+    }
+    std::string const more = extras_sql(extras.roles, extras.broker_schema);
+    std::string const missing = missing_sql(state, schema, report.applied);
+    known = missing.empty();
+    if (std::string const sql = missing + more; !sql.empty()) {
+      if (extras.roles) report.applied.emplace_back("roles");
+      if (!extras.broker_schema.empty()) report.applied.push_back("names in " + extras.broker_schema);
+      if (!state.exists) connection.script(create_sql(schema));
+      connection.script(settings_sql(schema));
+      if (!state.ours) connection.script(ledger_sql());
+      connection.script(sql);
+      block.commit();
+      report.changed = true;
+    }
   }
-  if (std::string warning = judge(state, schema); !warning.empty()) {
-    report.warnings.push_back(std::move(warning));
-    return report;
-  }
-  std::string const more = extras_sql(extras.roles, extras.broker_schema);
-  std::string const sql = missing_sql(state, schema, report.applied) + more;
-  if (sql.empty()) return report;
-  if (extras.roles) report.applied.emplace_back("roles");
-  if (!extras.broker_schema.empty()) report.applied.push_back("names in " + extras.broker_schema);
-  if (!state.exists) connection.script(create_sql(schema));
-  connection.script(settings_sql(schema));
-  if (!state.ours) connection.script(ledger_sql());
-  connection.script(sql);
-  block.commit();
-  report.changed = true;
+  if (look == Look::closely && known) mend(connection, report);
   return report;
 }
 
@@ -204,7 +258,11 @@ std::string upgrade_sql(pg::Connection& connection) {
   if (!state.ours) return install_sql(schema);
   if (!judge(state, schema).empty()) return {};
   std::vector<std::string> names;
-  std::string const sql = missing_sql(state, schema, names);
+  std::string sql = missing_sql(state, schema, names);
+  if (sql.empty()) {
+    auto const found = verify(connection);
+    if (upgrade_mends(found)) sql = drops_sql(found) + missing_sql(state, schema, names, true);
+  }
   return sql.empty() ? sql : "begin;\n" + lock_sql(schema) + settings_sql(schema) + sql + "commit;\n";
 }
 
@@ -214,26 +272,28 @@ std::string uninstall_sql(std::string_view schema) {
          pg::quote_identifier(schema) + " cascade;\ncommit;\n";
 }
 
-std::vector<std::string> verify(pg::Connection& connection) {
+std::vector<Difference> verify(pg::Connection& connection) {
   check_server(connection);
   std::string const& schema = connection.schema();
   LongBlock const block(connection);
+  // Not while somebody installs it; other comparisons may.
+  connection.script(shared_lock_sql(schema));
   State const state = read_state(connection, true);
-  if (!state.exists) return {"schema " + connection.quoted_schema() + " does not exist"};
-  if (!state.ours) return {"schema " + connection.quoted_schema() + " is not one of posthouse's"};
-  std::vector<std::string> out;
+  if (!state.exists) return {{"schema " + connection.quoted_schema() + " does not exist", Mend::install, {}}};
+  if (!state.ours) return {{"schema " + connection.quoted_schema() + " is not one of posthouse's", Mend::hand, {}}};
+  std::vector<Difference> out;
   for (Migration const& migration : known_migrations()) {
     auto const it = state.applied.find(migration.version);
     if (!state.readable) break;  // named below, by its owner
     if (it == state.applied.end()) {
-      out.push_back("migration " + std::string(migration.name) + " is not applied");
+      out.push_back({"migration " + std::string(migration.name) + " is not applied", Mend::upgrade, {}});
     } else if (it->second != migration.checksum) {
-      out.push_back("migration " + std::string(migration.name) + " was applied in another form");
+      out.push_back({"migration " + std::string(migration.name) + " was applied in another form", Mend::hand, {}});
     }
   }
   for (auto const& [version, sum] : state.applied) {
     if (version > known_version()) {
-      out.push_back("migration " + std::to_string(version) + " is newer than this program");
+      out.push_back({"migration " + std::to_string(version) + " is newer than this program", Mend::hand, {}});
     }
   }
   Description const found = describe(connection, schema);
@@ -244,8 +304,37 @@ std::vector<std::string> verify(pg::Connection& connection) {
   std::vector<std::string> names;
   connection.script(ledger_sql() + missing_sql(State{}, shadow, names));
   Description const expected = describe(connection, shadow);
-  for (std::string& difference : differences(expected, found)) out.push_back(std::move(difference));
+  for (Difference& difference : differences(expected, found)) out.push_back(std::move(difference));
+  connection.script(settings_sql(schema));
+  find_blocked(connection, out);
   return out;
+}
+
+std::string verify_sql(std::string_view schema) {
+  core::check_schema(schema);
+  std::string const shadow = "posthouse_verify";
+  auto const described = [](std::string_view which, std::string const& as) {
+    std::string query(describe_query());
+    query.replace(query.find("$1"), 2, pg::quote_literal(which));
+    return "set local search_path = " + pg::quote_identifier(which) + ", pg_temp;\ncreate temporary table " + as +
+           " (object, aspect, value) on commit drop as" + query + ";\n";
+  };
+  auto const ledger = [](std::string_view which) {
+    return "(select 'migration ' || name, 'checksum', checksum from " + pg::quote_identifier(which) + ".migration)";
+  };
+  std::vector<std::string> names;
+  return "-- Makes the schema of this version under another name, describes both, shows what differs, and takes it "
+         "back.\n"
+         "begin;\n" +
+         shared_lock_sql(schema) + described(schema, "posthouse_found") + create_sql(shadow) + settings_sql(shadow) +
+         ledger_sql() + missing_sql(State{}, shadow, names) + described(shadow, "posthouse_expected") +
+         "insert into posthouse_expected " + ledger(shadow) + ";\ninsert into posthouse_found " + ledger(schema) +
+         ";\n"
+         "select object, aspect, e.value as expected, f.value as found\n"
+         "from posthouse_expected e full join posthouse_found f using (object, aspect)\n"
+         "where e.value is distinct from f.value\n"
+         "order by object, aspect;\n"
+         "rollback;\n";
 }
 
 void uninstall(pg::Connection& connection) {
@@ -260,6 +349,13 @@ void uninstall(pg::Connection& connection) {
   connection.script(settings_sql(connection.schema()) + unpublish_sql() + "drop schema " + connection.quoted_schema() +
                     " cascade");
   block.commit();
+}
+
+bool reserve_schema(pg::Connection& connection) {
+  return connection
+             .query("select pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))",
+                    pg::Params().text("posthouse reserved schema " + connection.schema()))
+             .field(0, 0) == "t";
 }
 
 std::vector<std::string> check_version(pg::Connection& connection) {

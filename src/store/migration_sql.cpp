@@ -89,10 +89,18 @@ std::string const& functions_checksum() {
   return sum;
 }
 
-std::string lock_sql(std::string_view schema) {
-  return "select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(" +
+namespace {
+
+std::string lock_call(std::string_view function, std::string_view schema) {
+  return "select pg_catalog." + std::string(function) + "(pg_catalog.hashtextextended(" +
          pg::quote_literal("posthouse schema " + std::string(schema)) + ", 0));\n";
 }
+
+}  // namespace
+
+std::string lock_sql(std::string_view schema) { return lock_call("pg_advisory_xact_lock", schema); }
+
+std::string shared_lock_sql(std::string_view schema) { return lock_call("pg_advisory_xact_lock_shared", schema); }
 
 std::string create_sql(std::string_view schema) { return "create schema " + pg::quote_identifier(schema) + ";\n"; }
 

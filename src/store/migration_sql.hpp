@@ -28,6 +28,8 @@ std::string const& functions_checksum();
 
 /// Waits for other installs of the same schema; first statement of each transaction of the migrator.
 std::string lock_sql(std::string_view schema);
+/// Waits for installs alone: for those who only look.
+std::string shared_lock_sql(std::string_view schema);
 std::string create_sql(std::string_view schema);
 /// Pins search_path and what DDL depends on; after create_sql.
 std::string settings_sql(std::string_view schema);

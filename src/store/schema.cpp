@@ -12,7 +12,7 @@ bool install(DatabaseOptions const& database) { return store::install(*pg::Conne
 std::string install_sql(DatabaseOptions const& database) { return store::install_sql(database.schema); }
 
 std::vector<std::string> verify(DatabaseOptions const& database) {
-  return store::verify(*pg::Connection::open(database));
+  return store::sentences(store::verify(*pg::Connection::open(database)));
 }
 
 void uninstall(DatabaseOptions const& database) { store::uninstall(*pg::Connection::open(database)); }

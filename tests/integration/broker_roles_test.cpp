@@ -200,7 +200,7 @@ TEST_F(BrokerRoles, TheOwnerOwnsEverythingAndCannotLogIn) {
             0);
   EXPECT_EQ(sql.number("select count(*) from pg_roles where rolname like $1 and rolcanlogin", prefix + "\\_%"), 0);
   auto const connection = pg::Connection::open(options());
-  EXPECT_THAT(store::verify(*connection), IsEmpty());
+  EXPECT_THAT(store::sentences(store::verify(*connection)), IsEmpty());
 }
 
 // What it is for: each does its work, and what is new after an upgrade is theirs too.
@@ -258,7 +258,7 @@ TEST_F(BrokerRoles, TheBrokersNamesStandWhereUnqualifiedCallsFindThem) {
   sql.exec("update meta set value = 'older' where key = 'functions_checksum'");
   EXPECT_TRUE(store::install(*connection).changed);
   EXPECT_EQ(producer.sqlstate_of("select broker_add_job('x', 'select 1')"), "");
-  EXPECT_THAT(store::verify(*connection), IsEmpty());
+  EXPECT_THAT(store::sentences(store::verify(*connection)), IsEmpty());
   store::uninstall(*connection);
   EXPECT_EQ(
       sql.number("select count(*) from pg_proc where pronamespace = 'public'::regnamespace and proname like 'broker%'"),

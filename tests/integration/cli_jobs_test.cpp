@@ -144,7 +144,8 @@ TEST_F(CliJobs, LinesAreAllOrNone) {
   EXPECT_EQ(sql.number("select count(*) from posthouse.jobs where kind = 'other'"), 0);
 
   EXPECT_THAT(run({"enqueue", "other", "--lines"}, "1\n\n2\n").err, HasSubstr("line 2: "));
-  EXPECT_THAT(run({"enqueue", "other", "--lines"}, "1\n" + std::string(3'000'000, '1')).err, HasSubstr("line 2: "));
+  EXPECT_THAT(run({"enqueue", "other", "--lines"}, "1\n" + std::string(3'000'000, '1')).err,
+              HasSubstr("line 2: payload has more than 1048576 bytes"));
   EXPECT_EQ(run({"enqueue", "other", "--lines"}, "").out, "");
   EXPECT_EQ(run({"enqueue", "other", "{}", "--lines"}, "1\n").status, 2);
   auto const json = boost::json::parse(run({"enqueue", "late", "--lines", "--json", "--delay", "1h"}, "1\n2").out);

@@ -93,6 +93,28 @@ TEST_F(CliUsage, WithoutUrlItSaysHowToStart) {
   }
 }
 
+TEST_F(CliUsage, WorkWithoutHandlersSaysWhichFileAndHowToGiveOne) {
+  std::vector<std::string> const work{"work", "--once", "--database-url", "postgres://nobody@127.0.0.1:1/none"};
+  auto const empty = run(work);
+  EXPECT_EQ(empty.status, 2);
+  EXPECT_THAT(empty.err, HasSubstr("`kinds` is empty in \"" + (folder.path() / "empty.yaml").string() + "\""));
+  EXPECT_THAT(empty.err, HasSubstr("kinds: {hello: {exec: [/usr/bin/wc, -c]}}"));
+  auto with = work;
+  with.insert(with.end(), {"--config", folder.write("work.yaml", "kinds: {a: {exec: [/bin/true]}}\n"), "--kind", "b"});
+  auto const other = run(with);
+  EXPECT_EQ(other.status, 2);
+  EXPECT_THAT(other.err, HasSubstr("--kind is \"b\"; allowed: a"));
+  for (auto const& ran : {empty, other}) EXPECT_THAT(ran.err, Not(HasSubstr("on(")));
+  // No file at all; the folder has none, and whoever has one in /etc is not of this machine.
+  environment["POSTHOUSE_CONFIG"] = "";
+  ChildProcess bare({.argv = {"/bin/sh", "-c",
+                              "cd '" + folder.path().string() + "' && exec '" + posthouse_program() +
+                                  "' work --once --database-url postgres://nobody@127.0.0.1:1/none"},
+                     .environment = environment});
+  EXPECT_EQ(bare.wait(), 2);
+  EXPECT_THAT(bare.errors(), HasSubstr("no configuration file was found"));
+}
+
 TEST_F(CliUsage, OutOfReachIsStatusFour) {
   auto const ran = run({"stats", "--database-url", "postgres://nobody:s3cret@127.0.0.1:1/none"});
   EXPECT_EQ(ran.status, 4);
@@ -107,6 +129,7 @@ TEST_F(CliUsage, PrintSqlNeedsNoDatabase) {
   EXPECT_EQ(ran.status, 0);
   EXPECT_THAT(ran.out, HasSubstr("\"my \"\"jobs\"\"\""));
   EXPECT_THAT(run({"uninstall", "--print-sql"}).out, HasSubstr("drop schema"));
+  EXPECT_THAT(run({"verify", "--print-sql"}).out, HasSubstr("rollback;"));
 }
 
 TEST_F(CliUsage, ConfigCheckReportsEverything) {
@@ -178,6 +201,30 @@ TEST_F(CliUsage, DevServerIsFoundByEveryCommand) {
   EXPECT_EQ(chomp(run({"enqueue", "hello", "{}"}).out), "1");
   auto const psql = run({"dev", "psql", "--", "-Atc", "select kind from posthouse.jobs"});
   EXPECT_EQ(chomp(psql.out), "hello") << psql.err;
+  for (auto const& arguments : std::vector<std::vector<std::string>>{{"stats"},
+                                                                     {"status"},
+                                                                     {"verify"},
+                                                                     {"upgrade"},
+                                                                     {"jobs", "list"},
+                                                                     {"jobs", "show", "1"},
+                                                                     {"dead", "list"},
+                                                                     {"queues", "list"},
+                                                                     {"kinds", "list"},
+                                                                     {"keys", "list"},
+                                                                     {"limits", "list"},
+                                                                     {"schedules", "list"},
+                                                                     {"workers", "list"},
+                                                                     {"doctor"}}) {
+    auto const ran = run(arguments);
+    SCOPED_TRACE(::testing::PrintToString(arguments));
+    // The doctor finds that a --fast server has no fsync.
+    EXPECT_EQ(ran.status, arguments[0] == "doctor" ? 1 : 0) << ran.err;
+    EXPECT_THAT(ran.err, HasSubstr("using the dev server"));
+  }
+  auto const config = folder.write("work.yaml", "kinds: {hello: {exec: [/bin/cat]}}\n");
+  auto const work = run({"work", "--once", "--config", config});
+  EXPECT_EQ(work.status, 0) << work.err;
+  EXPECT_THAT(run({"jobs", "show", "1"}).out, HasSubstr("succeeded"));
   EXPECT_EQ(run({"dev", "stop", "--remove"}).status, 0);
   EXPECT_EQ(run({"stats"}).status, 2);
 }

@@ -191,6 +191,96 @@ TEST_F(MigrateTest, VerifyNamesEachDifference) {
   }
 }
 
+TEST_F(MigrateTest, WhatVerifySaysUpgradeMendsItMends) {
+  install(options());
+  auto const connection = pg::Connection::open(options());
+  Sql owner(url());
+  owner.exec(
+      "set search_path = posthouse;"
+      "drop function fence(); create function fence() returns text language sql as 'select null::text';"
+      "drop function pause_queue(text);"
+      "alter function ring(bigint) security invoker; alter function wake(text) reset search_path;"
+      "create or replace function channel() returns text language sql as $$ select 'x'::text $$;"
+      "drop view limits; drop view partition; create view partition as select 1 as one;"
+      "grant select on job to public; grant update (value) on meta to public;"
+      "grant execute on function channel() to public; grant usage on schema posthouse to public");
+  auto const found = store::verify(*connection);
+  EXPECT_GE(found.size(), 10U);
+  for (auto const& one : found) EXPECT_EQ(one.mend, store::Mend::upgrade) << one.sentence;
+  EXPECT_FALSE(store::install(*connection).changed) << "the versions alone say nothing";
+  auto const report = store::install(*connection, {}, store::Look::closely);
+  EXPECT_TRUE(report.changed);
+  EXPECT_THAT(report.applied, ElementsAre("functions"));
+  EXPECT_THAT(report.left, IsEmpty());
+  EXPECT_THAT(verify(options()), IsEmpty());
+
+  owner.exec(
+      "set search_path = posthouse;"
+      "drop index dead_ended; alter table queue add column extra int; create view theirs as select 1 as one;"
+      "create function extra() returns int language sql as 'select 1'; revoke all on function extra() from public");
+  auto const by_hand = store::verify(*connection);
+  EXPECT_GE(by_hand.size(), 4U);
+  for (auto const& one : by_hand) EXPECT_EQ(one.mend, store::Mend::hand) << one.sentence;
+  auto const again = store::install(*connection, {}, store::Look::closely);
+  EXPECT_FALSE(again.changed);
+  EXPECT_EQ(store::sentences(again.left), store::sentences(by_hand));
+  EXPECT_EQ(store::upgrade_sql(*connection), "");
+}
+
+TEST_F(MigrateTest, WhatOthersDependOnIsNotPromised) {
+  install(options());
+  auto const connection = pg::Connection::open(options());
+  Sql owner(url());
+  owner.exec(
+      "set search_path = posthouse;"
+      "drop view partition; create view partition as select 1 as one; create view theirs as select one from partition;"
+      "drop function fence(); create function fence() returns text language sql as 'select null::text'");
+  auto const found = store::verify(*connection);
+  EXPECT_THAT(store::sentences(found), Contains(HasSubstr("other objects depend on it and have to be dropped first")));
+  for (auto const& one : found) EXPECT_EQ(one.mend, store::Mend::hand) << one.sentence;
+  EXPECT_FALSE(store::install(*connection, {}, store::Look::closely).changed);
+  owner.exec("drop view posthouse.theirs");
+  EXPECT_TRUE(store::install(*connection, {}, store::Look::closely).changed);
+  EXPECT_THAT(verify(options()), IsEmpty());
+}
+
+TEST_F(MigrateTest, PrintedUpgradeMendsToo) {
+  install(options());
+  Sql owner(url());
+  owner.exec(
+      "drop function posthouse.fence(); create function posthouse.fence() returns text language sql as "
+      "'select null::text'");
+  auto const connection = pg::Connection::open(options());
+  owner.exec(store::upgrade_sql(*connection));
+  EXPECT_THAT(verify(options()), IsEmpty());
+  EXPECT_EQ(store::upgrade_sql(*connection), "");
+}
+
+TEST_F(MigrateTest, UpgradesAtOnceMendOneChange) {
+  install(options());
+  Sql(url()).exec("drop function posthouse.fence()");
+  std::vector<std::future<bool>> upgrades;
+  for (int i = 0; i < 6; ++i) {
+    upgrades.push_back(std::async(std::launch::async, [&] {
+      return store::install(*pg::Connection::open(options()), {}, store::Look::closely).changed;
+    }));
+  }
+  int changed = 0;
+  for (auto& one : upgrades) changed += one.get() ? 1 : 0;
+  EXPECT_GE(changed, 1);
+  EXPECT_THAT(verify(options()), IsEmpty());
+}
+
+TEST_F(MigrateTest, AnOwnerWithoutTheRightToMakeSchemasMayStillInstallAgain) {
+  install(options());
+  sql.exec("alter database " + database.name() + " owner to current_user; revoke create on database " +
+           database.name() + " from " + role + ", public");
+  auto const connection = pg::Connection::open(options());
+  auto const report = store::install(*connection, {}, store::Look::closely);
+  EXPECT_FALSE(report.changed);
+  EXPECT_THAT(report.warnings, ElementsAre(HasSubstr("could not be compared")));
+}
+
 TEST_F(MigrateTest, VerifyLeavesNothingBehindAndPartitionsAreNoDifference) {
   install(options());
   sql.exec("select posthouse.rotate_ahead()");

@@ -30,7 +30,7 @@ TEST(CatalogueTest, EachDifferenceIsASentence) {
                           {"table more", {{"definition", ""}}},
                           {"column more.b", {{"definition", "int"}}},
                           {"function f()", {{"definition", "x"}, {"body", "two"}}}};
-  EXPECT_THAT(differences(expected, found),
+  EXPECT_THAT(sentences(differences(expected, found)),
               UnorderedElementsAre("table gone is missing", "table more is not part of this version",
                                    "column kept.a has the definition \"text\" instead of \"int\"",
                                    "function f() has a changed body",

@@ -202,6 +202,35 @@ TEST(ExecHandlerTest, GivesTheFacts) {
                                 "POSTHOUSE_JOB_TOKEN=5.9.2\n"));
 }
 
+TEST(ExecHandlerTest, TheEnvironmentIsWhatIsListedAndAUsualPath) {
+  ASSERT_EQ(::setenv("POSTHOUSE_TEST_OURS", "leaked", 1), 0);
+  std::string const before = std::getenv("PATH");
+  ASSERT_EQ(::setenv("PATH", ("/of/the/worker:" + before).c_str(), 1), 0);
+  auto const names = [](std::vector<std::string> environment) {
+    ExecOptions options;
+    options.argv = {"env"};
+    options.environment = std::move(environment);
+    Job::Facts facts;
+    facts.kind = "mail";
+    auto const outcome = exec_handler(options)(Job(std::move(facts), {}, nullptr));
+    return std::string(std::get<Success>(outcome).result.data());
+  };
+  auto const plain = names({"LANG=C"});
+  auto const given = names({"PATH=/usr/bin:/bin"});
+  ::setenv("PATH", before.c_str(), 1);
+  ::unsetenv("POSTHOUSE_TEST_OURS");
+  EXPECT_THAT(plain, HasSubstr("LANG=C\n"));
+  EXPECT_THAT(plain, HasSubstr("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"));
+  EXPECT_THAT(given, HasSubstr("PATH=/usr/bin:/bin\n"));
+  for (auto const& text : {plain, given}) {
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+      auto const name = line.substr(0, line.find('='));
+      EXPECT_TRUE(name == "LANG" || name == "PATH" || name.starts_with("POSTHOUSE_JOB_")) << line;
+    }
+  }
+}
+
 TEST(ExecHandlerTest, OutputIsTheResult) {
   EXPECT_TRUE(std::get<Success>(run_job("true")).result.is_null());
   EXPECT_TRUE(std::get<Success>(run_job("echo '{\"n\": 1}'")).result.is_json());
