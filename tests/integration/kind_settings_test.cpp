@@ -72,7 +72,7 @@ TEST_F(KindSettings, WhatIsSetHidesWhatWorkersDeclareUntilReset) {
   auto one = show();
   EXPECT_EQ(one.at("key_limit"), 2);
   EXPECT_EQ(one.at("key_limit_origin"), "set");
-  EXPECT_EQ(one.at("key_limit_by"), me);
+  EXPECT_EQ(one.at("key_limit_by").as_string(), me);
   EXPECT_EQ(one.at("key_limit_declared"), "4 at once");
   EXPECT_EQ(one.at("key_requests_per_second"), 5);
   EXPECT_EQ(one.at("key_burst"), 3);

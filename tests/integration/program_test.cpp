@@ -141,7 +141,7 @@ TEST_F(HandlersWithoutCode, SqlBringsTheRowsOfItsLastStatement) {
   std::vector<Case> const cases{
       {"value", "select count(*) from effect", "2"},
       {"text", "select 'say \\\"hi\\\"' -- a comment", R"("say \"hi\"")"},
-      {"null", "select null;", "null"},
+      {"absent", "select null;", "null"},
       {"json", "select jsonb_build_object('a', array[1, 2])", R"({"a": [1, 2]})"},
       {"row", "select x, y from effect where x = 2", R"({"x": 2, "y": null})"},
       {"rows", "select * from effect order by x", R"([{"x": 1, "y": "a"}, {"x": 2, "y": null}])"},
@@ -158,7 +158,8 @@ TEST_F(HandlersWithoutCode, SqlBringsTheRowsOfItsLastStatement) {
   // One after another.
   for (auto const& one : cases) {
     auto const id = enqueue(one.kind);
-    ASSERT_EQ(work(kinds).status, 0);
+    auto const ran = work(kinds);
+    ASSERT_EQ(ran.status, 0) << ran.err;
     EXPECT_EQ(sql.one("select concat_ws(' ', state, result) from posthouse.outcome($1::bigint)", id),
               "succeeded " + one.result)
         << one.kind;
