@@ -38,9 +38,8 @@ int main(int argc, char** argv) try {
     return posthouse::json{std::to_string(number * 100)};
   });
   worker.on("example.total", [&client](posthouse::Job const& job) {
-    auto const parents = client.find(job.id()).value().depends_on;
     int sum = 0;
-    for (auto const& part : client.wait_many(parents, std::chrono::milliseconds(0))) {
+    for (auto const& part : client.wait_many(job.depends_on(), std::chrono::milliseconds(0))) {
       sum += std::stoi(std::string(part.result.data()));
     }
     return posthouse::json{std::to_string(sum)};

@@ -583,6 +583,7 @@ function limits_of(bigint) (p_lane bigint) returns TABLE(scope text, name text, 
 function limits_on(bigint) (id bigint) returns TABLE(scope text, name text, concurrency integer, running bigint, holders jsonb, per_second numeric, free_at timestamp with time zone, held_until timestamp with time zone) language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function lock_blocked(bigint[],boolean) (p_ids bigint[], p_wait boolean) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set lock_timeout=200ms set search_path=<schema>, pg_temp
 function lock_keys(bigint,boolean) (p_lane bigint, p_wait boolean) returns boolean language plpgsql volatile security definer set lock_timeout=200ms set search_path=<schema>, pg_temp
+function lock_limits(text) (p_name text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function lock_schedules() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function lock_worker(bigint) (worker bigint) returns text language sql volatile
 function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set enable_sort=on set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
@@ -631,6 +632,7 @@ function release_children(bigint[],boolean,integer,boolean) (p_jobs bigint[], p_
 function remove_schedule(text) (name text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function report_progress(bigint,jsonb) (p_worker bigint, p_reports jsonb) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function reserve_ids(integer) (n integer) returns bigint[] language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function reset_kind(text) (kind text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reset_limit(text,text) (scope text, name text) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function result_rows(jsonb) (p_results jsonb) returns TABLE(token bigint, pos integer, id bigint, value text, bytes text, problem text) language sql stable
 function resume_key(text,text) (kind text, key text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -656,6 +658,7 @@ function schedule_refuse(text,text,text,text) (p_name text, p_key text, p_value 
 function schedule_start(schedule,timestamp with time zone) (INOUT s schedule, p_now timestamp with time zone) returns schedule language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function schedule_ticks(schedule,timestamp with time zone) (s schedule, p_now timestamp with time zone, OUT ticks timestamp with time zone[], OUT last_tick timestamp with time zone) returns record language plpgsql stable security definer set search_path=<schema>, pg_temp
 function served(bigint) (p_worker bigint) returns TABLE(lane bigint, queue_priority integer, priority integer, express boolean) language sql stable
+function set_kind(text,jsonb) (kind text, changes jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function set_limit(text,text,integer,numeric,integer) (scope text, name text, concurrency integer DEFAULT NULL::integer, per_second numeric DEFAULT NULL::numeric, burst integer DEFAULT NULL::integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function set_queue_priority(text,integer) (queue text, priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function set_schedule(text,jsonb) (name text, changes jsonb) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp

@@ -90,6 +90,7 @@ struct JobInfo {
   std::optional<std::int64_t> worker{};
   Payload payload{};
   std::string headers = "{}";  ///< JSON object
+  std::optional<std::string> key{};
   std::optional<std::string> dedupe_key{};
   std::optional<std::string> expires_at{};
   std::optional<std::string> last_error{};

@@ -13,6 +13,7 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <posthouse/outcome.hpp>
 #include <posthouse/payload.hpp>
@@ -32,6 +33,7 @@ class Job {
     std::int64_t max_attempts = 25;
     Payload payload{};
     std::map<std::string, std::string> headers{};
+    std::vector<std::int64_t> depends_on{};
     std::int64_t worker = 0;  ///< incarnation of the worker
     std::int64_t token = 0;   ///< the claim's token within the incarnation
     int position = 0;         ///< place in the claim's batch
@@ -58,6 +60,8 @@ class Job {
   [[nodiscard]] std::int64_t max_attempts() const noexcept { return facts_.max_attempts; }
   [[nodiscard]] Payload const& payload() const noexcept { return facts_.payload; }
   [[nodiscard]] std::map<std::string, std::string> const& headers() const noexcept { return facts_.headers; }
+  /// The jobs for which this one was to wait, in the order of its enqueue; Client::wait_many has their results.
+  [[nodiscard]] std::vector<std::int64_t> const& depends_on() const noexcept { return facts_.depends_on; }
   /// The moment at which the worker's stop_token asks this handler to end; nullopt: none.
   [[nodiscard]] std::optional<std::chrono::steady_clock::time_point> deadline() const noexcept {
     return facts_.deadline;

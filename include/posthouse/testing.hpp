@@ -47,6 +47,7 @@ struct JobOptions {
   std::string queue = "default";
   int priority = 0;
   std::map<std::string, std::string> headers{};
+  std::vector<std::int64_t> depends_on{};
   std::optional<std::chrono::milliseconds> timeout{};  ///< sets deadline(); nobody asks to stop by itself
 };
 

@@ -189,6 +189,12 @@ end $$;
 comment on function set_limit(text, text, int, numeric, int) is
 'Limits a kind, a queue, (scope all, name '''') everything, or each key of a kind (scope key: at once, key_rate: starts), whatever workers declare, until reset_limit. concurrency: jobs at once, 1 or more; per_second: starts, 0.0001 to 1000000; burst: starts at once after a pause, default one second''s worth; null: no such limit.';
 
+-- Who reads a rule to write it anew is alone with the limits of that name until its transaction ends. Claims do not wait.
+create or replace function lock_limits(p_name text) returns void
+language sql volatile security definer set search_path from current as $$
+  select pg_advisory_xact_lock(key_space(), (hashtext('limits of ' || p_name) & -4) | 3)
+$$;
+
 -- What is not named stays: as set, else as declared at this moment.
 create or replace function change_limit(scope text, name text, changes jsonb) returns void
 language plpgsql security definer set search_path from current as $$
@@ -206,6 +212,7 @@ begin
     raise exception 'posthouse: limit: % is %', v_key, changes -> v_key
       using errcode = '22023', hint = 'changes has concurrency, per_second, burst; each a number, or null for none.';
   end if;
+  perform lock_limits(change_limit.name);
   select q.* into r from limit_rule q where q.scope = change_limit.scope and q.name = change_limit.name and q.origin <> 'held'
     order by q.origin desc limit 1 for update;
   if changes ? 'concurrency' then r.concurrency := (changes ->> 'concurrency')::numeric::int; end if;

@@ -14,7 +14,7 @@ language sql immutable set search_path from current as $$
     broker_register_instance,broker_ping_instance,broker_shutdown_instance}'::text[]), 'execute', null
   union all select 'worker', 'relation', unnest('{meta,lane,partition,broker_queueinstance}'::text[]), 'select', null
   union all select 'admin', 'function', unnest('{adopt,cancel,retry,delete_job,retry_dead,purge_dead,counts,stats,backlog,status,doctor,ahead,xmin_holders,outcome,
-    watch_jobs,unwatch_jobs,done_channel,pause_queue,resume_queue,set_queue_priority,pause_kind,resume_kind,pause_key,resume_key,key_list,key_state,key_of_job,change_limit,limits_on,
+    watch_jobs,unwatch_jobs,done_channel,pause_queue,resume_queue,set_queue_priority,pause_kind,resume_kind,pause_key,resume_key,key_list,key_state,key_of_job,change_limit,set_kind,reset_kind,limits_on,
     set_limit,reset_limit,limit_list,hold_kind,hold_key,ping_workers,waits_for,parents_in,measure,add_schedule,add_schedule_json,set_schedule,remove_schedule,pause_schedule,resume_schedule,run_schedule,
     sync_schedules,schedule_problems,preview_schedule,preview_cron,is_claimed,held,batch_of,broker_save_schedule,broker_remove_schedule,broker_role_problem,
     broker_shutdown_instance}'::text[]), 'execute', null

@@ -69,7 +69,7 @@ JsonObject job_json(JobInfo const& job) {
       .text("state", job.state)
       .number("attempt", job.attempt)
       .number("max_attempts", job.max_attempts)
-      .raw("key", "null")  // of later versions, as in the view
+      .text("key", job.key)
       .text("dedupe_key", job.dedupe_key)
       .text("enqueued_at", job.enqueued_at)
       .text("run_at", job.run_at)
@@ -120,6 +120,7 @@ void show_people(JobInfo const& job, std::optional<store::BrokerJobInfo> const& 
   line("priority", std::to_string(job.priority));
   line("attempt", attempts(job, " of "));
   line("enqueued at", job.enqueued_at);
+  line("key", job.key.value_or(""));
   line("dedupe key", job.dedupe_key.value_or(""));
   line("run at", job.run_at.value_or(""));
   line("started at", job.started_at.value_or(""));

@@ -20,6 +20,7 @@ namespace {
 struct Flags {
   std::string name{};
   std::optional<std::string> priority{}, concurrency{}, rate{}, burst{};
+  std::optional<std::string> key_limit{}, key_rate{}, key_burst{}, serialized{};
   bool reset = false;
   bool json = false;
 };
@@ -44,24 +45,85 @@ char const* limit_flag(std::string const& scope) {
   return scope == "queue" ? "--max-concurrency" : "--concurrency-limit";
 }
 
-std::optional<store::LimitInfo> limit_of(pg::Connection& connection, std::string const& scope,
-                                         std::string const& name) {
-  for (auto& info : store::Limits(connection).list()) {
-    if (info.limit.scope == scope && info.limit.name == name) return std::move(info);
-  }
-  return std::nullopt;
+using Limits = std::vector<store::LimitInfo>;
+
+std::optional<store::LimitInfo> limit_of(Limits const& limits, std::string_view scope, std::string const& name) {
+  auto const found = std::find_if(limits.begin(), limits.end(), [&](store::LimitInfo const& info) {
+    return info.limit.scope == scope && info.limit.name == name && info.origin != "held";
+  });
+  return found == limits.end() ? std::nullopt : std::optional(*found);
 }
 
 std::string shown(std::optional<int> const& value) { return value ? std::to_string(*value) : "none"; }
 std::string shown(std::optional<double> const& value) { return value ? fmt::format("{}", *value) : "none"; }
 
-/// Who says so, in words.
-std::string origin_of(std::optional<store::LimitInfo> const& info) {
-  if (!info || info->origin == "held") return "default";
+template <class Number>
+std::string json_of(std::optional<Number> const& value) {
+  return value ? shown(value) : "null";
+}
+
+/// Who says so, in words; declared: what workers say, in words.
+std::string origin_of(std::optional<store::LimitInfo> const& info, std::optional<std::string> const& declared) {
+  if (!info) return "default";
   auto const by = info->said_by.value_or("");
   if (info->origin == "declared") return by.empty() ? "declared by a worker" : "declared by worker " + by;
   return fmt::format("set by {}; {}", by.empty() ? "an operator" : by,
-                     info->declared ? "workers declare " + *info->declared : "no worker declares one");
+                     declared ? "workers declare " + *declared : "no worker declares one");
+}
+
+std::string origin_of(std::optional<store::LimitInfo> const& info) {
+  return origin_of(info, info ? info->declared : std::nullopt);
+}
+
+/// Of jobs of one key each.
+struct KeyLimits {
+  std::optional<store::LimitInfo> limit{}, rate{}, serialized{};
+
+  KeyLimits() = default;
+  KeyLimits(Limits const& limits, std::string const& kind)
+      : limit(limit_of(limits, "key", kind)),
+        rate(limit_of(limits, "key_rate", kind)),
+        serialized(limit_of(limits, "serialized", kind)) {}
+
+  [[nodiscard]] std::optional<int> at_once() const { return limit ? limit->limit.concurrency : 1; }
+  [[nodiscard]] bool is_serialized() const { return serialized && serialized->limit.concurrency; }
+  /// A declaration is there only when it is true.
+  [[nodiscard]] std::optional<std::string> serialized_declared() const {
+    return serialized && serialized->declared ? std::optional<std::string>("true") : std::nullopt;
+  }
+};
+
+void add_origin(JsonObject& object, std::string const& name, std::optional<store::LimitInfo> const& info,
+                std::optional<std::string> const& declared) {
+  object.text(name + "_origin", info ? info->origin : "default")
+      .text(name + "_by", info ? info->said_by : std::nullopt)
+      .text(name + "_declared", declared);
+}
+
+void add_json(JsonObject& object, KeyLimits const& keys) {
+  auto const declared = [](auto const& info) { return info ? info->declared : std::nullopt; };
+  object.raw("key_limit", json_of(keys.at_once()));
+  add_origin(object, "key_limit", keys.limit, declared(keys.limit));
+  auto const rate = keys.rate ? keys.rate->limit : store::Limit{};
+  object.raw("key_requests_per_second", json_of(rate.per_second)).raw("key_burst", json_of(rate.burst));
+  add_origin(object, "key_rate", keys.rate, declared(keys.rate));
+  object.boolean("serialized_dispatch", keys.is_serialized());
+  add_origin(object, "serialized_dispatch", keys.serialized, keys.serialized_declared());
+}
+
+void show_line(std::string_view name, std::string_view value, std::string_view origin) {
+  auto text = base::printable(fmt::format("{:<24}{:<10}{}", name, value, origin));
+  text.erase(text.find_last_not_of(' ') + 1);
+  print(text + "\n");
+}
+
+void show_people(KeyLimits const& keys) {
+  show_line("key_limit", shown(keys.at_once()), origin_of(keys.limit));
+  auto const rate = keys.rate ? keys.rate->limit : store::Limit{};
+  show_line("key_requests_per_second", shown(rate.per_second), origin_of(keys.rate));
+  if (rate.per_second) show_line("key_burst", shown(rate.burst), origin_of(keys.rate));
+  show_line("serialized_dispatch", keys.is_serialized() ? "true" : "false",
+            origin_of(keys.serialized, keys.serialized_declared()));
 }
 
 int show(Context const& context, Flags const& flags, std::string const& scope) {
@@ -78,53 +140,69 @@ int show(Context const& context, Flags const& flags, std::string const& scope) {
   } else {
     for (auto const& one : admin.kinds()) paused = paused || (one.kind == flags.name && one.paused);
   }
-  auto const info = limit_of(*connection, scope, flags.name);
+  auto const limits = store::Limits(*connection).list();
+  auto const info = limit_of(limits, scope, flags.name);
+  std::optional<std::string> held_until;
+  for (auto const& one : limits) {
+    if (one.limit.scope == scope && one.limit.name == flags.name) held_until = one.held_until;
+  }
+  auto const keys = queue ? KeyLimits() : KeyLimits(limits, flags.name);
   auto const limit = info ? info->limit : store::Limit{};
   auto const concurrency_name = queue ? "max_concurrency" : "concurrency_limit";
   if (flags.json) {
-    auto const raw = [](auto const& value) { return value ? shown(value) : "null"; };
     JsonObject object;
     object.text(scope, flags.name);
     if (queue) object.number("priority", priority).text("priority_origin", priority == 0 ? "default" : "set");
     object.boolean("paused", paused)
         .text("paused_origin", paused ? "set" : "default")
-        .raw(concurrency_name, raw(limit.concurrency))
-        .raw("requests_per_second", raw(limit.per_second))
-        .raw("burst", raw(limit.burst))
-        .text("limit_origin", !info || info->origin == "held" ? "default" : info->origin)
-        .text("limit_by", info && info->origin != "held" ? info->said_by : std::nullopt)
-        .text("limit_declared", info ? info->declared : std::nullopt)
-        .raw("running", info ? std::to_string(info->running) : "null")
+        .raw(concurrency_name, json_of(limit.concurrency))
+        .raw("requests_per_second", json_of(limit.per_second))
+        .raw("burst", json_of(limit.burst));
+    add_origin(object, "limit", info, info ? info->declared : std::nullopt);
+    object.raw("running", info ? std::to_string(info->running) : "null")
         .raw("tokens", info ? info->tokens.value_or("null") : "null")
-        .text("held_until", info ? info->held_until : std::nullopt);
+        .text("held_until", held_until);
+    if (!queue) add_json(object, keys);
     print(json_array({object.str()}));
     return node::ExitStatus::done;
   }
-  auto const line = [](std::string_view name, std::string_view value, std::string_view origin) {
-    auto text = base::printable(fmt::format("{:<21}{:<10}{}", name, value, origin));
-    text.erase(text.find_last_not_of(' ') + 1);
-    print(text + "\n");
-  };
-  line(scope, flags.name, "");
-  if (queue) line("priority", std::to_string(priority), priority == 0 ? "default" : "set");
-  line("paused", paused ? "yes" : "no", paused ? "set" : "default");
+  show_line(scope, flags.name, "");
+  if (queue) show_line("priority", std::to_string(priority), priority == 0 ? "default" : "set");
+  show_line("paused", paused ? "yes" : "no", paused ? "set" : "default");
   auto const origin = origin_of(info);
-  line(concurrency_name, shown(limit.concurrency), origin);
-  line("requests_per_second", shown(limit.per_second), origin);
-  if (limit.per_second) line("burst", shown(limit.burst), origin);
-  if (limit.concurrency) line("running", std::to_string(info->running), "counted by the limit, started or not");
-  if (info && info->tokens) line("tokens", *info->tokens, "starts that the rate allows now");
-  if (info && info->held_until) line("held until", *info->held_until, " by a handler's RetryAfter");
+  show_line(concurrency_name, shown(limit.concurrency), origin);
+  show_line("requests_per_second", shown(limit.per_second), origin);
+  if (limit.per_second) show_line("burst", shown(limit.burst), origin);
+  if (!queue) show_people(keys);
+  if (limit.concurrency) show_line("running", std::to_string(info->running), "counted by the limit, started or not");
+  if (info && info->tokens) show_line("tokens", *info->tokens, "starts that the rate allows now");
+  if (held_until) show_line("held until", *held_until, " by a handler's RetryAfter");
   return node::ExitStatus::done;
+}
+
+store::KindChanges changes_of(Flags const& flags, std::string const& scope) {
+  store::KindChanges changes;
+  auto& limits = changes.of_kind;
+  read(limit_flag(scope), flags.concurrency, "1 or more, or none", limits.concurrency);
+  read("--requests-per-second", flags.rate, "0.0001 to 1000000, or none", limits.per_second);
+  read("--burst", flags.burst, "1 or more, or none", limits.burst);
+  read("--key-limit", flags.key_limit, "1 to 1000000, or none", changes.key_limit);
+  read("--key-requests-per-second", flags.key_rate, "0.0001 to 1000000, or none", changes.key_per_second);
+  read("--key-burst", flags.key_burst, "1 to 1000000, or none", changes.key_burst);
+  if (flags.serialized) {
+    if (*flags.serialized != "true" && *flags.serialized != "false") {
+      core::refuse("--serialized-dispatch", *flags.serialized, "true or false", "");
+    }
+    changes.serialized_dispatch = *flags.serialized == "true";
+  }
+  return changes;
 }
 
 int set(Context const& context, Flags const& flags, std::string const& scope) {
   core::check_name(scope, flags.name);
-  store::LimitChanges changes;
-  read(limit_flag(scope), flags.concurrency, "1 or more, or none", changes.concurrency);
-  read("--requests-per-second", flags.rate, "0.0001 to 1000000, or none", changes.per_second);
-  read("--burst", flags.burst, "1 or more, or none", changes.burst);
-  bool const limits = changes.concurrency || changes.per_second || changes.burst;
+  auto const changes = changes_of(flags, scope);
+  bool const limits = flags.concurrency || flags.rate || flags.burst || flags.key_limit || flags.key_rate ||
+                      flags.key_burst || flags.serialized;
   std::optional<int> priority;
   if (flags.priority) {
     int number = 0;
@@ -141,17 +219,31 @@ int set(Context const& context, Flags const& flags, std::string const& scope) {
                           {.hint = fmt::format("`posthouse {}s set --help` says what there is.", scope)});
   }
   auto const connection = context.connect();
+  store::Limits rules(*connection);
+  bool const queue = scope == "queue";
   bool nothing = false;
   if (priority) store::Admin(*connection).set_queue_priority(flags.name, *priority);
-  if (flags.reset) nothing = !store::Limits(*connection).reset(scope, flags.name);
-  if (limits) store::Limits(*connection).change(scope, flags.name, changes);
+  if (flags.reset) nothing = !(queue ? rules.reset(scope, flags.name) : rules.reset_kind(flags.name));
+  if (limits && queue) rules.change(scope, flags.name, changes.of_kind);
+  if (limits && !queue) rules.change_kind(flags.name, changes);
   if (nothing) tell(fmt::format("posthouse: {} {}: has no limit\n", scope, flags.name));
   if (priority && !limits && !flags.reset && !flags.json) {
     print(fmt::format("queue {} has priority {}\n", flags.name, *priority));
     return node::ExitStatus::done;
   }
-  int const shown = show(context, flags, scope);
-  return nothing && !priority ? node::ExitStatus::failed : shown;
+  int const status = show(context, flags, scope);
+  return nothing && !priority ? node::ExitStatus::failed : status;
+}
+
+void add_key_options(CLI::App& command, Flags& flags) {
+  node::add_text(command, "--key-limit", flags.key_limit,
+                 "jobs of one key at once in all workers together, 1 (in order) to 1000000; none: any number", "N");
+  node::add_text(command, "--key-requests-per-second,--key-rps", flags.key_rate,
+                 "starts of one key in a second in all workers together, 0.0001 to 1000000, or none", "N");
+  node::add_text(command, "--key-burst", flags.key_burst,
+                 "starts of one key at once after a pause, 1 to 1000000; none: one second's worth", "N");
+  node::add_text(command, "--serialized-dispatch", flags.serialized,
+                 "true: one job at once of each key, else of each dedupe key, else of the kind", "BOOL");
 }
 
 }  // namespace
@@ -170,6 +262,8 @@ void add_settings_commands(CLI::App& parent, Context& context, std::string const
                                        "posthouse queues set reports --reset"}
             : std::vector<std::string>{"posthouse kinds set send_mail --concurrency-limit 2 --rps 10",
                                        "posthouse kinds set send_mail --rps none",
+                                       "posthouse kinds set sync --key-limit 2 --key-rps 5 --key-burst 1",
+                                       "posthouse kinds set sync --serialized-dispatch true",
                                        "posthouse kinds set send_mail --reset"});
   add_name(set_command);
   if (queue) {
@@ -182,6 +276,7 @@ void add_settings_commands(CLI::App& parent, Context& context, std::string const
                  "starts in a second in all workers together, 0.0001 to 1000000, or none", "N");
   node::add_text(set_command, "--burst", flags->burst,
                  "starts at once after a pause, 1 or more; none: one second's worth", "N");
+  if (!queue) add_key_options(set_command, *flags);
   set_command.add_flag("--reset", flags->reset, "forget what was set: what workers declare counts again; ends a hold");
   on_run(set_command, context, [&context, flags, scope] { return set(context, *flags, scope); });
 

@@ -13,7 +13,8 @@ namespace posthouse::core {
 namespace {
 
 [[noreturn]] void refuse_options(std::string_view text) {
-  refuse("options", text, "a JSON object with max_attempts, timeout_ms and expires_in_ms as integers",
+  refuse("options", text,
+         "a JSON object with max_attempts, timeout_ms and expires_in_ms as integers, depends_on as an array of them",
          "The row was written by hand; correct its column options or delete the job.");
 }
 
@@ -25,6 +26,20 @@ std::optional<std::int64_t> integer(boost::json::object const& object, std::stri
   auto const number = value->to_number<std::int64_t>(ec);
   if (ec || number < 0 || number > most) refuse_options(text);
   return number;
+}
+
+std::vector<std::int64_t> ids(boost::json::object const& object, std::string_view key, std::string_view text) {
+  auto const* value = object.if_contains(key);
+  if (value == nullptr || value->is_null()) return {};
+  if (!value->is_array()) refuse_options(text);
+  std::vector<std::int64_t> list;
+  list.reserve(value->get_array().size());
+  for (auto const& element : value->get_array()) {
+    boost::json::error_code ec;
+    list.push_back(element.to_number<std::int64_t>(ec));
+    if (ec) refuse_options(text);
+  }
+  return list;
 }
 
 }  // namespace
@@ -47,6 +62,7 @@ JobOptions parse_job_options(std::string_view text) {
     options.expires_in = std::chrono::milliseconds(*n);
   }
   if (auto const n = integer(object, "child_crashes", int_max, text)) options.child_crashes = *n;
+  options.depends_on = ids(object, "depends_on", text);
   return options;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 namespace posthouse::core {
 
@@ -18,6 +19,8 @@ struct JobOptions {
   std::optional<std::chrono::milliseconds> expires_in{};  ///< from the claim's reply on; unset: never
 
   std::int64_t child_crashes = 0;  ///< child processes that it has cost
+
+  std::vector<std::int64_t> depends_on{};  ///< what it was to wait for, ended or not
 
   bool operator==(JobOptions const&) const = default;
 };

@@ -292,6 +292,7 @@ Run Pool::run_task(Slot& slot, Task const& task, std::optional<Clock::time_point
     facts.max_attempts = task.max_attempts;
     facts.payload = payload_of(task);
     if (!task.headers.empty()) facts.headers = core::headers_from_json(task.headers);
+    facts.depends_on = task.depends_on;
     facts.worker = task.worker;
     facts.token = task.token;
     facts.position = task.position;

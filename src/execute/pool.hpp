@@ -61,6 +61,7 @@ struct Task {
   bool is_bytes = false;
   std::string_view payload{};
   std::string_view headers{};
+  std::vector<std::int64_t> depends_on{};
 };
 
 struct Ended {

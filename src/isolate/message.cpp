@@ -76,6 +76,8 @@ std::string encode_order(std::int64_t number, Job::Facts const& facts) {
   put(out, facts.payload);
   out.number(static_cast<std::int64_t>(facts.headers.size()));
   for (auto const& [name, value] : facts.headers) out.text(name).text(value);
+  out.number(static_cast<std::int64_t>(facts.depends_on.size()));
+  for (auto const id : facts.depends_on) out.number(id);
   return out.take();
 }
 
@@ -101,6 +103,7 @@ Order decode_order(std::string_view body) {
     std::string name(in.text());
     facts.headers.insert_or_assign(std::move(name), std::string(in.text()));
   }
+  for (auto left = in.number(); left > 0; --left) facts.depends_on.push_back(in.number());
   in.end();
   return order;
 }

@@ -99,7 +99,8 @@ BrokerCrew::BrokerCrew(Config const& config, BrokerOptions const& options, base:
     : jobs_(sql_jobs_options(config, numbered_options(config, options).concurrency), log),
       numbered_(std::make_unique<Worker>(numbered_options(config, options))) {
   if (has_sql(config)) {
-    sql_ = std::make_shared<PooledSqlRunner>(config.database, sql_connections(config), log, keep_of(config));
+    sql_ = std::make_shared<PooledSqlRunner>(config.database, sql_connections(config),
+                                             static_cast<std::size_t>(config.max_result_bytes), log, keep_of(config));
   }
   auto policy = SqlJobs::once();
   policy.max_attempts = config.broker.max_attempts;

@@ -246,10 +246,11 @@ execute::Task Pump::task_for(store::ClaimedJob const& job, Lane const& lane) con
                      .headers = job.headers};
   if (!job.options.empty()) {
     try {
-      auto const own = core::parse_job_options(job.options);
+      auto own = core::parse_job_options(job.options);
       if (own.max_attempts) task.max_attempts = *own.max_attempts;
       if (own.timeout) task.timeout = *own.timeout;
       task.crashes = own.child_crashes;
+      task.depends_on = std::move(own.depends_on);
       if (own.expires_in) task.expires = job.received + *own.expires_in;
     } catch (Error const& error) {
       core_.log.warning("options of a job cannot be read, using its kind's",

@@ -176,7 +176,8 @@ void register_configured(Worker& worker, Config const& config, std::vector<std::
   });
   std::shared_ptr<execute::SqlRunner> sql;
   if (any) {
-    sql = std::make_shared<PooledSqlRunner>(config.database, sql_connections_of(config), log);
+    sql = std::make_shared<PooledSqlRunner>(config.database, sql_connections_of(config),
+                                            static_cast<std::size_t>(config.max_result_bytes), log);
   }
   register_configured(worker, config, only, sql);
 }

@@ -36,9 +36,12 @@ class Session {
 
 }  // namespace
 
-PooledSqlRunner::PooledSqlRunner(DatabaseOptions options, int connections, base::Log log, pg::Pool::Keep keep,
-                                 milliseconds kill_after)
-    : pool_(std::move(options), connections, kWaitForConnection, keep), log_(std::move(log)), stopper_(kill_after) {}
+PooledSqlRunner::PooledSqlRunner(DatabaseOptions options, int connections, std::size_t row_bytes, base::Log log,
+                                 pg::Pool::Keep keep, milliseconds kill_after)
+    : pool_(std::move(options), connections, kWaitForConnection, keep),
+      row_bytes_(row_bytes),
+      log_(std::move(log)),
+      stopper_(kill_after) {}
 
 void PooledSqlRunner::run(Job const& job, std::vector<std::string> const& statements) {
   auto connection = pool_.acquire();
@@ -52,11 +55,11 @@ void PooledSqlRunner::run(Job const& job, std::vector<std::string> const& statem
                                      .headers = core::headers_to_json(job.headers())});
   {
     Stopper::Watch const watch(stopper_, job.stop_token(), ways_of(*connection, pid));
-    for (auto const& statement : statements) {
+    for (std::size_t i = 0; i < statements.size(); ++i) {
       if (job.stop_token().stop_requested()) {
         throw ServerError("the job was asked to stop before the statement began", {.sqlstate = "57014"});
       }
-      session.sql.run(statement, time_left(job));
+      session.sql.run(statements[i], time_left(job), i + 1 == statements.size() ? row_bytes_ : 0);
     }
   }
   job.complete(session.sql.transaction(), json{session.sql.result()});

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -20,10 +21,10 @@ namespace posthouse::node {
 
 class PooledSqlRunner final : public execute::SqlRunner {
  public:
-  /// `connections`: most at a time; further jobs wait for one.
+  /// `connections`: most at a time; further jobs wait for one. `row_bytes`: as UserSql::run has it, of last statements.
   /// `kill_after`: how long a cancel has time; a connection is given up after four times that.
-  PooledSqlRunner(DatabaseOptions options, int connections, base::Log log, pg::Pool::Keep keep = {},
-                  std::chrono::milliseconds kill_after = std::chrono::seconds(5));
+  PooledSqlRunner(DatabaseOptions options, int connections, std::size_t row_bytes, base::Log log,
+                  pg::Pool::Keep keep = {}, std::chrono::milliseconds kill_after = std::chrono::seconds(5));
   ~PooledSqlRunner() override = default;
 
   void run(Job const& job, std::vector<std::string> const& statements) override;
@@ -35,6 +36,7 @@ class PooledSqlRunner final : public execute::SqlRunner {
   Stopper::Ways ways_of(pg::Connection const& connection, int backend);
 
   pg::Pool pool_;
+  std::size_t row_bytes_;
   base::Log log_;
   Stopper stopper_;
 };

@@ -52,6 +52,7 @@ JobInfo job_info(pg::Result const& rows, int row) {
   job.expires_at = rows.maybe(row, 17);
   job.depends_on = numbers_in(rows.text(row, 18));
   job.waits_for = numbers_in(rows.text(row, 19));
+  job.key = rows.maybe(row, 20);
   return job;
 }
 

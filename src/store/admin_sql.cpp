@@ -34,7 +34,7 @@ std::string const& job_columns() {
                                   "j.headers::text, j.last_error, j.dedupe_key, " +
                                   rfc3339("j.expires_at") +
                                   ", pg_catalog.array_to_string(j.depends_on, ' '), "
-                                  "pg_catalog.array_to_string(j.waits_for, ' ')";
+                                  "pg_catalog.array_to_string(j.waits_for, ' '), j.key";
   return text;
 }
 

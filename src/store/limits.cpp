@@ -42,6 +42,18 @@ std::string json_of(std::vector<Limit> const& limits) {
   return json + "]";
 }
 
+void add_name(std::string& json, char const* name) {
+  json += json.empty() ? "{\"" : ",\"";
+  json += name;
+  json += "\":";
+}
+
+void add_member(std::string& json, char const* name, auto const& value) {
+  if (!value) return;
+  add_name(json, name);
+  json += maybe_number(*value).value_or("null");
+}
+
 }  // namespace
 
 std::vector<LimitChange> Limits::declare(std::vector<Limit> const& limits, std::string const& said_by) {
@@ -112,17 +124,27 @@ std::vector<LimitOn> Limits::on(std::int64_t job) {
 
 void Limits::change(std::string const& scope, std::string const& name, LimitChanges const& changes) {
   std::string json;
-  auto const add = [&json](char const* key, auto const& value) {
-    if (!value) return;
-    json += json.empty() ? "{\"" : ",\"";
-    json += key;
-    json += "\":" + maybe_number(*value).value_or("null");
-  };
-  add("concurrency", changes.concurrency);
-  add("per_second", changes.per_second);
-  add("burst", changes.burst);
+  add_member(json, "concurrency", changes.concurrency);
+  add_member(json, "per_second", changes.per_second);
+  add_member(json, "burst", changes.burst);
   connection_.query("select " + function("change_limit($1, $2, $3::jsonb)"),
                     pg::Params().text(scope).text(name).text(json.empty() ? "{}" : json + "}"));
+}
+
+void Limits::change_kind(std::string const& kind, KindChanges const& changes) {
+  std::string json;
+  add_member(json, "concurrency_limit", changes.of_kind.concurrency);
+  add_member(json, "requests_per_second", changes.of_kind.per_second);
+  add_member(json, "burst", changes.of_kind.burst);
+  add_member(json, "key_limit", changes.key_limit);
+  add_member(json, "key_requests_per_second", changes.key_per_second);
+  add_member(json, "key_burst", changes.key_burst);
+  if (changes.serialized_dispatch) {
+    add_name(json, "serialized_dispatch");
+    json += *changes.serialized_dispatch ? "true" : "false";
+  }
+  connection_.query("select " + function("set_kind($1, $2::jsonb)"),
+                    pg::Params().text(kind).text(json.empty() ? "{}" : json + "}"));
 }
 
 void Limits::set(Limit const& limit) {
@@ -138,6 +160,10 @@ void Limits::set(Limit const& limit) {
 bool Limits::reset(std::string const& scope, std::string const& name) {
   return connection_.query("select " + function("reset_limit($1, $2)"), pg::Params().text(scope).text(name))
              .field(0, 0) == "t";
+}
+
+bool Limits::reset_kind(std::string const& kind) {
+  return connection_.query("select " + function("reset_kind($1)"), pg::Params().text(kind)).field(0, 0) == "t";
 }
 
 }  // namespace posthouse::store

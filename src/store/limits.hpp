@@ -14,7 +14,7 @@
 namespace posthouse::store {
 
 struct Limit {
-  std::string scope{};  ///< "kind", "queue" or "all"
+  std::string scope{};  ///< "kind", "queue", "all"; of a kind also "key", "key_rate", "serialized"
   std::string name{};   ///< empty for "all"
   std::optional<int> concurrency{};
   std::optional<double> per_second{};
@@ -53,6 +53,15 @@ struct LimitChanges {
   std::optional<std::optional<int>> burst{};
 };
 
+/// The same for a kind.
+struct KindChanges {
+  LimitChanges of_kind{};
+  std::optional<std::optional<int>> key_limit{};
+  std::optional<std::optional<double>> key_per_second{};
+  std::optional<std::optional<int>> key_burst{};
+  std::optional<bool> serialized_dispatch{};
+};
+
 struct LimitChange {
   std::string scope{}, name{}, before{}, after{};
   bool hidden = false;  ///< an operator has set something else, which counts
@@ -67,9 +76,13 @@ class Limits {
   std::vector<LimitInfo> list();
   std::vector<LimitOn> on(std::int64_t job);
   void change(std::string const& scope, std::string const& name, LimitChanges const& changes);
+  /// All of it or nothing.
+  void change_kind(std::string const& kind, KindChanges const& changes);
   void set(Limit const& limit);
   /// False: there was nothing.
   bool reset(std::string const& scope, std::string const& name);
+  /// All limits of a kind; false: there was nothing.
+  bool reset_kind(std::string const& kind);
 
  private:
   std::string function(std::string_view name) const { return connection_.quoted_schema() + "." + std::string(name); }

@@ -49,7 +49,8 @@ int UserSql::begin(UserSqlFacts const& facts) {
       " pg_catalog.set_config('posthouse.kind', $2, true), pg_catalog.set_config('posthouse.queue', $3, true),"
       " pg_catalog.set_config('posthouse.attempt', $4, true), pg_catalog.set_config('posthouse.payload', $5, true),"
       " pg_catalog.set_config('posthouse.headers', $6, true), pg_catalog.set_config('posthouse.user_login', $7, true),"
-      " pg_catalog.set_config('posthouse.result', '', true), pg_catalog.set_config('posthouse.row_count', '0', true)",
+      " pg_catalog.set_config('posthouse.result', '', true), pg_catalog.set_config('posthouse.row_count', '0', true), "
+      "pg_catalog.set_config('posthouse.rows', '', true)",
       pg::Params()
           .text(std::to_string(facts.job_id))
           .text(facts.kind)
@@ -65,18 +66,69 @@ int UserSql::begin(UserSqlFacts const& facts) {
   return static_cast<int>(result.int8(0, 0));
 }
 
-void UserSql::run(std::string_view statements, std::chrono::milliseconds timeout) {
+namespace {
+
+// plpgsql's EXECUTE takes several statements and refuses those that would end the transaction, so that effects and
+// completion cannot be torn apart by a COMMIT in the middle.
+constexpr std::string_view execute_alone = R"sql(
+    execute pg_catalog.current_setting('posthouse.statement');
+    get diagnostics n = row_count;
+)sql";
+
+// A cursor can be opened for what returns rows and is alone. The server says before it runs anything when it cannot; for
+// the rest see above. A row of one column is its value.
+constexpr std::string_view fetch_or_execute = R"sql(
+    begin
+      open c no scroll for execute pg_catalog.current_setting('posthouse.statement');
+      opened := true;
+    exception when invalid_cursor_definition then
+    end;
+    if opened then
+      loop
+        fetch c into r;
+        exit when not found;
+        n := n + 1;
+        one := pg_catalog.row_to_json(r);
+        if n = 1 then
+          select pg_catalog.count(*), pg_catalog.min(k) into fields, field from pg_catalog.json_object_keys(one) k;
+        end if;
+        if fields = 1 then one := one -> field; end if;
+        list := pg_catalog.array_append(list, one::pg_catalog.text);
+        size := size + pg_catalog.octet_length(one::pg_catalog.text) + 2;
+        exit when size > row_bytes + 2;
+      end loop;
+      if size > row_bytes + 2 then
+        move forward all from c;
+        get diagnostics rest = row_count;
+        n := n + rest;
+      end if;
+      close c;
+      perform pg_catalog.set_config('posthouse.rows',
+        case when n = 1 then list[1] else '[' || pg_catalog.array_to_string(list, ', ') || ']' end, true);
+    else
+      execute pg_catalog.current_setting('posthouse.statement');
+      get diagnostics n = row_count;
+    end if;
+)sql";
+
+}  // namespace
+
+void UserSql::run(std::string_view statements, std::chrono::milliseconds timeout, std::size_t row_bytes) {
   connection_.query(
       "select pg_catalog.set_config('posthouse.statement', $1, true), "
       "pg_catalog.set_config('statement_timeout', $2, true)",
       pg::Params().text(statements).text(std::to_string(timeout.count())));
-  // plpgsql's EXECUTE takes several statements and refuses those that would end the transaction, so that effects and
-  // completion cannot be torn apart by a COMMIT in the middle.
+  auto const milliseconds = std::to_string(timeout.count());
   connection_.query(
-      "do $posthouse$ declare n pg_catalog.int8; begin execute pg_catalog.current_setting('posthouse.statement'); "
-      "get diagnostics n = row_count; perform pg_catalog.set_config('posthouse.row_count', n::pg_catalog.text, true); "
+      "do $posthouse$ declare n pg_catalog.int8 := 0; rest pg_catalog.int8; row_bytes pg_catalog.int8 := " +
+      std::to_string(row_bytes) +
+      "; c pg_catalog.refcursor; opened pg_catalog.bool := false; r record; one pg_catalog.json; "
+      "fields pg_catalog.int8; field pg_catalog.text; list pg_catalog.text[] := '{}'; size pg_catalog.int8 := 0; "
+      "begin " +
+      std::string(row_bytes > 0 ? fetch_or_execute : execute_alone) +
+      "perform pg_catalog.set_config('posthouse.row_count', n::pg_catalog.text, true); "
       "perform pg_catalog.set_config('statement_timeout', '" +
-      std::to_string(timeout.count()) + "', true); end $posthouse$");
+      milliseconds + "', true); end $posthouse$");
 }
 
 void UserSql::settle() { connection_.script("set constraints all immediate; close all"); }
@@ -93,7 +145,8 @@ std::optional<std::int64_t> UserSql::row_count() {
 
 std::string UserSql::result() {
   auto const row = connection_.query(
-      "select nullif(pg_catalog.current_setting('posthouse.result', true), ''), "
+      "select coalesce(nullif(pg_catalog.current_setting('posthouse.result', true), ''), "
+      "nullif(pg_catalog.current_setting('posthouse.rows', true), '')), "
       "pg_catalog.current_setting('posthouse.row_count', true)");
   if (!row.is_null(0, 0)) return row.text(0, 0);
   return "{\"row_count\": " + row.text(0, 1) + "}";

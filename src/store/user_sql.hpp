@@ -7,6 +7,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -36,14 +37,16 @@ class UserSql {
 
   /// Returns the server process that runs the transaction, which behind a pooler is not the connection's own.
   int begin(UserSqlFacts const& facts);
-  /// One or more statements. A timeout of zero means none. COMMIT, ROLLBACK and the like are refused by the server.
-  void run(std::string_view statements, std::chrono::milliseconds timeout);
+  /// One or more statements. A timeout of zero means none. COMMIT, ROLLBACK and the like are refused by the server. The
+  /// rows of a single statement are kept for result(), until they have more than `row_bytes` as JSON; 0: none are.
+  void run(std::string_view statements, std::chrono::milliseconds timeout, std::size_t row_bytes = 0);
   /// Runs what the statements left for the commit (deferred constraints, cursors that outlive the transaction), so that
   /// the commit runs nothing of theirs.
   void settle();
   /// Rows that the last statement touched or returned; nothing when the statements have overwritten it.
   std::optional<std::int64_t> row_count();
-  /// JSON: what the statements left in posthouse.result, else the rows that the last of them touched or returned.
+  /// JSON: what the statements left in posthouse.result, else the rows that run() has kept, else how many rows the last
+  /// of them touched or returned. Rows that had more than `row_bytes` are there in part, with more than that.
   std::string result();
   /// The open transaction, for Job::complete.
   [[nodiscard]] Transaction transaction() const;

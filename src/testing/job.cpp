@@ -42,6 +42,7 @@ Job::Facts facts_of(JobOptions&& options) {
   facts.max_attempts = options.max_attempts;
   facts.payload = std::move(options.payload);
   facts.headers = std::move(options.headers);
+  facts.depends_on = std::move(options.depends_on);
   if (options.timeout) facts.deadline = std::chrono::steady_clock::now() + *options.timeout;
   return facts;
 }

@@ -62,6 +62,24 @@ TEST_F(CliJobs, EnqueueTakesEveryOption) {
   EXPECT_THAT(std::string(job.at("explanation").as_string()), HasSubstr("in 4m 5"));
 }
 
+TEST_F(CliJobs, ShowAndListSayTheKey) {
+  auto const with = chomp(run({"enqueue", "k", "--key", "account:7"}).out);
+  auto const later = chomp(run({"enqueue", "k", "--key", "account:8", "--delay", "1h"}).out);
+  auto const without = chomp(run({"enqueue", "k"}).out);
+  EXPECT_EQ(listing({"jobs", "show", with}).at(0).as_object().at("key"), "account:7");
+  EXPECT_EQ(listing({"jobs", "show", later}).at(0).as_object().at("key"), "account:8");
+  EXPECT_TRUE(listing({"jobs", "show", without}).at(0).as_object().at("key").is_null());
+  EXPECT_THAT(run({"jobs", "show", with}).out, HasSubstr("\nkey          account:7\n"));
+  EXPECT_THAT(run({"jobs", "show", without}).out, Not(HasSubstr("\nkey ")));
+  std::map<std::string, boost::json::value> keys;
+  for (auto const& job : listing({"jobs", "list"})) {
+    keys[std::string(job.as_object().at("id").as_string())] = job.as_object().at("key");
+  }
+  EXPECT_EQ(keys.at(with), "account:7");
+  EXPECT_EQ(keys.at(later), "account:8");
+  EXPECT_TRUE(keys.at(without).is_null());
+}
+
 TEST_F(CliJobs, EnqueueWithAKeyOrAToken) {
   auto const first =
       run({"enqueue", "k", "1", "--dedupe-key", "a", "--dedupe-scope", "until_claimed", "--dedupe-window", "1h"});

@@ -104,14 +104,19 @@ TEST_F(ClientTest, NoPayloadAndJsonNullAreDifferent) {
 
 TEST_F(ClientTest, OptionsArrive) {
   auto const before = system_clock::now();
-  JobInfo found = job(
-      client
-          .enqueue("resize", json{"1"},
-                   {.queue = "images", .priority = -7, .delay = 3h, .headers = {{"trace", "a\"b"}}, .max_attempts = 3})
-          .id);
+  JobInfo found = job(client
+                          .enqueue("resize", json{"1"},
+                                   {.queue = "images",
+                                    .priority = -7,
+                                    .delay = 3h,
+                                    .headers = {{"trace", "a\"b"}},
+                                    .max_attempts = 3,
+                                    .key = "album 1"})
+                          .id);
   EXPECT_EQ(found.kind, "resize");
   EXPECT_EQ(found.queue, "images");
   EXPECT_EQ(found.priority, -7);
+  EXPECT_EQ(found.key, "album 1");
   EXPECT_EQ(found.state, "scheduled");
   EXPECT_EQ(found.attempt, 0);
   EXPECT_EQ(found.max_attempts, 3);

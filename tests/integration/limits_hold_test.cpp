@@ -194,9 +194,10 @@ TEST_F(CliSettings, SetShowReset) {
   EXPECT_EQ(one.at("limit_origin"), "default");
   EXPECT_EQ(one.at("priority_origin"), "default");
   EXPECT_TRUE(one.at("max_concurrency").is_null());
-  EXPECT_THAT(run({"queues", "show", "q"}).out, HasSubstr("max_concurrency      none      default"));
+  EXPECT_THAT(run({"queues", "show", "q"}).out, HasSubstr("max_concurrency         none      default"));
   sql.exec("select declare_limits('[{\"scope\": \"queue\", \"name\": \"q\", \"concurrency\": 5}]', 'host:1')");
-  EXPECT_THAT(run({"queues", "show", "q"}).out, HasSubstr("max_concurrency      5         declared by worker host:1"));
+  EXPECT_THAT(run({"queues", "show", "q"}).out,
+              HasSubstr("max_concurrency         5         declared by worker host:1"));
   EXPECT_EQ(
       run({"queues", "set", "q", "--priority", "7", "--max-concurrency", "3", "--rps", "10", "--burst", "20"}).status,
       0);

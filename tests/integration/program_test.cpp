@@ -133,6 +133,61 @@ TEST_F(HandlersWithoutCode, SqlBringsARowCountOrWhatItSays) {
   EXPECT_EQ(sql.number("select count(*) from effect where x = 9"), 1);
 }
 
+TEST_F(HandlersWithoutCode, SqlBringsTheRowsOfItsLastStatement) {
+  sql.exec("create table effect (x int, y text); insert into effect values (1, 'a'), (2, null)");
+  struct Case {
+    std::string kind, statements, result;
+  };
+  std::vector<Case> const cases{
+      {"value", "select count(*) from effect", "2"},
+      {"text", "select 'say \\\"hi\\\"' -- a comment", R"("say \"hi\"")"},
+      {"absent", "select null;", "null"},
+      {"json", "select jsonb_build_object('a', array[1, 2])", R"({"a": [1, 2]})"},
+      {"row", "select x, y from effect where x = 2", R"({"x": 2, "y": null})"},
+      {"rows", "select * from effect order by x", R"([{"x": 1, "y": "a"}, {"x": 2, "y": null}])"},
+      {"values", "select generate_series(1, 3)", "[1, 2, 3]"},
+      {"none", "select x from effect where false", "[]"},
+      {"show", "show standard_conforming_strings", R"("on")"},
+      {"returning", "insert into effect values (9, 'z') returning x", "9"},
+      {"with", "with gone as (delete from effect where x = 9 returning *) select * from gone", R"({"x": 9, "y": "z"})"},
+      {"touched", "update effect set y = 'b'", R"({"row_count": 2})"},
+  };
+  std::string kinds = "  list: {sql: [\"select 1\", \"select 2\"]}\n";
+  for (auto const& one : cases) kinds += "  " + one.kind + ": {sql: \"" + one.statements + "\"}\n";
+  auto const list = enqueue("list");
+  // One after another.
+  for (auto const& one : cases) {
+    auto const id = enqueue(one.kind);
+    auto const ran = work(kinds);
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    EXPECT_EQ(sql.one("select concat_ws(' ', state, result) from posthouse.outcome($1::bigint)", id),
+              "succeeded " + one.result)
+        << one.kind;
+  }
+  EXPECT_EQ(sql.one("select result from posthouse.outcome($1::bigint)", list), "2");
+}
+
+TEST_F(HandlersWithoutCode, RowsThatAreTooLargeKeepNoJobFromSucceeding) {
+  sql.exec("create table effect (x int)");
+  auto const many = enqueue("many");
+  auto const wide = enqueue("wide");
+  auto const fits = enqueue("fits");
+  std::string const kinds = R"yaml(
+  many: {sql: "insert into effect select generate_series(1, 5000) returning x"}
+  wide: {sql: "select repeat('x', 200)"}
+  fits: {sql: "select repeat('x', 98)"}
+max_result_bytes: 100
+)yaml";
+  ASSERT_EQ(work(kinds).status, 0);
+  auto const outcome = [&](std::string const& id) {
+    return sql.one("select concat_ws(' ', state, result, result_problem) from posthouse.outcome($1::bigint)", id);
+  };
+  EXPECT_THAT(outcome(many), HasSubstr("more than 100 (max_result_bytes)"));
+  EXPECT_THAT(outcome(wide), HasSubstr("more than 100 (max_result_bytes)"));
+  EXPECT_EQ(outcome(fits), "succeeded \"" + std::string(98, 'x') + "\"");
+  EXPECT_EQ(sql.number("select count(*) from effect"), 5000) << "what is not kept is run all the same";
+}
+
 TEST_F(HandlersWithoutCode, SqlCannotEndItsTransaction) {
   sql.exec("create table effect (x int)");
   std::vector<std::string> ids;

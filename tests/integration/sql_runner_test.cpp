@@ -16,8 +16,8 @@ class SqlRunner : public WorkerTest {};
 TEST_F(SqlRunner, AServerProcessThatStandsStillIsGivenUp) {
   base::Log const log;
   auto options = quick();
-  auto const runner =
-      std::make_shared<node::PooledSqlRunner>(DatabaseOptions{.database_url = url()}, 1, log, pg::Pool::Keep{}, 50ms);
+  auto const runner = std::make_shared<node::PooledSqlRunner>(DatabaseOptions{.database_url = url()}, 1, 1024, log,
+                                                              pg::Pool::Keep{}, 50ms);
   Worker worker(options);
   HandlerOptions once;
   once.max_attempts = 1;

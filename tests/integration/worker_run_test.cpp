@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Jobs through a worker: what handlers see, and what becomes of the job when they end this way or that.
+#include <algorithm>
 #include <set>
 
 #include "integration/worker_fixture.hpp"
@@ -35,6 +36,32 @@ TEST_F(WorkerRun, HandlersSeeTheirJob) {
   EXPECT_EQ(facts->worker, worker.incarnation());
   EXPECT_EQ(stats.succeeded, 1);
   EXPECT_EQ(state(id), "succeeded");
+}
+
+TEST_F(WorkerRun, HandlersSeeWhatTheirJobHasWaitedFor) {
+  auto const early = enqueue("parent");
+  auto const late = enqueue("parent");
+  sql.rows("select enqueue('child', depends_on => array[$1::bigint, $2::bigint])", late, early);
+  enqueue("child");
+  Worker worker(quick());
+  std::mutex mutex;
+  std::vector<std::vector<std::int64_t>> seen;
+  worker.on("parent", [](Job const&) {});
+  worker.on("child", [&](Job const& job) -> Outcome {
+    std::lock_guard const lock(mutex);
+    seen.push_back(job.depends_on());
+    if (!job.depends_on().empty() && seen.size() < 3) return Snooze{0ms};
+    return Success{};
+  });
+  worker.start();
+  EXPECT_TRUE(eventually([&] { return sql.number("select count(*) from jobs where state = 'succeeded'") == 4; }));
+  worker.stop();
+  std::lock_guard const lock(mutex);
+  EXPECT_EQ(std::count(seen.begin(), seen.end(), (std::vector<std::int64_t>{late, early})),
+            static_cast<std::ptrdiff_t>(seen.size()) - 1)
+      << "also when it runs again";
+  EXPECT_EQ(std::count(seen.begin(), seen.end(), std::vector<std::int64_t>{}), 1);
+  EXPECT_GE(seen.size(), 3U);
 }
 
 TEST_F(WorkerRun, PayloadsArriveExactly) {

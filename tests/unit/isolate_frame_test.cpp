@@ -95,6 +95,7 @@ Job::Facts facts() {
   facts.max_attempts = 9;
   facts.payload = bytes{std::string("\0\xff", 2)};
   facts.headers = {{"a", "1"}, {"b", ""}};
+  facts.depends_on = {7, std::numeric_limits<std::int64_t>::max()};
   facts.worker = 4;
   facts.token = 5;
   facts.position = 6;
@@ -115,6 +116,7 @@ TEST(IsolateMessage, AnOrderKeepsEveryFact) {
   EXPECT_TRUE(order.facts.payload.is_bytes());
   EXPECT_EQ(order.facts.payload.data(), given.payload.data());
   EXPECT_EQ(order.facts.headers, given.headers);
+  EXPECT_EQ(order.facts.depends_on, given.depends_on);
   EXPECT_EQ(order.facts.worker, given.worker);
   EXPECT_EQ(order.facts.token, given.token);
   EXPECT_EQ(order.facts.position, given.position);
@@ -123,10 +125,12 @@ TEST(IsolateMessage, AnOrderKeepsEveryFact) {
   plain.deadline.reset();
   plain.payload = {};
   plain.headers.clear();
+  plain.depends_on.clear();
   auto const second = decode_order(body_of(encode_order(1, plain)));
   EXPECT_FALSE(second.facts.deadline);
   EXPECT_TRUE(second.facts.payload.is_null());
   EXPECT_TRUE(second.facts.headers.empty());
+  EXPECT_TRUE(second.facts.depends_on.empty());
 }
 
 TEST(IsolateMessage, EveryOutcomeComesBack) {
