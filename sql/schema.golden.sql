@@ -393,7 +393,6 @@ constraint dependency_pkey on dependency PRIMARY KEY (child, parent)
 constraint done_pkey on done PRIMARY KEY (worker, token, pos)
 constraint enqueue_token_pkey on enqueue_token PRIMARY KEY (token)
 constraint key_rule_pkey on key_rule PRIMARY KEY (kind, key)
-constraint key_turn_pkey on key_turn PRIMARY KEY (kind, key, seq)
 constraint kind_pkey on kind PRIMARY KEY (kind)
 constraint lane_pkey on lane PRIMARY KEY (lane)
 constraint leader_pkey on leader PRIMARY KEY (id)
@@ -682,6 +681,7 @@ function tend_children(integer) (p_limit integer DEFAULT 5000) returns bigint la
 function tend_keys(integer) (p_limit integer DEFAULT 1000) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function time_options(timestamp with time zone,interval,interval,timestamp with time zone,interval) (p_expires_at timestamp with time zone, p_expires_in interval, p_timeout interval, p_run_at timestamp with time zone, p_delay interval) returns jsonb language plpgsql stable security definer set search_path=<schema>, pg_temp
 function turn_key(jsonb) (p_options jsonb) returns text language sql immutable parallel safe
+function turn_of(text,text) (p_kind text, p_key text) returns SETOF key_turn language sql stable
 function unbell(bigint[]) (lanes bigint[]) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function unfrozen() () returns SETOF text language sql stable security definer set search_path=<schema>, pg_temp
 function unwatch_jobs(bigint[]) (ids bigint[]) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -731,7 +731,7 @@ index key_due_at CREATE INDEX key_due_at ON key_due USING btree (at)
 index key_due_key CREATE INDEX key_due_key ON key_due USING btree (kind, key, at)
 index key_hold_key CREATE INDEX key_hold_key ON key_hold USING btree (kind, key, until)
 index key_rule_pkey CREATE UNIQUE INDEX key_rule_pkey ON key_rule USING btree (kind, key)
-index key_turn_pkey CREATE UNIQUE INDEX key_turn_pkey ON key_turn USING btree (kind, key, seq)
+index key_turn_hash CREATE UNIQUE INDEX key_turn_hash ON key_turn USING btree (hashtextextended(key, hashtext(kind)::bigint), seq, kind, key)
 index kind_pkey CREATE UNIQUE INDEX kind_pkey ON kind USING btree (kind)
 index lane_names CREATE INDEX lane_names ON lane USING btree (queue, kind, priority, express)
 index lane_pkey CREATE UNIQUE INDEX lane_pkey ON lane USING btree (lane)

@@ -111,18 +111,24 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 declare
   v_now timestamptz := clock_timestamp();
   v_late text := utc_text(v_now);
-  v_lane bigint;
+  v_lanes bigint[];
+  v_twins bigint[];
   v_wanted bigint;
   v_gone bigint;
-  v_released boolean;
+  v_back boolean;
 begin
   perform from batch b where b.worker = p_worker and b.token = any(p_tokens) and b.closed_at is null order by b.token for update;
-  -- Twins that releases need; in lane order, so that two workers never wait for each other crosswise.
-  v_released := case jsonb_typeof(p_moves) when 'object' then p_moves ->> 'outcome' like '%release%' else p_moves @? '$[*] ? (@.outcome == "release")' end;
-  if v_released then
-    perform express_of(l.lane) from (
-      select distinct b.lane from move_rows(p_moves) m, batch b
-      where m.outcome = 'release' and b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token order by 1) l;
+  -- What is available again at once: what is released, and what is to be tried again without a delay. Asked of the text,
+  -- so that others pay nothing; a delay that is written otherwise goes the way of every delay.
+  v_back := case jsonb_typeof(p_moves)
+    when 'object' then p_moves ->> 'outcome' like '%release%' or (p_moves ->> 'outcome' like '%retry%' and p_moves ->> 'delay_ms' ~ '[{,]0[,}]')
+    else p_moves @? '$[*] ? (@.outcome == "release" || (@.outcome == "retry" && @.delay_ms == 0))' end;
+  if v_back then
+    -- Its twins; in lane order, so that two workers never wait for each other crosswise.
+    select array_agg(l.lane), array_agg(express_of(l.lane)) into v_lanes, v_twins from (
+      select b.lane from batch b where b.worker = p_worker and b.token = any(p_tokens) and b.token in (
+        select m.token from move_rows(p_moves) m where m.outcome = 'release' or (m.outcome = 'retry' and m.delay_ms = 0))
+      group by 1 order by 1) l;
   end if;
   with m as materialized (
       select m.* from fenced_moves(p_worker, p_tokens, p_moves) m),
@@ -132,6 +138,7 @@ begin
         -- What would make it available again does not, once it is to be cancelled or has expired.
         case when (select exists (select from cancel_request)) and exists (select from cancel_request r where r.job = j.id) then 'cancel'
           when m.outcome in ('retry', 'snooze', 'release') and is_expired(j.options, v_late) then 'expire'
+          when v_back and m.outcome = 'retry' and m.delay_ms = 0 then 'again'
           else m.outcome end as ends),
     failed as (
       insert into attempt_error (job, attempt, at, worker, type, message, stack)
@@ -154,9 +161,10 @@ begin
       from gone g where g.ends in ('fail', 'cancel', 'expire')),
     back as (
       insert into job (id, lane, attempt, payload, payload_bytes, headers, options)
-      select g.id, case when l.keyed then keyed_lane_of(l.queue, l.kind, l.priority, true) else lane_of(l.queue, l.kind, l.priority, true) end, g.attempt, g.payload, g.payload_bytes, g.headers,
+      select g.id, t.twin, g.attempt + (g.ends = 'again')::int, g.payload, g.payload_bytes, g.headers,
         coalesce(g.options, '{}') || jsonb_build_object('enqueued_at', coalesce(g.options -> 'enqueued_at', to_jsonb(g.queued_at)))
-      from gone g join lane l on l.lane = g.lane where g.ends = 'release' order by g.id),
+          || case when g.ends = 'again' and g.crashes is not null then jsonb_build_object('child_crashes', g.crashes) else '{}' end
+      from gone g join unnest(v_lanes, v_twins) t(lane, twin) on t.lane = g.lane where g.ends in ('release', 'again') order by g.id),
     held as (
       -- Of a job with a key that key alone.
       select count(case when h.key is null then hold_kind(h.kind, h.hold_ms * interval '1 millisecond', 'worker ' || p_worker)
@@ -171,13 +179,7 @@ begin
     raise exception 'posthouse: a job of this acknowledgement is in a partition that is just being detached'
       using errcode = '40001', hint = 'Try again: drop_detached brings it back.';
   end if;
-  if not v_released then return; end if;
-  for v_lane in select distinct case when l.keyed then keyed_lane_of(l.queue, l.kind, l.priority, true) else lane_of(l.queue, l.kind, l.priority, true) end
-    from move_rows(p_moves) m, batch b, lane l
-    where m.outcome = 'release' and b.worker = p_worker and b.token = any(p_tokens) and b.token = m.token and l.lane = b.lane
-  loop
-    perform ring(v_lane);
-  end loop;
+  perform ring(t.lane) from (select distinct u.lane from unnest(v_twins) u(lane)) t;
 end $$;
 
 -- Takes the unended members of open batches from a worker: never started ones uncounted, possibly started ones (only

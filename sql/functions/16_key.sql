@@ -11,6 +11,18 @@ create or replace function key_lock(p_kind text) returns int
 language sql immutable parallel safe
 return (hashtext('keys ' || key_lock.p_kind) & -4) | 3;
 
+-- Who has a key: its newest turn. By the number that stands for the key in the index; the texts are compared in the row that
+-- is found and, for that reason, not by an equality that the index knows. Resolved when it is created and without settings
+-- or rights of its own, so that it becomes a part of the statement that calls it.
+create or replace function turn_of(p_kind text, p_key text) returns setof key_turn
+language sql stable rows 1
+begin atomic
+  select t.* from key_turn t
+  where hashtextextended(t.key, hashtext(t.kind)) = hashtextextended(p_key, hashtext(p_kind))
+    and t.kind is not distinct from p_kind and t.key is not distinct from p_key
+  order by t.seq desc limit 1;
+end;
+
 create or replace function check_key(p_key text) returns void
 language plpgsql immutable set search_path from current as $$
 begin
@@ -83,8 +95,8 @@ begin
         coalesce(t.parked_last, 0) as parked_last, coalesce(q.paused, false) as paused,
         case when q.paused or t.parked_last > t.parked_to then 0 else greatest(p_limit - coalesce(cardinality(t.holders), 0), 0) end as room
       from (select distinct r.key from r) d
-      left join lateral (select t.* from key_turn t where t.kind = p_kind and t.key = d.key order by t.seq desc limit 1) t on true
-      left join lateral (select q.paused from key_rule q where q.kind = p_kind and q.key = d.key limit 1) q on true),
+      left join lateral turn_of(p_kind, d.key) t on true
+      left join lateral (select q.paused from key_rule q where q.kind = p_kind and q.key = d.key and (select exists (select from key_rule z where z.kind = p_kind)) limit 1) q on true),
     h as (
       select r.*, k.room, k.paused, k.parked_to, k.parked_last, r.id = any(k.holders) as holds from r join k on k.key = r.key),
     n as (
@@ -103,7 +115,7 @@ begin
       from o),
     t as (
       insert into key_turn (kind, key, seq, holders, parked_to, parked_last)
-      select p_kind, k.key, k.seq + 1, array(select x from unnest(k.holders) x where x <> all(s.left)) || s.came, k.parked_to - cardinality(s.left), k.parked_last + s.parked
+      select p_kind, k.key, k.seq + 1, case when s.left = '{}' then k.holders else array(select x from unnest(k.holders) x where x <> all(s.left)) end || s.came, k.parked_to - cardinality(s.left), k.parked_last + s.parked
       from k join (
         select s.key, coalesce(array_agg(s.id) filter (where s.seq is null and not s.holds), '{}') as came,
           coalesce(array_agg(s.id) filter (where s.seq is not null and s.holds), '{}') as left,
@@ -111,8 +123,8 @@ begin
           bool_or(s.seq is not null or not s.holds) as changes
         from s group by s.key) s on s.key = k.key
       where s.changes)
-  select array_agg(s.id order by s.ord), array_agg(s.txid order by s.ord), array_agg(s.key order by s.ord), array_agg(s.seq order by s.ord)
-    into ids, txids, keys, seqs from s;
+  -- Sorted once, and not by each aggregate for itself.
+  select array_agg(s.id), array_agg(s.txid), array_agg(s.key), array_agg(s.seq) into ids, txids, keys, seqs from (select * from s order by s.ord) s;
 end $$;
 
 -- Claims of a lane whose jobs have keys: what finish_and_claim does in its last step, with the intervals of the window,
@@ -142,17 +154,15 @@ declare
 begin
   -- Behind a busy key in large steps.
   v_scan := case when exists (select from batch q where q.lane = p_lane and q.seq = p_seq and q.n = 0) then 1000 else least(greatest(p_want + p_want / 4, 64), 400) end;
-  select array_agg(s.id order by s.ord), array_agg(s.txid order by s.ord), array_agg(s.key order by s.ord), array_agg(s.size order by s.ord)
-    into v_ids, v_txids, v_keys, v_sizes
+  select array_agg(s.id), array_agg(s.txid), array_agg(s.key), array_agg(s.size) into v_ids, v_txids, v_keys, v_sizes
     from (
-      select j.*, row_number() over () as ord from (
-        select j.* from unnest(a, ai, b, bi) r(a, ai, b, bi), lateral (
-          select j.id, j.txid, turn_key(j.options) as key,
-            case when j.options ? 'crashes' then max_bytes else coalesce(pg_column_size(j.payload), pg_column_size(j.payload_bytes), 0) end as size
-          from job j
-          where j.lane = p_lane and (j.txid, j.id) > (r.a, r.ai) and (j.txid, j.id) < (r.b, r.bi)
-          order by j.txid, j.id limit v_scan) j
-        limit v_scan) j) s;
+      select j.* from unnest(a, ai, b, bi) r(a, ai, b, bi), lateral (
+        select j.id, j.txid, turn_key(j.options) as key,
+          case when j.options ? 'crashes' then max_bytes else coalesce(pg_column_size(j.payload), pg_column_size(j.payload_bytes), 0) end as size
+        from job j
+        where j.lane = p_lane and (j.txid, j.id) > (r.a, r.ai) and (j.txid, j.id) < (r.b, r.bi)
+        order by j.txid, j.id limit v_scan) j
+      limit v_scan) s;
   if v_ids is null then return; end if;
 
   if is_paced(v_kind) then
@@ -178,13 +188,19 @@ begin
   insert into batch (lane, seq, worker, token, lo, hi, pos_txid, pos_id, claimed_at, closed_at, n, started_to, ids, keys)
     select p_lane, p_seq + 1, p_worker, p_token, p_lo, p_hi, v_txids[cardinality(v_txids)], v_ids[cardinality(v_ids)], clock_timestamp(),
       case when v_claimed = 0 then clock_timestamp() end, v_claimed, least(p_start, v_claimed),
-      coalesce(array_agg(u.id order by u.ord), '{}'), coalesce(array_agg(u.key order by u.ord), '{}')
-    from unnest(v_ids, v_keys, v_seqs) with ordinality u(id, key, seq, ord) where u.seq is null;
+      coalesce(array_agg(u.id), '{}'), coalesce(array_agg(u.key), '{}')
+    from unnest(v_ids, v_keys, v_seqs) u(id, key, seq) where u.seq is null;
+  -- What is left of the part of the window that was looked at, in the same order.
+  v_ids := array(select u.id from unnest(v_ids, v_seqs) u(id, seq) where u.seq is null);
   return query
-    select p_token, p_lane, row_number() over (order by u.ord)::int - 1, j.id, j.attempt, j.payload, j.payload_bytes, j.headers, j.options
-    from unnest(v_ids, v_txids, v_seqs) with ordinality u(id, txid, seq, ord)
-    join job j on j.lane = p_lane and j.txid = u.txid and j.id = u.id
-    where u.seq is null order by u.ord;
+    select p_token, p_lane, s.rn::int - 1, s.id, s.attempt, s.payload, s.payload_bytes, s.headers, s.options from (
+      select j.*, row_number() over () as rn from (
+        select j.* from unnest(a, ai, b, bi) r(a, ai, b, bi), lateral (
+          select j.id, j.attempt, j.payload, j.payload_bytes, j.headers, j.options from job j
+          where j.lane = p_lane and (j.txid, j.id) > (r.a, r.ai) and (j.txid, j.id) < (r.b, r.bi)
+          order by j.txid, j.id limit v_claimed) j
+        limit v_claimed) j) s
+    where s.id = v_ids[s.rn];
   get diagnostics v_rows = row_count;
   if v_rows < v_claimed or v_gone < v_parked then
     raise exception 'posthouse: a job of this claim is in a partition that is just being detached'
@@ -209,8 +225,8 @@ begin
       select d.kind, coalesce(key_limit(d.kind), 1000000) as most, is_serialized(d.kind) as serialized, is_paced(d.kind) as paced from (select distinct e.kind from e) d),
     t as materialized (
       select e.kind, e.key, t.seq, t.parked_to, t.parked_last, cardinality(t.holders) as before,
-        array(select h from unnest(t.holders) h where h <> all(e.ids)) as holders
-      from e cross join lateral (select q.* from key_turn q where q.kind = e.kind and q.key = e.key order by q.seq desc limit 1) t),
+        case when t.holders = e.ids then '{}' else array(select h from unnest(t.holders) h where h <> all(e.ids)) end as holders
+      from e cross join lateral turn_of(e.kind, e.key) t),
     f as materialized (
       select f.kind, f.key, f.seq, f.parked_to, f.parked_last, f.before, f.holders,
         case when f.paced and f.room > 0 then least(f.room, coalesce(key_pace_room(f.kind, f.key, f.holders), f.room)) else f.room end as room from (
@@ -218,7 +234,8 @@ begin
       select t.*, l.paced, case when t.parked_last <= t.parked_to or coalesce(q.paused, false) then 0
         else least(greatest(case when not l.serialized and (t.key = '' or t.key like 'dedupe\_key:%') then 1000000 else l.most end - cardinality(t.holders), 0), 1000) end as room
       from t join l on l.kind = t.kind 
-      left join lateral (select q.paused from key_rule q where q.kind = t.kind and q.key = t.key limit 1) q on true) f),
+      -- Asked once whether any key is paused at all; so are others below.
+      left join lateral (select q.paused from key_rule q where q.kind = t.kind and q.key = t.key and (select exists (select from key_rule)) limit 1) q on true) f),
     heads as materialized (
       select f.kind, f.key, p.seq, p.at from f cross join lateral (
         select p.seq, p.ctid as at from parked p where p.kind = f.kind and p.key = f.key and p.seq > f.parked_to order by p.seq limit f.room) p where f.room > 0),
@@ -261,8 +278,8 @@ declare
   v_ids bigint[];
 begin
   -- A job that is to be tried again, or was given back, keeps its turn.
-  select array_agg(l.kind), array_agg(b.keys[i.ord]), array_agg(i.id) into v_kinds, v_keys, v_ids
-    from batch b join lane l on l.lane = b.lane cross join unnest(b.ids) with ordinality i(id, ord)
+  select array_agg(l.kind), array_agg(i.key), array_agg(i.id) into v_kinds, v_keys, v_ids
+    from batch b join lane l on l.lane = b.lane cross join unnest(b.ids, b.keys) with ordinality i(id, key, ord)
     where b.worker = p_worker and b.token = any(p_tokens) and b.keys is not null
       and (b.closed_at is not null or get_bit(b.acked, i.ord::int - 1) = 1) and (b.freed is null or get_bit(b.freed, i.ord::int - 1) = 0)
       and not (p_moved and (exists (select from deferred d where d.id = i.id) or exists (select from job j where j.id = i.id and j.txid = pg_current_xact_id())));
@@ -281,7 +298,7 @@ declare
   v_kind text := (select l.kind from lane l where l.lane = p_lane union all select s.kind from lane_seen s where s.lane = p_lane limit 1);
 begin
   insert into key_check (kind, key) select v_kind, turn_key(p_options)
-    where v_kind is not null and exists (select from key_turn t where t.kind = v_kind and t.key = turn_key(p_options));
+    where v_kind is not null and exists (select from turn_of(v_kind, turn_key(p_options)));
 end $$;
 
 -- A limit was changed: keys with jobs that wait may have room now.
@@ -307,7 +324,7 @@ begin
     delete from key_check k where k.ctid = any(array(select q.ctid from key_check q where q.kind = c.kind and q.key = c.key for update skip locked));
     -- The newest turn is read after the lock, the states of its jobs in one snapshot each.
     select array_agg(h.id) into v_ended from (
-        select t.holders from key_turn t where t.kind = c.kind and t.key = c.key order by t.seq desc limit 1) t
+        select t.holders from turn_of(c.kind, c.key) t) t
       cross join unnest(t.holders) h(id) where key_state(h.id) not in ('waiting', 'running');
     v_n := v_n + hand_on_keys(array_fill(c.kind, array[greatest(cardinality(v_ended), 1)]), array_fill(c.key, array[greatest(cardinality(v_ended), 1)]),
       coalesce(v_ended, array[null::bigint]));
@@ -349,7 +366,7 @@ declare
   v_n bigint;
 begin
   delete from key_turn t where t.ctid = any(array(select q.ctid from key_turn q
-    where exists (select from key_turn n where n.kind = q.kind and n.key = q.key and n.seq > q.seq)
+    where exists (select from key_turn n where hashtextextended(n.key, hashtext(n.kind)) = hashtextextended(q.key, hashtext(q.kind)) and n.seq > q.seq and n.kind is not distinct from q.kind and n.key is not distinct from q.key)
       or (q.holders = '{}' and q.parked_last <= q.parked_to and q.at < v_now - interval '10 minutes') limit p_limit));
   get diagnostics v_n = row_count;
   if v_n < p_limit and not exists (select from key_check) then

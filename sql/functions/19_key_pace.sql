@@ -99,7 +99,7 @@ begin
         coalesce(t.parked_last, 0) as parked_last, coalesce(q.paused, false) as paused, coalesce(e.room, 1000000) as pace,
         case when q.paused or t.parked_last > t.parked_to then 0 else greatest(p_limit - coalesce(cardinality(t.holders), 0), 0) end as room
       from (select distinct r.key from r) d
-      left join lateral (select t.* from key_turn t where t.kind = p_kind and t.key = d.key order by t.seq desc limit 1) t on true
+      left join lateral turn_of(p_kind, d.key) t on true
       left join lateral (select q.paused from key_rule q where q.kind = p_kind and q.key = d.key limit 1) q on true
       cross join lateral key_pace(p_kind, d.key, v_now) e),
     h as (
@@ -135,7 +135,7 @@ begin
     if v.started > 0 then perform key_started(p_kind, v.key, v.started, v_now); end if;
     -- Whoever is parked, now or before, while other jobs of the key leave room, waits for the pace alone.
     perform look_at_key(p_kind, v.key, coalesce(e.next_at, v_now))
-      from (select q.* from key_turn q where q.kind = p_kind and q.key = v.key order by q.seq desc limit 1) t
+      from turn_of(p_kind, v.key) t
       cross join lateral key_pace(p_kind, v.key, v_now) e
       where t.parked_last > t.parked_to and cardinality(t.holders) < p_limit;
   end loop;
@@ -231,7 +231,7 @@ language sql volatile security definer set search_path from current as $$
     union select k.kind, k.key from key_rule k where p_kind is null or k.kind = p_kind
     union select k.kind, k.key from key_hold k where k.until > clock_timestamp() and (p_kind is null or k.kind = p_kind)) q
   left join key_rule r on r.kind = q.kind and r.key = q.key
-  left join lateral (select t.* from key_turn t where t.kind = q.kind and t.key = q.key order by t.seq desc limit 1) t on true
+  left join lateral turn_of(q.kind, q.key) t on true
   where t.holders <> '{}' or t.parked_last > t.parked_to or r.paused or key_held_until(q.kind, q.key, clock_timestamp()) is not null
   order by 6 desc, 1, 2 limit p_limit
 $$;
@@ -250,7 +250,7 @@ language sql stable security definer set search_path from current as $$
     union all
     select l.kind, turn_key(q.options), null, l.keyed from job q join lane l on l.lane = q.lane where q.id = key_of_job.id) j
   left join key_rule r on r.kind = j.kind and r.key = j.key
-  left join lateral (select t.* from key_turn t where t.kind = j.kind and t.key = j.key order by t.seq desc limit 1) t on true
+  left join lateral turn_of(j.kind, j.key) t on true
   where j.keyed or is_serialized(j.kind)
 $$;
 comment on function key_of_job(bigint) is 'Of a job that waits, the key by which it waits: whether that is paused, how many may run at once, which jobs have it, how many parked ones go before this one, since when the key is paused, until when a handler''s RetryAfter holds it, when its rate lets the next job start (null: now), and that rate.';

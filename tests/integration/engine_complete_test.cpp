@@ -99,7 +99,7 @@ TEST_F(EngineComplete, AnOpenOneHoldsUpNobody) {
   EXPECT_TRUE(worker_.complete(handler_, got.at(0)));
   sql.exec("set lock_timeout = '1ms'");
   EXPECT_THAT(worker_.finish(got.at(0).token, "010", 3), IsEmpty());
-  EXPECT_THAT(worker_.finish(got.at(0).token, "011", 3, "[" + move_of(got.at(2), "retry") + "]"), IsEmpty());
+  EXPECT_THAT(worker_.finish(got.at(0).token, "011", 3, "[" + move_of(got.at(2), "retry", 60'000) + "]"), IsEmpty());
   worker_.beat();
   enqueue();
   EXPECT_EQ(worker_.claim(10).size(), 1U);

@@ -134,7 +134,8 @@ TEST_F(EngineDuties, AJobThatIsCommittedLateIsFoundByTheSweep) {
   EXPECT_EQ(state(job), "available");
 }
 
-TEST_F(EngineDuties, ARetryThatIsDueAtOnceIsPromotedInTheNextRound) {
+// A round starts where the last renewal left off.
+TEST_F(EngineDuties, WhatIsDueAtOnceIsPromotedInTheNextRound) {
   Hand leader(sql);
   lead(leader);
   for (int i = 0; i < 3; ++i) {
@@ -143,7 +144,7 @@ TEST_F(EngineDuties, ARetryThatIsDueAtOnceIsPromotedInTheNextRound) {
   }
   enqueue();
   auto const got = leader.claim(1);
-  leader.finish(got.at(0).token, std::nullopt, 1, "[" + move_of(got.at(0), "retry", 0) + "]");
+  leader.finish(got.at(0).token, std::nullopt, 1, "[" + move_of(got.at(0), "snooze", 0) + "]");
   EXPECT_EQ(report(leader, "promoted"), 1);
   EXPECT_THAT(ids(leader.claim(1)), ElementsAre(got.at(0).id));
 }

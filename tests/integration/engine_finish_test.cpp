@@ -57,6 +57,46 @@ TEST_F(EngineFinish, IsIdempotentWhenItIsSentAgain) {
   EXPECT_EQ(everything(), closed);
 }
 
+// What is to be tried again without a delay need not wait for the leader.
+TEST_F(EngineFinish, ARetryWithoutDelayIsAvailableAtOnce) {
+  auto const jobs = enqueue_some(6);
+  Hand worker(sql);
+  auto const got = worker.claim(10);
+  auto const enqueued_at = sql.one("select enqueued_at from jobs where id = $1", jobs.at(0));
+  auto const token = std::to_string(got.at(0).token);
+  auto const columns = [&](int first, int second, std::string const& delays) {
+    return R"({"token": "{)" + token + "," + token + R"(}", "pos": "{)" + std::to_string(first) + "," +
+           std::to_string(second) + R"(}", "id": "{)" + std::to_string(jobs.at(first)) + "," +
+           std::to_string(jobs.at(second)) + R"(}", "outcome": "{retry,retry}", "delay_ms": "{)" + delays +
+           R"(}", "message": "{a,b}", "crashes": "{NULL,2}"})";
+  };
+  EXPECT_THAT(worker.finish(got.at(0).token, "101000", 6, columns(0, 2, "60000,0")), IsEmpty());
+  EXPECT_EQ(state(jobs[0]), "retryable");
+  EXPECT_EQ(state(jobs[2]), "available");
+  // A delay that is not plainly none goes the way of every delay.
+  EXPECT_THAT(worker.finish(got.at(0).token, "111100", 6, columns(1, 3, "NULL,-1")), IsEmpty());
+  EXPECT_EQ(state(jobs[1]), "retryable");
+  EXPECT_EQ(state(jobs[3]), "retryable");
+  EXPECT_THAT(worker.finish(got.at(0).token, "111110", 6, "[" + move_of(got.at(4), "retry", 0) + "]"), IsEmpty());
+  EXPECT_EQ(state(jobs[4]), "available");
+
+  EXPECT_EQ(sql.number("select count(*) from deferred where id = any($1::bigint[])", array({jobs[2], jobs[4]})), 0);
+  EXPECT_THAT(sql.column("select job || ' ' || attempt from attempt_error where job = any($1::bigint[]) order by job",
+                         array({jobs[2], jobs[4]})),
+              ElementsAre(std::to_string(jobs[2]) + " 1", std::to_string(jobs[4]) + " 1"));
+  Hand other(sql);
+  auto const again = other.claim(10);
+  ASSERT_THAT(ids(again), ElementsAre(jobs[2], jobs[4]));
+  EXPECT_EQ(again[0].attempt, 1);
+  EXPECT_EQ(sql.one("select options ->> 'child_crashes' from job where id = $1", jobs[2]), "2");
+  EXPECT_EQ(sql.one("select enqueued_at from jobs where id = $1", jobs[2]), enqueued_at);
+
+  // Sent again while somebody else has them.
+  auto const before = everything();
+  EXPECT_THAT(worker.finish(got.at(0).token, "111110", 6, columns(2, 4, "0,0")), IsEmpty());
+  EXPECT_EQ(everything(), before);
+}
+
 // In an express lane a released job stays in its lane: a resent release must not take it from its next worker.
 TEST_F(EngineFinish, AResentReleaseLeavesTheNextWorkerAlone) {
   auto const job = enqueue();

@@ -114,7 +114,7 @@ TEST_F(EngineHeld, AStormOfRetriesCostsClaimsAndRoundsNothing) {
     auto const got = worker_.claim(50, 50, array({lane()}));
     if (got.empty()) break;
     std::string moves;
-    for (auto const& job : got) moves += (moves.empty() ? "[" : ",") + move_of(job, "retry", 0);
+    for (auto const& job : got) moves += (moves.empty() ? "[" : ",") + move_of(job, "retry", 1000);
     worker_.finish(got.at(0).token, std::nullopt, 50, moves + "]");
     sql.exec("update deferred set due_at = due_at - interval '1 hour'; select promote()");
     enqueue_some(50);

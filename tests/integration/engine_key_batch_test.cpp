@@ -10,7 +10,9 @@ namespace posthouse::test {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 class EngineKeyBatch : public EngineTest {
@@ -60,6 +62,34 @@ TEST_F(EngineKeyBatch, NothingIsParkedWhenClaimsFollowTheEndsOfTheirJobs) {
   EXPECT_THAT(order, SizeIs(1040));
   EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
   EXPECT_EQ(sql.number("select coalesce(max(parked_last), 0) from key_turn"), 0) << "nobody had to wait aside";
+}
+
+// What is returned is read after the parked ones have left the part of the log that was looked at.
+TEST_F(EngineKeyBatch, EveryJobComesWithItsPayload) {
+  sql.exec("select enqueue('k', to_jsonb(g), key => (g % 7)::text) from generate_series(1, 20) g");
+  Hand hand(sql);
+  auto const jobs = [&] {
+    return sql.column("select pos || ' ' || id || ' ' || payload from claim($1, $2, null, 50, 50) where pos >= 0",
+                      hand.id(), hand.take_token());
+  };
+  auto const as_sent = [&](int from, int to) {
+    return sql.column("select g - $1 || ' ' || g || ' ' || g from generate_series($1::int, $2) g", from, to);
+  };
+  EXPECT_EQ(jobs(), as_sent(1, 7));
+  EXPECT_EQ(parked(), 13);
+  sql.rows("select finish($1, array_agg(token), array_agg(null::text), array_agg(0), null) from batch", hand.id());
+  EXPECT_EQ(jobs(), as_sent(8, 14));
+}
+
+// However many turns a key has had since the last prune: their texts are not compared.
+TEST_F(EngineKeyBatch, ATurnIsFoundByTheNumberOfItsKey) {
+  sql.exec("set enable_seqscan = off; set enable_bitmapscan = off");
+  auto const plan = sql.column("explain (costs off) select * from turn_of('k', 'a')");
+  std::string text;
+  for (auto const& line : plan) text += line + "\n";
+  EXPECT_THAT(text, HasSubstr("Index Scan Backward using key_turn_hash"));
+  EXPECT_THAT(text, HasSubstr("Index Cond: (hashtextextended("));
+  EXPECT_THAT(text, Not(HasSubstr("Sort"))) << "the newest comes first";
 }
 
 }  // namespace

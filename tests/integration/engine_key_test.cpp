@@ -119,12 +119,18 @@ TEST_F(EngineKey, SeveralAtOnce) {
 TEST_F(EngineKey, AJobThatIsTriedAgainKeepsItsTurn) {
   Hand hand(sql);
   auto const a = keyed_some(2, "a");
-  for (std::string const outcome : {"retry", "snooze", "release"}) {
+  struct End {
+    std::string outcome;
+    int delay_ms;
+  };
+  for (auto const& [outcome, delay_ms] :
+       {End{"retry", 3'600'000}, End{"retry", 0}, End{"snooze", 3'600'000}, End{"release", 0}}) {
     auto const jobs = hand.claim(10);
     ASSERT_THAT(ids(jobs), ElementsAre(a[0])) << outcome;
-    hand.finish(jobs[0].token, "1", 0, "[" + move_of(jobs[0], outcome) + "]");
-    if (outcome != "release") {
+    hand.finish(jobs[0].token, "1", 0, "[" + move_of(jobs[0], outcome, delay_ms) + "]");
+    if (delay_ms > 0) {
       EXPECT_THAT(next(hand), IsEmpty()) << outcome;
+      sql.exec("update deferred set due_at = clock_timestamp()");
       EXPECT_EQ(sql.number("select promote()"), 1);
     }
   }

@@ -148,7 +148,8 @@ TEST_F(EnginePartition, DropDetachedMovesWhatIsUnfinished) {
   EXPECT_EQ(sql.one("select concat_ws(' ', payload, headers, max_attempts) from jobs where id = $1", waiting),
             R"({"a": 1} {"h": "x"} 3)");
   EXPECT_THAT(ids(worker.claim(10)), ElementsAre(waiting)) << "the running one is not claimed again";
-  EXPECT_THAT(worker.finish(got.at(0).token, std::nullopt, 1, "[" + move_of(got.at(0), "retry") + "]"), IsEmpty());
+  EXPECT_THAT(worker.finish(got.at(0).token, std::nullopt, 1, "[" + move_of(got.at(0), "retry", 60'000) + "]"),
+              IsEmpty());
   EXPECT_EQ(state(running), "retryable");
   EXPECT_FALSE(sql.truth("select drop_detached($1)", partition)) << "a second time";
 }

@@ -271,7 +271,7 @@ TEST_F(EngineTime, ACancelThatIsRolledBackAsksForNothing) {
   other.exec("begin");
   EXPECT_EQ(other.one("select cancel($1)", id), "requested");
   other.exec("rollback");
-  worker.finish(got.at(0).token, "1", 1, "[" + move_of(got[0], "retry") + "]");
+  worker.finish(got.at(0).token, "1", 1, "[" + move_of(got[0], "retry", 60'000) + "]");
   EXPECT_EQ(state(id), "retryable");
 }
 
@@ -327,9 +327,9 @@ TEST_F(EngineTime, PromotionDoesNotBringBackWhatIsToBeCancelled) {
   auto other = open();
   other.exec("begin");
   EXPECT_EQ(other.one("select cancel($1)", id), "requested");
-  worker.finish(got.at(0).token, "1", 1, "[" + move_of(got[0], "retry", 0) + "]");
+  worker.finish(got.at(0).token, "1", 1, "[" + move_of(got[0], "snooze", 0) + "]");
   other.exec("commit");
-  sql.rows("select promote()");
+  EXPECT_EQ(sql.number("select promote()"), 1);
   EXPECT_EQ(state(id), "cancelled");
 }
 
