@@ -42,7 +42,8 @@ struct ClientOptions {
   DatabaseOptions database{};
   int pool_size = 5;                              ///< connections kept, 1 to 1,000
   std::chrono::milliseconds pool_timeout{30000};  ///< wait for a free connection, then Timeout
-  std::size_t max_payload_bytes = 1024 * 1024;    ///< 1 byte to 64 MiB; larger is InvalidArgument
+  std::size_t max_payload_bytes = 1024 * 1024;    ///< 1 byte to 64 MiB; larger is InvalidArgument. Above 1 MiB
+                                                  ///< meta.max_payload_bytes has to be raised as well
   /// true: when the reply to an enqueue is lost, the client finds out what became of it and sends it again if it must,
   /// so that there is one job. Costs a row for each single job (a token); many at once cost a round trip.
   bool safe_resend = false;
@@ -162,7 +163,7 @@ class Client {
 
   // -- many -----------------------------------------------------------------------------------------------------
   /// All or none, ids in order. Up to 5,000 in one round trip through the function; more of one (kind, queue,
-  /// priority) without delay by COPY. A bad element throws InvalidArgument naming its index; nothing is enqueued. Of
+  /// priority) without delay by COPY; in a transaction of the caller's in further round trips instead. A bad element throws InvalidArgument naming its index; nothing is enqueued. Of
   /// several with one dedupe_key the first wins.
   std::vector<EnqueueOutcome> enqueue_many(std::span<Request const> requests);
   std::vector<EnqueueOutcome> enqueue_many(Transaction const& transaction, std::span<Request const> requests);

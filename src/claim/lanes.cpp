@@ -134,7 +134,9 @@ LaneIds Lanes::due(Time now) const {
 LaneIds Lanes::fresh(Time now) const {
   LaneIds lanes;
   for (auto const& [lane, hot] : hot_) {
-    if (hot.served == 0 && hot.empty == 0 && hot.next <= now && lanes.size() < max_lanes_a_claim) lanes.push_back(lane);
+    // One that rings has been quiet too, however long ago it was served.
+    bool const quiet = (hot.served == 0 || hot.rung) && hot.empty == 0;
+    if (quiet && hot.next <= now && lanes.size() < max_lanes_a_claim) lanes.push_back(lane);
   }
   return lanes;
 }

@@ -58,7 +58,7 @@ class Lanes {
   /// Hot lanes whose time has come, those first that have waited longest for a job to be claimed; a claim takes lanes
   /// of one priority in this order, so a busy lane never keeps another waiting.
   [[nodiscard]] LaneIds due(Time now) const;
-  /// Of these, lanes that nobody has claimed from since they turned hot: somebody waits there.
+  /// Of these, lanes that have just turned hot or rung and were not claimed from since: somebody waits there.
   [[nodiscard]] LaneIds fresh(Time now) const;
   /// When the next one's time comes.
   [[nodiscard]] std::optional<Time> next() const;
