@@ -63,7 +63,7 @@ TEST_P(EngineIsolation, AcksWork) {
   auto session = open();
   worker.use(session);
   EXPECT_THAT(worker.finish(got.at(0).token, "10", 2), IsEmpty());
-  EXPECT_THAT(worker.finish(got.at(0).token, "11", 2, "[" + move_of(got.at(1), "retry") + "]"), IsEmpty());
+  EXPECT_THAT(worker.finish(got.at(0).token, "11", 2, "[" + move_of(got.at(1), "retry", 60000) + "]"), IsEmpty());
   EXPECT_EQ(state(got.at(1).id), "retryable");
 }
 
