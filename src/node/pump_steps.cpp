@@ -94,7 +94,7 @@ void Pump::finish(int room) {
 }
 
 void Pump::claim(claim::Step const& step) {
-  if (sent_) return receive(true);
+  if (sent_) return receive(!step.urgent);
   if (!step.flush && step.jobs >= claim::fuse_below && send(step)) return;
   int raised = 0;
   complete::Flush flush;
@@ -172,14 +172,17 @@ pg::Result Pump::receive_rows(Sent const& sent) {
 }
 
 std::optional<claim::Step> Pump::next_of(claim::Step const& step, int start, int rows) const {
-  // Several lanes take turns, which the pacing sees to.
-  if (rows < step.jobs || step.lanes.size() != 1 || core_.stop.load() != Stop::no) return std::nullopt;
+  if (rows < step.jobs || step.lanes.empty() || step.urgent || core_.stop.load() != Stop::no) return std::nullopt;
+  // A lane that was quiet has a claim of its own first.
+  if (!pacing_.lanes().fresh(Clock::now()).empty()) return std::nullopt;
   auto const now = load();
   int const slots = core_.options.concurrency;
   int const held = now.handed + now.waiting + rows;
   int const jobs = std::min(slots + core_.options.prefetch_buffer - held, pacing_.most());
   if (jobs < claim::fuse_below || held - slots > core_.options.prefetch_buffer / 2) return std::nullopt;
   auto next = step;
+  // The first one gave all that was asked for, or nearly: now it is the turn of the next.
+  std::rotate(next.lanes.begin(), next.lanes.begin() + 1, next.lanes.end());
   next.jobs = jobs;
   next.room = std::max(0, pacing_.ahead(Clock::now()) - now.handed - start);
   return next;
