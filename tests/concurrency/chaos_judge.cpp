@@ -291,6 +291,9 @@ class Judge {
           count("snoozed");
         } else if (run.how != "done" && run.how != "completed" && asked_to_leave(run, next.start)) {
           count("released_running");
+        } else if (lost(run.worker)) {
+          // More may have been running than it had slots, so none was charged: docs/decisions/0023.
+          count("uncharged_crashes");
         } else if (crashed_between(run.start, next.start)) {
           count("vanished_claims");
         } else {
