@@ -3,6 +3,7 @@
 // never in time.
 #include <gmock/gmock.h>
 
+#include "support/buffers.hpp"
 #include "support/engine.hpp"
 
 namespace posthouse::test {
@@ -16,24 +17,7 @@ class EngineHeld : public EngineTest {
     holder_.exec("begin isolation level repeatable read; select count(*) from lane");
   }
 
-  /// Buffers that the statement touched, in a transaction that is rolled back. The second run: the first one plans.
-  std::int64_t buffers(std::string const& statement) {
-    std::int64_t touched = 0;
-    for (int i = 0; i < 2; ++i) {
-      touched = 0;
-      sql.exec("begin");
-      auto const plan = sql.column("explain (analyze, buffers, timing off, summary off, costs off) " + statement);
-      sql.exec("rollback");
-      for (auto const& line : plan) {
-        for (std::string const word : {"hit=", "read="}) {
-          if (auto const at = line.find(word); at != std::string::npos)
-            touched += std::stoll(line.substr(at + word.size()));
-        }
-        if (line.find("Buffers:") != std::string::npos) break;
-      }
-    }
-    return touched;
-  }
+  std::int64_t buffers(std::string const& statement) { return buffers_of(sql, statement); }
   std::int64_t claim_cost() {
     return buffers("select * from claim(" + std::to_string(worker_.id()) + ", " + std::to_string(worker_.take_token()) +
                    ", " + "array[" + std::to_string(lane()) + "], 10, 10)");
