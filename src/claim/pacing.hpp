@@ -134,8 +134,8 @@ class Pacing {
   void deaf(Time now);         ///< it is gone, and the bells with it
   void reconnected(Time now);  ///< a new main connection: anything may have happened
   void failed(Time now);       ///< the server refused a statement; wait a little, longer each time in a row
-  void
-  overloaded() noexcept;  ///< the server has no room: claims become half as large, and grow again when they are full
+  /// The server has no room: claims become half as large, and grow again when they are full.
+  void overloaded() noexcept;
   void damaged(Time now) noexcept { claims_from_ = now + damaged_for; }  ///< nothing is claimed for a while
   void stopping() noexcept { stopping_ = true; }
   [[nodiscard]] int most() const noexcept { return most_; }  ///< jobs a claim, now

@@ -16,15 +16,8 @@ namespace posthouse::pg {
 Bare::Bare(DatabaseOptions const& options) {
   std::string problem;
   for (auto const& target : plan_connect(options, options.database_url).targets) {
-    std::vector<char const*> names;
-    std::vector<char const*> values;
-    for (auto const& [name, value] : target.keywords) {
-      names.push_back(name.c_str());
-      values.push_back(value.c_str());
-    }
-    names.push_back(nullptr);
-    values.push_back(nullptr);
-    conn_ = PQconnectdbParams(names.data(), values.data(), 0);
+    LibpqArguments const arguments(target);
+    conn_ = PQconnectdbParams(arguments.names.data(), arguments.values.data(), 0);
     if (PQstatus(conn_) == CONNECTION_OK) {
       PQsetNoticeProcessor(
           conn_, [](void*, char const*) {}, nullptr);

@@ -28,16 +28,9 @@ ConnPtr attempt(Target const& target, std::chrono::milliseconds timeout, std::st
     if (!problems.empty()) problems += "; ";
     problems += problem;
   };
-  std::vector<char const*> names;
-  std::vector<char const*> values;
-  for (auto const& [name, value] : target.keywords) {
-    names.push_back(name.c_str());
-    values.push_back(value.c_str());
-  }
-  names.push_back(nullptr);
-  values.push_back(nullptr);
+  LibpqArguments const arguments(target);
   auto const until = Clock::now() + timeout;
-  ConnPtr conn(PQconnectStartParams(names.data(), values.data(), 0));
+  ConnPtr conn(PQconnectStartParams(arguments.names.data(), arguments.values.data(), 0));
   if (!conn) throw std::bad_alloc();
   // Without a processor libpq prints notices to standard error.
   PQsetNoticeProcessor(

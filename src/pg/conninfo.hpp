@@ -20,6 +20,20 @@ struct Target {
   std::string place{};  ///< host and port for messages; never a password
 };
 
+/// The keywords as libpq takes them; valid for as long as the target.
+struct LibpqArguments {
+  explicit LibpqArguments(Target const& target) {
+    for (auto const& [name, value] : target.keywords) {
+      names.push_back(name.c_str());
+      values.push_back(value.c_str());
+    }
+    names.push_back(nullptr);
+    values.push_back(nullptr);
+  }
+  std::vector<char const*> names{};
+  std::vector<char const*> values{};
+};
+
 struct ConnectPlan {
   std::vector<Target> targets{};
   std::chrono::milliseconds timeout{5000};  ///< for each target

@@ -54,7 +54,7 @@ TEST_F(SqlConnections, StayWithinTheBudget) {
     return sleeping() == 2 && sql.number("select count(*) from posthouse.jobs where state = 'running'") == 16;
   }));
   EXPECT_LE(sql.number("select count(*) from pg_stat_activity where datname = current_database() and pid <> "
-                       "pg_backend_pid()"),
+                       "pg_backend_pid() and backend_type = 'client backend'"),
             6);
   EXPECT_EQ(sleeping(), 2);
   worker.terminate();

@@ -227,7 +227,7 @@ TEST_F(WorkerWake, ThreeConnectionsAtRest) {
   EXPECT_TRUE(eventually([&] {
     return sql.number(
                "select count(*) from pg_stat_activity where datname = current_database() and pid <> "
-               "pg_backend_pid()") <= 3;
+               "pg_backend_pid() and backend_type = 'client backend'") <= 3;
   }));
 }
 
