@@ -96,10 +96,10 @@ TEST_F(PoolerTest, ProducersAndTheMigratorNeedNoSession) {
   }
   for (auto& thread : threads) thread.join();
   EXPECT_EQ(sql.number("select count(*) from posthouse.job"), 8 * 6020);
-  EXPECT_LE(sql.number(
-                "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-                " and backend_type = 'client backend'"),
-            2);
+  EXPECT_LE(
+      sql.number("select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+                 " and backend_type = 'client backend'"),
+      2);
 
   auto const connection = pg::Connection::open(options);
   store::Work work(*connection);
