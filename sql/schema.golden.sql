@@ -527,6 +527,7 @@ function grant_group(text,text) (p_group text, p_in text) returns void language 
 function grant_roles() () returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function hand_on_keys(text[],text[],bigint[]) (p_kinds text[], p_keys text[], p_ids bigint[]) returns bigint language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=on set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function has_dependents() () returns boolean language sql volatile
+function has_rules() () returns boolean language sql volatile
 function has_sleeper(bigint) (lane bigint) returns boolean language sql volatile
 function has_unfinished(text) (p_relname text) returns boolean language plpgsql stable security definer set jit=off set search_path=<schema>, pg_temp
 function held() () returns TABLE(id bigint, lane bigint, worker bigint, claimed_at timestamp with time zone, started boolean) language sql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
@@ -587,6 +588,7 @@ function lock_schedules() () returns void language plpgsql volatile security def
 function lock_worker(bigint) (worker bigint) returns text language sql volatile
 function look(bigint) (p_worker bigint) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set enable_sort=on set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function look_at_key(text,text,timestamp with time zone) (p_kind text, p_key text, p_at timestamp with time zone) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function mark_rules() () returns trigger language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function may_notify() () returns boolean language sql volatile
 function measure(integer) (most integer DEFAULT 10000) returns TABLE(name text, queue text, kind text, state text, value double precision) language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set enable_sort=off set jit=off set search_path=<schema>, pg_temp
 function meet_lane(bigint,text,text,integer,boolean) (p_lane bigint, p_queue text, p_kind text, p_priority integer, p_keyed boolean DEFAULT false) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -621,6 +623,7 @@ function prune_key_pace(integer) (p_limit integer) returns bigint language plpgs
 function prune_key_turns(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function prune_keys_of_dead(timestamp with time zone,integer) (p_before timestamp with time zone, p_limit integer) returns void language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function prune_limits() () returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function prune_rules() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function prune_unique(integer) (p_limit integer) returns bigint language plpgsql volatile security definer set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function purge_dead(text,text,text,timestamp with time zone,bigint,integer) (state text DEFAULT NULL::text, kind text DEFAULT NULL::text, queue text DEFAULT NULL::text, before timestamp with time zone DEFAULT NULL::timestamp with time zone, after bigint DEFAULT NULL::bigint, most integer DEFAULT 5000, OUT purged bigint, OUT last bigint) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function reap(timestamp with time zone) (p_leader_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
@@ -644,6 +647,7 @@ function retry_dead(text,text,text,timestamp with time zone,bigint,integer) (sta
 function ring(bigint) (p_lane bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function role_rights() () returns TABLE(grp text, what text, object text, rights text, columns text[]) language sql immutable set search_path=<schema>, pg_temp
 function rotate_ahead() () returns integer language plpgsql volatile security definer set TimeZone=UTC set search_path=<schema>, pg_temp
+function rules_lock() () returns integer language sql immutable parallel safe
 function run_schedule(text) (name text) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function schedule_definition(schedule) (s schedule) returns jsonb language plpgsql stable security definer set search_path=<schema>, pg_temp
 function schedule_due(schedule,timestamp with time zone) (s schedule, p_tick timestamp with time zone) returns timestamp with time zone language plpgsql immutable set search_path=<schema>, pg_temp
@@ -759,6 +763,7 @@ sequence broker_instance_id_seq as bigint start 1 increment 1 min 1 max 92233720
 sequence dependency_mark as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
 sequence job_id as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
 sequence leader_id_seq as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
+sequence rule_mark as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
 sequence worker_id_seq as bigint start 1 increment 1 min 1 max 9223372036854775807 cache 1
 table attempt_error
 table batch with (fillfactor=60)
@@ -798,6 +803,9 @@ table unique_key with (fillfactor=80)
 table worker
 trigger dead_children on dead CREATE TRIGGER dead_children AFTER INSERT ON dead FOR EACH ROW WHEN (has_dependents()) EXECUTE FUNCTION children_of_dead()
 trigger dead_told on dead CREATE TRIGGER dead_told AFTER INSERT ON dead FOR EACH ROW WHEN (someone_waits()) EXECUTE FUNCTION tell_waiters_of_dead()
+trigger kind_marked on kind CREATE TRIGGER kind_marked AFTER INSERT OR UPDATE ON kind FOR EACH ROW WHEN (new.paused) EXECUTE FUNCTION mark_rules()
+trigger limit_rule_marked on limit_rule CREATE TRIGGER limit_rule_marked AFTER INSERT ON limit_rule FOR EACH ROW EXECUTE FUNCTION mark_rules()
+trigger queue_marked on queue CREATE TRIGGER queue_marked AFTER INSERT OR UPDATE ON queue FOR EACH ROW WHEN (new.paused) EXECUTE FUNCTION mark_rules()
 view broker_jobs
 view broker_queueinstance
 view broker_schedule

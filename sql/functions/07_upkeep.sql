@@ -173,6 +173,8 @@ begin
   v_all := v_all + prune_key_turns(p_limit);
   v_all := v_all + prune_key_pace(p_limit);
   delete from meta m where m.key like 'frozen:%' and not exists (select from partition p where p.relname = substring(m.key from 8));
-  perform prune_dependencies(p_limit);  -- last, since its lock stays
+  -- Last, since their locks stay.
+  perform prune_rules();
+  perform prune_dependencies(p_limit);
   return v_all;
 end $$;

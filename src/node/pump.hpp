@@ -31,8 +31,9 @@ namespace posthouse::node {
 
 inline constexpr std::chrono::milliseconds stop_now_wait{2'000};  ///< for handlers that were asked to stop at once
 inline constexpr std::chrono::milliseconds listen_every{2};       ///< a busy pump looks for notifications so often
-inline constexpr std::chrono::microseconds watch_for{80};         ///< for jobs that end at once, before it sleeps
-inline constexpr int watch_rest_most = 256;                       ///< sleeps without it, after it was in vain
+inline constexpr std::chrono::milliseconds wake_every{10};  ///< claims of one job: another worker is woken so often
+inline constexpr std::chrono::microseconds watch_for{80};   ///< for jobs that end at once, before it sleeps
+inline constexpr int watch_rest_most = 256;                 ///< sleeps without it, after it was in vain
 inline constexpr std::chrono::milliseconds doubt_check_every{1'000};
 inline constexpr std::chrono::milliseconds doubt_margin{60'000};
 
@@ -116,6 +117,7 @@ class Pump {
   Clock::time_point next_connect_{};
   Listener listener_;
   Clock::time_point next_listen_{};
+  Clock::time_point next_wake_{};
   std::string const profile_;
   std::string fence_{};
 

@@ -100,12 +100,14 @@ void Pump::claim(claim::Step const& step) {
   complete::Flush flush;
   if (step.flush) flush = book_.prepare(step.room, raised);
   token_ += claim::max_batches_a_claim;
+  auto const sent = Clock::now();
+  bool const wake = !step.probe && sent >= next_wake_;
+  if (wake) next_wake_ = sent + wake_every;
   store::ClaimRequest const request{.token = token_,
                                     .lanes = step.lanes,
                                     .jobs = step.jobs,
                                     .start = std::clamp(step.room - raised, 0, step.jobs),
-                                    .wake = !step.probe};
-  auto const sent = Clock::now();
+                                    .wake = wake};
   store::Claim claimed;
   try {
     core_.statement();

@@ -121,6 +121,8 @@ TEST_F(EngineSecurity, AProducerNeedsOnlyTheFunctionsItCalls) {
                                       "select waits_for(1)",
                                       "select * from dependency",
                                       "select nextval('dependency_mark')",
+                                      "select nextval('rule_mark')",
+                                      "select prune_rules()",
                                       "select * from parked",
                                       "select retry_dead()",
                                       "select purge_dead()",
