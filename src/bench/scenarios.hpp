@@ -32,7 +32,7 @@ void backlog(Site& site, Options const& options, Figures& figures);
 /// What each of some idle workers asks of the server.
 struct IdleCost {
   double asked_per_s = 0;  ///< statements that the workers say they sent; upkeep's own connection is not among them
-  double transactions_per_s = 0;  ///< by the server's count of the database, ours taken off; others' there count too
+  double transactions_per_s = 0;  ///< by the server's count of the database, ours taken off: the median of slices
   double client_cpu_percent = 0;
   std::optional<double> server_cpu_percent{};
   [[nodiscard]] double queries_per_s() const { return std::max(asked_per_s, transactions_per_s); }

@@ -30,7 +30,7 @@ milliseconds next_round(store::DutiesReport const& report) {
 
 milliseconds next_beat(milliseconds interval, milliseconds lease, Vitals const& vitals) {
   if (vitals.running > 0 || vitals.fleet < large_fleet) return interval;
-  return std::max(interval, std::min(2 * interval, lease / 3));
+  return std::max(interval, std::min(3 * interval, lease / 2));
 }
 
 Heart::Heart(Options options, base::Log const& log)

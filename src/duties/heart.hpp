@@ -43,11 +43,11 @@ struct Vitals {
   int fleet = 1;  ///< workers that serve the same, as far as known
 };
 
-inline constexpr int large_fleet = 16;  ///< from so many on, idle workers beat half as often
+inline constexpr int large_fleet = 16;  ///< from so many on, idle workers beat a third as often
 
-/// How long a worker waits after a heartbeat. One of a large fleet that has nothing to do waits twice as long, within a
-/// third of its lease: the heartbeats of idle workers are most of what they cost the server, and among so many one
-/// notices soon enough that nobody leads.
+/// How long a worker waits after a heartbeat. One of a large fleet that has nothing to do waits three times as long, within
+/// half of its lease, which protects no job then: the heartbeats of idle workers are most of what they cost the server,
+/// and among so many one notices soon enough that nobody leads.
 std::chrono::milliseconds next_beat(std::chrono::milliseconds interval, std::chrono::milliseconds lease,
                                     Vitals const& vitals);
 

@@ -10,16 +10,16 @@ using namespace std::chrono_literals;
 using posthouse::duties::large_fleet;
 using posthouse::duties::next_beat;
 
-TEST(Heart, OnlyIdleWorkersOfALargeFleetBeatHalfAsOften) {
+TEST(Heart, OnlyIdleWorkersOfALargeFleetBeatAThirdAsOften) {
   EXPECT_EQ(next_beat(5s, 30s, {.running = 0, .fleet = large_fleet - 1}), 5s);
   EXPECT_EQ(next_beat(5s, 30s, {.running = 1, .fleet = large_fleet}), 5s);
-  EXPECT_EQ(next_beat(5s, 30s, {.running = 0, .fleet = large_fleet}), 10s);
+  EXPECT_EQ(next_beat(5s, 30s, {.running = 0, .fleet = large_fleet}), 15s);
 }
 
-TEST(Heart, ThreeHeartbeatsFitIntoALease) {
-  EXPECT_EQ(next_beat(5s, 24s, {.fleet = 200}), 8s);
-  EXPECT_EQ(next_beat(5s, 15s, {.fleet = 200}), 5s);
-  EXPECT_EQ(next_beat(400ms, 1s, {.fleet = 200}), 400ms) << "an interval beyond a third of the lease stays as it is";
+TEST(Heart, TwoHeartbeatsFitIntoALease) {
+  EXPECT_EQ(next_beat(5s, 24s, {.fleet = 200}), 12s);
+  EXPECT_EQ(next_beat(5s, 10s, {.fleet = 200}), 5s);
+  EXPECT_EQ(next_beat(600ms, 1s, {.fleet = 200}), 600ms) << "an interval beyond half of the lease stays as it is";
 }
 
 TEST(Heart, TheLeaderWaitsUntilTheNextJobIsDue) {
