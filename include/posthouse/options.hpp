@@ -31,7 +31,8 @@ using Logger = std::function<void(LogRecord const&)>;
 struct DatabaseOptions {
   std::string database_url{};  ///< empty: PG* variables and libpq's defaults
   std::string
-      session_database_url{};  ///< direct endpoint for LISTEN when database_url is a transaction pooler; empty: same
+      session_database_url{};   ///< direct endpoint for LISTEN when database_url is a transaction pooler; empty: same
+  std::string password_file{};  ///< its first line is the password, read at each connect; empty: none
   std::string schema = "posthouse";  ///< 1 to 48 bytes
   std::string application_name = "posthouse";
   std::chrono::milliseconds connect_timeout{5000};     ///< 100 ms to 10 min, for each host
@@ -41,6 +42,7 @@ struct DatabaseOptions {
   int tcp_keepalives_idle = 30;      ///< s
   int tcp_keepalives_interval = 10;  ///< s
   int tcp_keepalives_count = 3;
+  int tcp_user_timeout = 10'000;  ///< ms that sent bytes may stay without acknowledgement; 0: the system's
 };
 
 /// What becomes of an enqueue whose dedupe_key another job holds.

@@ -64,8 +64,12 @@ int count(string const& argument, Tree const& value, int least, int most) {
 }
 
 Key const kBrokerKeys[] = {
-    {"password_file", "", "instead of password: a file whose first line it is", "/etc/posthouse/password", false, false,
-     [](Config& c, string const&, string const& a, Tree const& v) { c.parts.password = secret_of(a, v); }},
+    {"password_file", "", "instead of password: a file whose first line it is, read at each connect",
+     "/etc/posthouse/password", false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       (void)secret_of(a, v);
+       c.database.password_file = v.text;
+     }},
     {"queue_count", "4", "start: numbered queues 1 to this, 1 to 1000", "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) { c.broker.queue_count = count(a, v, 1, 1000); }},
     {"auto_install", "false", "start: create the schema where it is missing, bring an older one up to date", "", false,

@@ -137,6 +137,12 @@ Key const kKeys[] = {
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.database.tcp_keepalives_count = static_cast<int>(integer_value(a, v, 1, 100));
      }},
+    {"tcp_user_timeout", "10000",
+     "bytes that nobody has acknowledged for so long end a connection, 0 to 3600000 ms; 0: the system's", "", false,
+     false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       c.database.tcp_user_timeout = static_cast<int>(duration_value(a, v, 1ms, 0ms, 1h) / 1ms);
+     }},
     {"cluster_wide_cap", "", "jobs at once in all workers together, 1 to 1000000; default: no such limit", "100", false,
      false,
      [](Config& c, string const&, string const& a, Tree const& v) {

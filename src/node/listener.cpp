@@ -54,6 +54,7 @@ bool Listener::maintain(Clock::time_point now) {
     // A worker that waits for this connection does not claim meanwhile.
     connection_->set_deadline(std::min(options_.statement_timeout, longest_statement));
     backoff_.reset();
+    proof_.begin(now, base::random_unit());
     return true;
   } catch (Error const& error) {
     if (backoff_.failures() == 0) {
@@ -67,7 +68,8 @@ bool Listener::maintain(Clock::time_point now) {
 void Listener::postpone() { next_try_ = Clock::now() + backoff_.next(base::random_unit()); }
 
 std::optional<Listener::Clock::time_point> Listener::due() const {
-  if (connection_ || !possible_) return std::nullopt;
+  if (connection_) return proof_.due();
+  if (!possible_) return std::nullopt;
   if (!opening_.valid()) return next_try_;
   // The signal comes a moment before the result is there.
   return Clock::now() +
@@ -79,12 +81,31 @@ std::vector<std::string> Listener::wait(Clock::time_point deadline) {
   if (connection_) {
     for (auto& notification : connection_->wait(wake_.fd(), deadline))
       payloads.push_back(std::move(notification.payload));
+    if (!payloads.empty()) proof_.heard(Clock::now());
   } else {
     auto const left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
     pollfd item{wake_.fd(), POLLIN, 0};
     ::poll(&item, 1, static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 60'000)));
   }
   return payloads;
+}
+
+bool Listener::prove(Clock::time_point now) {
+  if (!connection_) return false;
+  switch (proof_.step(now)) {
+    case core::ListenProof::Step::none:
+      return false;
+    case core::ListenProof::Step::ask: {
+      bool const sent = store::Work(*connection_).notify_self();
+      proof_.asked(Clock::now(), sent);
+      return true;
+    }
+    case core::ListenProof::Step::deaf:
+      break;
+  }
+  log_.warning("the LISTEN connection does not hear its own notification: it is opened anew",
+               {{"hint", "is session_database_url a pooler in transaction mode?"}});
+  throw Unavailable("a notification to itself has not come back");
 }
 
 void Listener::drop() {

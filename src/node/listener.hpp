@@ -16,6 +16,7 @@
 
 #include "base/event_fd.hpp"
 #include "base/log.hpp"
+#include "core/listen_proof.hpp"
 #include "core/reconnect.hpp"
 #include "pg/connection.hpp"
 
@@ -37,6 +38,11 @@ class Listener {
   /// has not been looked at yet. Throws Error when the connection breaks: call drop() then.
   std::vector<std::string> wait(Clock::time_point deadline);
   void drop();
+  /// When the connection has been silent for half a minute: it notifies itself. Throws Error when it is deaf; call
+  /// drop() then. True: a statement was sent.
+  bool prove(Clock::time_point now);
+  /// The database is there again: no longer wait to try.
+  void hurry() noexcept { next_try_ = {}; }
   /// nullptr: none at this moment.
   [[nodiscard]] pg::Connection* connection() const noexcept { return connection_.get(); }
   /// When maintain() has something to do; nullopt: not before `wake`.
@@ -52,6 +58,7 @@ class Listener {
   std::unique_ptr<pg::Connection> connection_;
   std::future<std::unique_ptr<pg::Connection>> opening_;
   core::ReconnectBackoff backoff_;
+  core::ListenProof proof_;
   Clock::time_point next_try_{};
 };
 

@@ -98,6 +98,11 @@ void Pump::turn() {
   // The heart has a connection of its own; should it get none, ours keeps the lease alive.
   bool const silent = now - core_.beaten.load() > core_.options.claim_lease / 2;
   if ((doubt_from_ || silent) && now >= next_doubt_check_) check_open();
+  try {
+    if (listener_.prove(now)) core_.statement();
+  } catch (Error const& error) {
+    deaf(error);
+  }
   if (listener_.connection() != nullptr && now >= next_listen_) {
     // Not only while asleep: a lane may ring while others keep this worker busy.
     next_listen_ = now + listen_every;

@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -143,7 +144,7 @@ class Pump {
   int watch_again_ = 0;      // after so many sleeps
   int watch_rest_ = 1;
   bool urgent_ = false;  // the last claim's jobs go before those that are queued
-  Clock::time_point next_complaint_{};
+  std::map<std::string_view, Clock::time_point> next_complaint_{};  // by what is said, a literal
   bool once_done_ = false;
   bool others_wanted_ = false;  // we give jobs back: somebody should take them
 

@@ -7,6 +7,7 @@
 #include "base/process_usage.hpp"
 #include "base/random.hpp"
 #include "core/sqlstate.hpp"
+#include "duties/heart.hpp"
 #include "node/pump.hpp"
 #include "node/registration.hpp"
 
@@ -17,6 +18,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds complain_every{60'000};
+constexpr milliseconds retry_of_few{1'500};  // the longest wait between two tries to connect
+constexpr milliseconds retry_of_many{4'500};
 constexpr std::string_view statement_too_long = "57014";
 constexpr milliseconds last_words{5'000};  // for reporting and leaving when the database is out of reach
 
@@ -50,13 +53,16 @@ void Pump::trouble(Error const& error) {
 
 void Pump::complain(std::string_view what, Error const& error) {
   auto const now = Clock::now();
-  if (now < next_complaint_) return;
-  next_complaint_ = now + complain_every;
+  auto& next = next_complaint_[what];  // each by itself: why nobody can connect is news after a connection was lost
+  if (now < next) return;
+  next = now + complain_every;
   core_.log.warning(what, {{"error", error.what()}, {"sqlstate", error.sqlstate()}, {"hint", error.hint()}});
 }
 
 bool Pump::connect(Clock::time_point now) {
   if (now < next_connect_) return false;
+  // Of many workers one is there soon; of a few each has to try more often.
+  backoff_.set_cap(core_.fleet.load() < duties::large_fleet ? retry_of_few : retry_of_many);
   try {
     connection_ = pg::Connection::open(core_.options.database);
     check_open();
@@ -68,8 +74,9 @@ bool Pump::connect(Clock::time_point now) {
   }
   core_.log.info("connected again");
   backoff_.reset();
-  next_complaint_ = {};
+  next_complaint_.clear();
   pacing_.reconnected(Clock::now());
+  listener_.hurry();
   return true;
 }
 

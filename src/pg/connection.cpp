@@ -75,6 +75,10 @@ void Connection::Impl::check_usable() {
     throw InvalidArgument("this connection was opened before fork(): open clients and workers in the child");
   }
   if (ended()) lost(false);
+  if (conn != nullptr && outdated()) {
+    close();
+    throw Unavailable(former_primary(timeline, lineage->highest()));
+  }
   if (conn == nullptr) throw Unavailable("the connection is closed");
 }
 
@@ -191,17 +195,6 @@ ResultPtr Connection::Impl::simple(std::string const& sql, bool ends_block) {
     throw InvalidArgument("COPY cannot be run as a plain statement: it would leave the connection in the middle of it");
   }
   return result;
-}
-
-void Connection::Impl::prepare_session() {
-  // The server's own limit ends what we no longer wait for; ours, a little longer, is for a server that is silent.
-  auto const limit = deadline - std::min<milliseconds>(deadline / 10, milliseconds(500));
-  auto const idle = std::max<milliseconds>(milliseconds(60000), 2 * deadline);
-  simple(
-      "set standard_conforming_strings = on; set default_transaction_isolation = 'read committed'; "
-      "set idle_session_timeout = 0; set statement_timeout = " +
-      std::to_string(limit.count()) + "; set idle_in_transaction_session_timeout = " + std::to_string(idle.count()));
-  server_deadline = deadline;
 }
 
 Connection::~Connection() = default;

@@ -18,6 +18,7 @@
 
 #include "pg/connection.hpp"
 #include "pg/error.hpp"
+#include "pg/lineage.hpp"
 
 namespace posthouse::pg {
 
@@ -35,9 +36,11 @@ struct Connection::Impl {
   std::string schema{};
   std::chrono::milliseconds deadline{30000};     ///< on each statement, ours
   std::chrono::milliseconds server_deadline{0};  ///< what the server was told; 0: nothing
-  ServerMessage farewell{};  ///< what the server said when it ended the session between two statements
-  bool pooled = false;       ///< behind a transaction pooler: no session state
-  bool wrap = false;         ///< the role's isolation is not READ COMMITTED: open it explicitly
+  ServerMessage farewell{};            ///< what the server said when it ended the session between two statements
+  bool pooled = false;                 ///< behind a transaction pooler: no session state
+  std::shared_ptr<Lineage> lineage{};  ///< null: the server did not tell, or is a standby
+  std::int64_t timeline = 0;
+  bool wrap = false;  ///< the role's isolation is not READ COMMITTED: open it explicitly
   std::vector<Notification> notifications{};
   std::unordered_map<std::string, std::string> prepared{};  ///< text → name
   Clock::time_point sent_until{};                           ///< deadline of what send_prepared() sent
@@ -67,8 +70,12 @@ struct Connection::Impl {
   std::uint64_t received();
   /// Before input is consumed: throws when the answer has become too large.
   void check_answer(bool in_doubt);
-  [[nodiscard]] bool open() const noexcept { return conn != nullptr && PQstatus(conn) == CONNECTION_OK && !ended(); }
+  [[nodiscard]] bool open() const noexcept {
+    return conn != nullptr && PQstatus(conn) == CONNECTION_OK && !ended() && !outdated();
+  }
   [[nodiscard]] bool ended() const noexcept { return !farewell.text.empty(); }
+  /// Another connection of this process has found the server that was promoted instead of this one.
+  [[nodiscard]] bool outdated() const noexcept { return lineage && timeline < lineage->highest(); }
 
   /// Deadline of a statement that starts now; tells the server when it must allow more than before.
   Clock::time_point start_statement();
@@ -104,7 +111,8 @@ struct Connection::Impl {
   /// PQsend… of a statement, prepared when `name` is given.
   int send(std::string const& sql, char const* name, std::vector<Params::Value> const& params, Format format);
   ResultPtr exec(std::string const& sql, char const* name, std::vector<Params::Value> const& params, Format format);
-  void prepare_session();
+  /// Once, when connected: session state, and who the server is.
+  void introduce(std::string const& url);
 };
 
 }  // namespace posthouse::pg

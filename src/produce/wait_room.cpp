@@ -21,6 +21,7 @@
 #include "base/event_fd.hpp"
 #include "base/random.hpp"
 #include "base/service.hpp"
+#include "core/listen_proof.hpp"
 #include "core/reconnect.hpp"
 #include "core/sqlstate.hpp"
 #include "pg/connection.hpp"
@@ -94,15 +95,19 @@ struct WaitRoom::Impl {
       if (now < next_try) return rest(std::chrono::ceil<milliseconds>(next_try - now));
       connection = pg::Connection::open_session(options);
       store::listen_done(*connection);
+      proof.begin(Clock::now(), base::random_unit());
       backoff.reset();
       gone.clear();  // locks of an earlier session
     }
     if (idle && now >= last_used + keep_open) return connection.reset();
     in_parts(gone, [&](auto ids) { store::unwatch_jobs(*connection, ids); });
     watch(fresh);
-    for (auto const& notification : connection->wait(wake.fd(), idle ? last_used + keep_open : now + long_time)) {
-      hear(notification.payload);
-    }
+    auto const step = proof.step(now);
+    if (step == core::ListenProof::Step::deaf) throw Unavailable("a notification to itself has not come back");
+    if (step == core::ListenProof::Step::ask) proof.asked(Clock::now(), store::notify_done_self(*connection));
+    auto const heard = connection->wait(wake.fd(), idle ? std::min(last_used + keep_open, proof.due()) : proof.due());
+    if (!heard.empty()) proof.heard(Clock::now());
+    for (auto const& notification : heard) hear(notification.payload);
     wake.drain();
   }
 
@@ -157,6 +162,7 @@ struct WaitRoom::Impl {
   // The thread's own.
   std::unique_ptr<pg::Connection> connection;
   core::ReconnectBackoff backoff{milliseconds{100}, milliseconds{30'000}};
+  core::ListenProof proof;
   Clock::time_point last_used{};
 
   base::EventFd wake;

@@ -335,6 +335,13 @@ void Work::listen() {
   connection_.script("listen " + connection_.quote_identifier(channel));
 }
 
+bool Work::notify_self() {
+  return connection_
+             .prepared("select pg_notify(" + call(connection_, "channel()") +
+                       ", 'here') where pg_notification_queue_usage() <= 0.25")
+             .rows() > 0;
+}
+
 int Work::keep(std::string_view profile, std::int64_t worker) {
   auto const row = connection_.prepared("select case when " + call(connection_, "keep($1)") +
                                             " then 0 else greatest(1, " + call(connection_, "peers($2)") + ") end",

@@ -160,6 +160,8 @@ class Work {
 
   // On the LISTEN connection
   void listen();
+  /// Notifies itself, and whoever else listens; they all ignore it. False: the server's queue of notifications fills up.
+  bool notify_self();
   /// Tries to become the keeper of this profile (session lock). 0: it is; else how many workers there are of its kind.
   int keep(std::string_view profile, std::int64_t worker);
   void let_go();  ///< of everything that this session keeps

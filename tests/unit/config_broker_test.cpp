@@ -205,12 +205,13 @@ TEST_F(ConfigBroker, SecretsComeFromFiles) {
   auto const path = file("secret", "from file\nrest\n");
   auto const config = load("databases:\n  - {name: a, database: d, user: u, password_file: " + path +
                            "}\nrun_as:\n  reporting: {password_file: " + path + "}\n  Odd Role: {peer: true}\n");
-  EXPECT_THAT(config.databases[0].database.database_url, HasSubstr("password='from file'"));
+  EXPECT_EQ(config.databases[0].database.password_file, path) << "read at each connect";
+  EXPECT_THAT(config.databases[0].database.database_url, Not(HasSubstr("from file")));
   EXPECT_EQ(config.databases[0].run_as.at("reporting").password_file, path) << "read at each login";
   EXPECT_TRUE(config.databases[0].run_as.at("Odd Role").peer);
   auto const before = config.databases[0].fingerprint;
   file("secret", "another\n");
-  EXPECT_NE(node::load(sources_).databases[0].fingerprint, before);
+  EXPECT_EQ(node::load(sources_).databases[0].fingerprint, before);
   EXPECT_THAT(problems("database_url: postgresql://u@h/d\npassword_file: /nowhere/at/all\n"),
               HasSubstr("file:2: password_file cannot be read: /nowhere/at/all"));
 }
