@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 
 #include "pg/connection.hpp"
 #include "support/database.hpp"
@@ -19,7 +20,7 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 
-class OutageLogin : public ::testing::Test {
+class OutageLogin : public OutageTest {
  protected:
   void SetUp() override {
     std::string pattern = (std::filesystem::temp_directory_path() / "posthouse-login-XXXXXX").string();
@@ -27,12 +28,23 @@ class OutageLogin : public ::testing::Test {
     folder = pattern;
     auto admin = Sql(database.url());
     admin.exec("set password_encryption = 'scram-sha-256'; create role app superuser login password 'one'");
-    auto const hba = server.databases().control()->data() / "pg_hba.conf";
-    std::ofstream(hba) << "local all app scram-sha-256\nlocal all all trust\n";
+    std::ifstream const file(hba());
+    std::ostringstream all;
+    all << file.rdbuf();
+    before = all.str();
+    std::ofstream(hba()) << "local all app scram-sha-256\n" << before;
     admin.exec("select pg_reload_conf()");
     ASSERT_TRUE(eventually([&] { return !lets_in("wrong") && lets_in("one"); }));
   }
-  void TearDown() override { std::filesystem::remove_all(folder); }
+  void TearDown() override {
+    std::filesystem::remove_all(folder);
+    if (!before.empty()) std::ofstream(hba()) << before;
+    auto admin = Sql(database.url());
+    admin.exec("select pg_reload_conf()");
+    admin.exec("drop role app");
+    OutageTest::TearDown();
+  }
+  [[nodiscard]] std::filesystem::path hba() const { return server.databases().control()->data() / "pg_hba.conf"; }
 
   [[nodiscard]] std::string url() const { return database.url() + "&user=app"; }
   [[nodiscard]] bool lets_in(std::string const& password) const {
@@ -66,9 +78,8 @@ class OutageLogin : public ::testing::Test {
     expect_once(load.finish(admin));
   }
 
-  TestServer server{TestServer::durable, "fsync = off\n"};
-  TestDatabase database{"posthouse", server};
   std::filesystem::path folder{};
+  std::string before{};
 };
 
 TEST_F(OutageLogin, PasswordFileIsReadAtEachConnect) {
@@ -79,6 +90,7 @@ TEST_F(OutageLogin, PasswordFileIsReadAtEachConnect) {
 }
 
 TEST_F(OutageLogin, PassFileOfLibpqToo) {
+  if (!long_run()) GTEST_SKIP() << "with scripts/test --long";
   DatabaseOptions options;
   options.database_url = url() + "&passfile=" + (folder / "secret").string();
   rotate(options, "*:*:*:app:one\n", "*:*:*:app:two\n");

@@ -13,23 +13,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// Short deadlines, so that a server that says nothing is given up within the test.
-DatabaseOptions hurried(std::string const& url) {
-  DatabaseOptions options;
-  options.database_url = url;
-  options.connect_timeout = 1s;
-  options.statement_timeout = 1s;
-  return options;
-}
-
-class OutageServer : public ::testing::Test {
- protected:
-  explicit OutageServer(std::string const& settings = {}) : server(TestServer::durable, settings) {}
-  [[nodiscard]] Sql sql() const { return Sql(database.url(), 20s); }
-
-  TestServer server;
-  TestDatabase database{"posthouse", server};
-};
+using OutageServer = OutageTest;
 
 TEST_F(OutageServer, RestartedInTheMiddle) {
   Load load({.database = database.options()});
@@ -42,6 +26,7 @@ TEST_F(OutageServer, RestartedInTheMiddle) {
 }
 
 TEST_F(OutageServer, DownForSomeSeconds) {
+  if (!long_run()) GTEST_SKIP() << "with scripts/test --long";
   Load load({.database = database.options()});
   load.start();
   ASSERT_TRUE(load.runs(60));
@@ -70,14 +55,13 @@ TEST_F(OutageServer, Frozen) {
   expect_once(load.finish(after));
 }
 
-class OutageSlots : public OutageServer {
- protected:
-  OutageSlots() : OutageServer("max_connections = 14\nsuperuser_reserved_connections = 0\nautovacuum = off\n") {}
-};
-
 // The worker keeps its lease on the connections that it has, and claims again when there is room.
-TEST_F(OutageSlots, Exhausted) {
-  Load load({.database = database.options(), .workers = 1, .backlog = 600, .pause = 20ms, .between = 0ms});
+TEST_F(OutageServer, SlotsExhausted) {
+  set("max_connections = 14");
+  set("autovacuum = off");
+  server.stop();
+  server.start();
+  Load load({.database = database.options(), .workers = 1, .backlog = 300, .pause = 20ms, .between = 0ms});
   load.start();
   ASSERT_TRUE(load.runs(20));
   auto observer = sql();

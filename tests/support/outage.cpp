@@ -12,6 +12,36 @@ using namespace std::chrono_literals;
 
 bool long_run() { return std::getenv("POSTHOUSE_TEST_LONG") != nullptr; }
 
+TestServer& OutageTest::shared_server() {
+  // What a process leaves in the page cache survives its crash; without fsync the server is there sooner.
+  static TestServer server(TestServer::durable, "fsync = off\n");
+  return server;
+}
+
+DatabaseOptions hurried(std::string const& url) {
+  DatabaseOptions options;
+  options.database_url = url;
+  options.connect_timeout = 1s;
+  options.statement_timeout = 1s;
+  return options;
+}
+
+void OutageTest::set(std::string const& setting) {
+  reset_ = true;
+  auto session = sql();
+  session.exec("alter system set " + setting);
+  session.exec("select pg_reload_conf()");
+}
+
+void OutageTest::TearDown() {
+  server.thaw();
+  if (server.postmaster() == 0) server.start();
+  if (!reset_) return;
+  sql().exec("alter system reset all");
+  server.stop();
+  server.start();
+}
+
 Load::Load(Options options) : options_(std::move(options)) {
   ClientOptions client;
   client.database = options_.database;
@@ -36,7 +66,7 @@ Load::Load(Options options) : options_(std::move(options)) {
     workers_.back()->on("outage", [this](Job const& job) {
       {
         std::lock_guard const lock(mutex_);
-        ++record_[std::stoll(job.payload().data())].runs;
+        ++record_[std::stoll(std::string(job.payload().data()))].runs;
       }
       ++runs_;
       std::this_thread::sleep_for(options_.pause);

@@ -20,6 +20,7 @@
 #include <posthouse/client.hpp>
 #include <posthouse/worker.hpp>
 
+#include "support/database.hpp"
 #include "support/eventually.hpp"
 #include "support/sql.hpp"
 
@@ -27,6 +28,26 @@ namespace posthouse::test {
 
 /// True under scripts/test --long.
 bool long_run();
+
+/// Deadlines of a second, so that a test sees the end of them.
+DatabaseOptions hurried(std::string const& url);
+
+/// A server with a database of its own for each test, to be stopped and frozen; the tests of a program share the server,
+/// and each leaves it as it was.
+class OutageTest : public ::testing::Test {
+ protected:
+  void TearDown() override;
+  [[nodiscard]] static TestServer& shared_server();
+  [[nodiscard]] Sql sql() const { return Sql(database.url(), std::chrono::seconds(60)); }
+  /// ALTER SYSTEM, until the end of the test.
+  void set(std::string const& setting);
+
+  TestServer& server{shared_server()};
+  TestDatabase database{"posthouse", server};
+
+ private:
+  bool reset_ = false;
+};
 
 class Load {
  public:
