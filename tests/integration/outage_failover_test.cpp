@@ -76,7 +76,7 @@ TEST_F(OutageFailover, AFormerPrimaryIsRefused) {
     ASSERT_TRUE(load.runs(20));
   }
   twin.server().stop();
-  EXPECT_TRUE(eventually([&] { return load.logged("it is a former primary that does not know"); }, 60s)) << load.log();
+  EXPECT_TRUE(eventually([&] { return load.logged("it is a former primary that does not know"); }, 150s)) << load.log();
   twin.server().start();
   EXPECT_TRUE(load.recovers("former primary refused, the new one back", Load::Clock::now()));
   Sql again(twin.url(database.name()), 20s);

@@ -26,7 +26,7 @@ TEST_F(OutageNetwork, BlackHole) {
   load.start();
   ASSERT_TRUE(load.runs(60));
   gate.hang();
-  EXPECT_TRUE(eventually([&] { return load.logged("did not answer within 1000 ms"); }, 60s)) << load.log();
+  EXPECT_TRUE(eventually([&] { return load.logged("did not answer within"); }, 60s)) << load.log();
   EXPECT_TRUE(eventually([&] { return load.refused() >= 1; }, 60s));
   auto const back = Load::Clock::now();
   gate.pass();

@@ -46,7 +46,7 @@ TEST_F(OutageServer, Frozen) {
   ASSERT_TRUE(load.runs(60));
   server.freeze();
   // Neither an answer nor the end of a connection: our own deadlines end it.
-  EXPECT_TRUE(eventually([&] { return load.logged("did not answer within 1000 ms"); }, 60s)) << load.log();
+  EXPECT_TRUE(eventually([&] { return load.logged("did not answer within"); }, 60s)) << load.log();
   EXPECT_TRUE(eventually([&] { return load.refused() >= 1; }, 60s));
   auto const thawed = Load::Clock::now();
   server.thaw();

@@ -22,7 +22,7 @@ DatabaseOptions hurried(std::string const& url) {
   DatabaseOptions options;
   options.database_url = url;
   options.connect_timeout = 1s;
-  options.statement_timeout = 1s;
+  options.statement_timeout = 2s;
   return options;
 }
 
@@ -48,6 +48,10 @@ Load::Load(Options options) : options_(std::move(options)) {
   client.safe_resend = true;
   client.resend_timeout = 2s;
   client_ = std::make_unique<Client>(client);
+  client.database.statement_timeout = 60s;
+  client.database.connect_timeout = 20s;
+  client.resend_timeout = 60s;
+  filler_ = std::make_unique<Client>(client);
   for (int i = 0; i < options_.workers; ++i) {
     WorkerOptions worker;
     worker.database = options_.database;
@@ -94,7 +98,7 @@ void Load::pile_up(int jobs) {
     payloads.emplace_back(json{std::to_string(next_)});
     record_[next_++].confirmed = true;
   }
-  if (jobs > 0) client_->enqueue_many("outage", payloads);
+  if (jobs > 0) filler_->enqueue_many("outage", payloads);
 }
 
 void Load::produce() {

@@ -29,7 +29,7 @@ namespace posthouse::test {
 /// True under scripts/test --long.
 bool long_run();
 
-/// Deadlines of a second, so that a test sees the end of them.
+/// Deadlines of seconds, so that a test sees the end of them.
 DatabaseOptions hurried(std::string const& url);
 
 /// A server with a database of its own for each test, to be stopped and frozen; the tests of a program share the server,
@@ -105,6 +105,7 @@ class Load {
 
   Options const options_;
   std::unique_ptr<Client> client_;
+  std::unique_ptr<Client> filler_;  ///< with more patience, for pile_up()
   std::vector<std::unique_ptr<Worker>> workers_;
   std::thread producer_;
   std::atomic<bool> quiet_{false};
