@@ -22,6 +22,7 @@ class OutageNetwork : public DatabaseTest {
 };
 
 TEST_F(OutageNetwork, BlackHole) {
+  if (!long_run()) GTEST_SKIP() << "with scripts/test --long; a frozen server is the same without";
   Load load({.database = hurried(gate.url())});
   load.start();
   ASSERT_TRUE(load.runs(60));
