@@ -151,6 +151,18 @@ void show_people(KeyLimits const& keys) {
             origin_of(keys.serialized, keys.serialized_declared()));
 }
 
+void show_people(Fairness const& fairness) {
+  auto const origin = [](std::optional<store::KindSetting> const& setting) -> std::string {
+    if (!setting) return "default";
+    store::LimitInfo info;
+    info.origin = setting->origin;
+    info.said_by = setting->said_by;
+    return origin_of(info, setting->declared);
+  };
+  show_line("weight", fairness.turns(), origin(fairness.weight));
+  show_line("fair_by", fairness.by().value_or("none") + " ", origin(fairness.fair_by));
+}
+
 int show(Context const& context, Flags const& flags, std::string const& scope) {
   core::check_name(scope, flags.name);
   auto const connection = context.connect();
@@ -210,18 +222,6 @@ int show(Context const& context, Flags const& flags, std::string const& scope) {
   if (info && info->tokens) show_line("tokens", *info->tokens, "starts that the rate allows now");
   if (held_until) show_line("held until", *held_until, " by a handler's RetryAfter");
   return node::ExitStatus::done;
-}
-
-void show_people(Fairness const& fairness) {
-  auto const origin = [](std::optional<store::KindSetting> const& setting) -> std::string {
-    if (!setting) return "default";
-    store::LimitInfo info;
-    info.origin = setting->origin;
-    info.said_by = setting->said_by;
-    return origin_of(info, setting->declared);
-  };
-  show_line("weight", fairness.turns(), origin(fairness.weight));
-  show_line("fair_by", fairness.by().value_or("none") + " ", origin(fairness.fair_by));
 }
 
 store::KindChanges changes_of(Flags const& flags, std::string const& scope) {

@@ -77,18 +77,18 @@ TEST_F(EngineFair, AValueHasALaneAndJobsWithoutOneThePlainLane) {
 
 TEST_F(EngineFair, EveryWayInFindsTheLane) {
   auto const wanted = share(of("a"));
-  Ids jobs{
-      sql.number(R"(select enqueue('k', headers => '{"tenant": "a"}', dedupe_key => 'd'))"),
-      sql.number(R"(select enqueue('k', headers => '{"tenant": "a"}', delay => '1 hour'))"),
-      sql.number(R"(select enqueue('k', headers => '{"tenant": "a"}', key => 'x'))"),
-      sql.number(R"(select enqueue('k', headers => '{"tenant": "a"}', expires_at => now() - interval '1 s'))"),
-      sql.number(R"(select enqueue_bytes('k', 'x', headers => '{"tenant": "a"}'))"),
-      sql.number(R"(select (enqueue_outcome('k', headers => '{"tenant": "a"}', token => gen_random_uuid())).id)"),
-      sql.number(R"(select enqueue('k', headers => '{"tenant": "a"}', depends_on => array[enqueue('parent')]))")};
-  for (auto const* many :
-       {R"([{"kind": "k", "headers": {"tenant": "a"}}, {"kind": "k"}, {"kind": "k", "headers": {"tenant": "n1"}}])",
-        R"([{"kind": "k", "headers": {"tenant": "a"}, "key": "x"}, {"kind": "k"}, {"kind": "k", "headers": {"tenant": "n2"}}])",
-        R"([{"kind": "k", "headers": {"tenant": "a"}}, {"kind": "k", "dedupe_key": "e"}, {"kind": "k", "headers": {"tenant": "n3"}}])"}) {
+  Ids jobs{sql.number(R"(select enqueue('k', headers => '{"tenant": "a"}', dedupe_key => 'd'))"),
+           sql.number(R"(select enqueue('k', headers => '{"tenant": "a"}', delay => '1 hour'))"),
+           sql.number(R"(select enqueue('k', headers => '{"tenant": "a"}', key => 'x'))"),
+           sql.number(R"(select enqueue('k', headers => '{"tenant": "a"}', expires_at => now() - interval '1 s'))"),
+           sql.number(R"(select enqueue_bytes('k', 'x', headers => '{"tenant": "a"}'))"),
+           sql.number(R"(select (enqueue_outcome('k', headers => '{"tenant": "a"}', token => gen_random_uuid())).id)"),
+           sql.number(R"(select enqueue('k', headers => '{"tenant": "a"}', depends_on => array[enqueue('parent')]))")};
+  for (
+      auto const* many :
+      {R"([{"kind": "k", "headers": {"tenant": "a"}}, {"kind": "k"}, {"kind": "k", "headers": {"tenant": "n1"}}])",
+       R"([{"kind": "k", "headers": {"tenant": "a"}, "key": "x"}, {"kind": "k"}, {"kind": "k", "headers": {"tenant": "n2"}}])",
+       R"([{"kind": "k", "headers": {"tenant": "a"}}, {"kind": "k", "dedupe_key": "e"}, {"kind": "k", "headers": {"tenant": "n3"}}])"}) {
     auto const ids = numbers(sql.column("select unnest(enqueue_many($1::jsonb))", many));
     ASSERT_EQ(ids.size(), 3U);
     jobs.push_back(ids[0]);
@@ -106,9 +106,9 @@ TEST_F(EngineFair, CopyFindsTheLane) {
   std::vector<Payload> const payloads(6000, json{"1"});
   client.enqueue_many("k", payloads, {.headers = {{"tenant", "a"}}});
   client.enqueue_many("k", payloads, {.headers = {{"x", "a"}}});
-  EXPECT_EQ(sql.number("select count(*) from job where lane = $1",
-                       sql.number("select lane from job where id = $1", of("a"))),
-            6001);
+  EXPECT_EQ(
+      sql.number("select count(*) from job where lane = $1", sql.number("select lane from job where id = $1", of("a"))),
+      6001);
   // More tenants than are worth a question each, and kinds that have none.
   std::vector<Request> requests(6000);
   for (std::size_t i = 0; i < requests.size(); ++i) {
@@ -144,9 +144,10 @@ TEST_F(EngineFair, TheFirst128HaveALaneEachTheOthersShare128) {
                     "'tenant', id desc) j"),
             kept)
       << "whoever has one keeps it";
-  EXPECT_EQ(sql.number("select count(*) from (select from job group by headers ->> 'tenant' having count(distinct lane) "
-                       "> 1) t"),
-            0);
+  EXPECT_EQ(
+      sql.number("select count(*) from (select from job group by headers ->> 'tenant' having count(distinct lane) "
+                 "> 1) t"),
+      0);
   // Another priority or queue counts for itself.
   EXPECT_THAT(share(sql.number(R"(select enqueue('k', priority => 1, headers => '{"tenant": 1500}'))")),
               ::testing::StartsWith("="));
@@ -238,8 +239,9 @@ TEST_F(EngineFair, WhatIsDeclaredCountsUntilSomethingIsSet) {
         "select concat_ws(' ', kind, name, old_value, new_value, hidden) from declare_kinds($1::jsonb, 'w')", kinds);
   };
   auto const in_force = [&] {
-    return sql.column("select concat_ws(' ', name, origin, coalesce(value, 'null'), declared, said_by) from "
-                      "kind_settings where kind = 'd' order by 1");
+    return sql.column(
+        "select concat_ws(' ', name, origin, coalesce(value, 'null'), declared, said_by) from "
+        "kind_settings where kind = 'd' order by 1");
   };
   EXPECT_THAT(declare(R"([{"kind": "d", "weight": 1}])"), IsEmpty());
   EXPECT_THAT(declare(R"([{"kind": "d", "weight": 3, "fair_by": "key"}])"),
@@ -257,15 +259,18 @@ TEST_F(EngineFair, WhatIsDeclaredCountsUntilSomethingIsSet) {
 }
 
 TEST_F(EngineFair, BadInput) {
-  for (auto const& [changes, said] : std::vector<std::pair<std::string, std::string>>{
-           {R"({"weight": 0})", "weight is 0"},
-           {R"({"weight": 101})", "weight is 101"},
-           {R"({"weight": 1.5})", "weight is 1.5"},
-           {R"({"weight": "3"})", "weight is \"3\""},
-           {R"({"fair_by": "tenant"})", "fair_by is \"tenant\""},
-           {R"({"fair_by": "header:"})", "fair_by is \"header:\""},
-           {R"({"fair_by": 3})", "fair_by is 3"},
-           {R"({"fair_by": ")" "header:" + std::string(201, 'x') + R"("})", "fair_by is"}}) {
+  for (auto const& [changes, said] :
+       std::vector<std::pair<std::string, std::string>>{{R"({"weight": 0})", "weight is 0"},
+                                                        {R"({"weight": 101})", "weight is 101"},
+                                                        {R"({"weight": 1.5})", "weight is 1.5"},
+                                                        {R"({"weight": "3"})", "weight is \"3\""},
+                                                        {R"({"fair_by": "tenant"})", "fair_by is \"tenant\""},
+                                                        {R"({"fair_by": "header:"})", "fair_by is \"header:\""},
+                                                        {R"({"fair_by": 3})", "fair_by is 3"},
+                                                        {R"({"fair_by": ")"
+                                                         "header:" +
+                                                             std::string(201, 'x') + R"("})",
+                                                         "fair_by is"}}) {
     EXPECT_THAT(refusal_of("select set_kind('x', '" + changes + "')"), HasSubstr(said));
   }
   EXPECT_EQ(refusal_of(R"(select set_kind('x', '{"fair_by": "header:)" + std::string(200, 'x') + "\"}')"), "accepted");
