@@ -273,8 +273,6 @@ declare
   v_bad record;
   v_lane record;
   v_hint text;
-  v_fair boolean := any_fair(jobs);
-  v_share text;
 begin
   if jobs is null or jsonb_typeof(jobs) <> 'array' then
     raise exception 'posthouse: enqueue_many: jobs is a JSON %', coalesce(jsonb_typeof(jobs), 'null')
@@ -334,21 +332,15 @@ begin
     end;
   end loop;
   if jobs @? '$[*].depends_on' or jobs @? '$[*].depends_on_elements' or jobs @? '$[*].depends_on_all_ok' then perform check_many_depends(jobs); end if;
-  -- Of a kind with fair_by one element of each tenant, so that the loop decides which lane the tenant has.
-  for v_lane in select q.queue, q.kind, q.priority, q.keyed, min(i) as i, q.value,
+  for v_lane in select q.queue, q.kind, q.priority, q.keyed, min(i) as i,
       case when q.keyed then keyed_lane_of(q.queue, q.kind, q.priority, false) else lane_of(q.queue, q.kind, q.priority, false) end as lane
     from (select coalesce(e ->> 'queue', 'default') as queue, e ->> 'kind' as kind, coalesce((e ->> 'priority')::int, 0) as priority,
-            e ->> 'key' is not null as keyed, i - 1 as i, case when v_fair then tenant_of(e ->> 'kind', nullif(e -> 'headers', 'null'), e ->> 'key') end as value
-          from jsonb_array_elements(jobs) with ordinality a(e, i)) q group by 1, 2, 3, 4, q.value
+            e ->> 'key' is not null as keyed, i - 1 as i
+          from jsonb_array_elements(jobs) with ordinality a(e, i)) q group by 1, 2, 3, 4
   loop
     begin
-      v_share := null;
-      if v_lane.value is not null then
-        v_share := share_of_tenant(v_lane.kind, v_lane.queue, v_lane.priority, v_lane.keyed, v_lane.value);
-        v_lane.lane := share_lane_of(v_lane.queue, v_lane.kind, v_lane.priority, v_lane.keyed, false, v_share);
-      end if;
       if not exists (select from lane l where l.lane = v_lane.lane and l.queue = v_lane.queue and l.kind = v_lane.kind) then
-        perform meet_lane(v_lane.lane, v_lane.queue, v_lane.kind, v_lane.priority, v_lane.keyed, v_share);
+        perform meet_lane(v_lane.lane, v_lane.queue, v_lane.kind, v_lane.priority, v_lane.keyed);
       end if;
     exception when sqlstate '22023' or sqlstate '22004' or sqlstate '54000' then
       get stacked diagnostics v_hint = pg_exception_hint;
@@ -364,14 +356,14 @@ language plpgsql security definer set search_path from current set jit = off as 
 declare
   v_ids bigint[];
   v_now timestamptz := clock_timestamp();
-  v_lanes bigint[];  -- null but for jobs of tenants
+  v_lanes bigint[];
 begin
   if check_many(jobs) then
     return array(select case o.status when 'duplicate' then null
         else id_or_mismatch(o.id, o.status, (jobs -> (o.i::int - 1) ->> 'token')::uuid) end
       from enqueue_many_outcome(jobs) with ordinality o(id, status, i) order by o.i);
   end if;
-  if any_fair(jobs) then v_lanes := lanes_of_elements(jobs); end if;
+  v_lanes := lanes_of_tenants(jobs);
   with e as materialized (
       select i, nextval('job_id') as id, e,
         coalesce(t, lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false)) as lane,

@@ -61,31 +61,37 @@ begin
   return case when v_value is not null then share_of_tenant(p_kind, p_queue, p_priority, p_key is not null, v_value) end;
 end $$;
 
--- The lanes of the elements of enqueue_many, in order, once check_many() has made them known.
-create or replace function lanes_of_elements(jobs jsonb) returns bigint[]
-language plpgsql stable security definer set search_path from current set jit = off as $$
-begin
-  return (
-    with e as materialized (
-        select i, e, jsonb_build_array(e ->> 'kind', coalesce(e ->> 'queue', 'default'), coalesce((e ->> 'priority')::int, 0), e ->> 'key' is not null,
-          tenant_of(e ->> 'kind', nullif(e -> 'headers', 'null'), e ->> 'key')) as names
-        from jsonb_array_elements(jobs) with ordinality a(e, i)),
-      d as materialized (
-        select q.names, share_lane_of(names ->> 1, names ->> 0, (names ->> 2)::int, (names ->> 3)::boolean, false,
-          share_of_tenant(names ->> 0, names ->> 1, (names ->> 2)::int, (names ->> 3)::boolean, names ->> 4)) as lane
-        from (select distinct e.names from e where e.names ->> 4 is not null) q)
-    select array_agg(coalesce(d.lane, case when (e.names ->> 3)::boolean then keyed_lane_of(e.names ->> 1, e.names ->> 0, (e.names ->> 2)::int, false)
-      else lane_of(e.names ->> 1, e.names ->> 0, (e.names ->> 2)::int, false) end) order by e.i) from e left join d on d.names = e.names);
-end $$;
-
--- Whether enqueue_many has to ask of each element whose it is.
-create or replace function any_fair(jobs jsonb) returns boolean
-language plpgsql stable security definer set search_path from current
+-- For enqueue_many: the lane of each element that has a tenant, in order, null for the others; null when there is none at
+-- all. Says whose each is in one statement, so that a change of fair_by meanwhile cannot give a lane that nobody knows.
+create or replace function lanes_of_tenants(jobs jsonb) returns bigint[]
+language plpgsql security definer set search_path from current
 set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+declare
+  v_names jsonb[];  -- of each element
+  v_known jsonb[] := '{}';
+  v_lanes bigint[] := '{}';
+  v_share text;
+  r record;
 begin
-  if not exists (select from kind_setting s where s.name = 'fair_by' and s.value is not null) or jsonb_typeof(jobs) is distinct from 'array' then return false; end if;
-  return (jobs @? '$[*].headers' or jobs @? '$[*].key') and exists (
-    select from (select distinct e ->> 'kind' as kind from jsonb_array_elements(jobs) e) q where kind_setting_of(q.kind, 'fair_by') is not null);
+  if not exists (select from kind_setting s where s.name = 'fair_by' and s.value is not null)
+      or not (jobs @? '$[*].headers' or jobs @? '$[*].key') then
+    return null;
+  end if;
+  select array_agg(jsonb_build_array(e ->> 'kind', coalesce(e ->> 'queue', 'default'), coalesce((e ->> 'priority')::int, 0), e ->> 'key' is not null,
+      tenant_of(e ->> 'kind', nullif(e -> 'headers', 'null'), e ->> 'key')) order by i) into v_names
+    from jsonb_array_elements(jobs) with ordinality a(e, i);
+  for r in select distinct u.n, u.n ->> 0 as kind, u.n ->> 1 as queue, (u.n ->> 2)::int as priority, (u.n ->> 3)::boolean as keyed, u.n ->> 4 as value
+    from unnest(v_names) u(n) where u.n ->> 4 is not null
+  loop
+    v_share := share_of_tenant(r.kind, r.queue, r.priority, r.keyed, r.value);
+    v_known := v_known || r.n;
+    v_lanes := v_lanes || share_lane_of(r.queue, r.kind, r.priority, r.keyed, false, v_share);
+    if not exists (select from lane l where l.lane = v_lanes[cardinality(v_lanes)] and l.queue = r.queue and l.kind = r.kind) then
+      perform meet_lane(v_lanes[cardinality(v_lanes)], r.queue, r.kind, r.priority, r.keyed, v_share);
+    end if;
+  end loop;
+  if v_known = '{}' then return null; end if;
+  return (select array_agg(k.lane order by u.i) from unnest(v_names) with ordinality u(n, i) left join unnest(v_known, v_lanes) k(n, lane) on k.n = u.n);
 end $$;
 
 create or replace function check_kind_setting(p_kind text, p_name text, p_value text) returns void

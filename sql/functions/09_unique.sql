@@ -364,7 +364,7 @@ language plpgsql security definer set search_path from current set jit = off as 
 declare
   v_now timestamptz := clock_timestamp();
   v_late text := utc_text(v_now);
-  v_lanes bigint[] := case when any_fair(jobs) then lanes_of_elements(jobs) end;
+  v_lanes bigint[] := lanes_of_tenants(jobs);
 begin
   with e as materialized (
       select i, id, e,

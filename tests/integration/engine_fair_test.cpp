@@ -298,7 +298,6 @@ TEST_F(EngineFair, OpenTransactionsHoldNobodyUp) {
   EXPECT_THAT(ids(worker.claim(10)), ::testing::UnorderedElementsAre(jobs[0], jobs[2], jobs[4]));
   EXPECT_EQ(share(jobs[0]), share(jobs[1]));
   EXPECT_EQ(share(jobs[4]), "none");
-  EXPECT_EQ(sql.number("select count(*) from job where id = any($1)", array(jobs)), 5);
 }
 
 // Many sessions, new tenants and an operator who changes his mind: every job is claimed once.
@@ -309,7 +308,16 @@ TEST_F(EngineFair, RacesOfNewTenantsAndAChangingSetting) {
   for (int n = 0; n < sessions; ++n) {
     producers.push_back(std::async(std::launch::async, [this, n] {
       Sql session = open();
-      for (int i = 0; i < each; ++i) of("t" + std::to_string((i + n) % 150), session);
+      for (int i = 0; i < each; ++i) {
+        auto const tenant = "t" + std::to_string((i + n) % 150);
+        if (n == 0) {
+          session.rows("select enqueue_many(jsonb_build_array(jsonb_build_object('kind', 'k', 'headers', "
+                       "jsonb_build_object('tenant', $1::text))))",
+                       tenant);
+        } else {
+          of(tenant, session);
+        }
+      }
     }));
   }
   auto changes = std::async(std::launch::async, [this] {
