@@ -129,11 +129,11 @@ OpenLane open_lane(pg::Connection& connection, std::string const& schema, Names 
   pg::Params params;
   params.text(kind).text(queue).int8(priority);
   if (headers.empty()) {
-    params.null();
-  } else {
-    params.text(headers);
+    return {.id =
+                connection.prepared("select " + schema + ".open_lane($1, $2, $3::pg_catalog.int4)", params).int8(0, 0)};
   }
-  auto const row = connection.prepared("select lane, fair_by like 'header:%' from " + schema +
+  params.text(headers);
+  auto const row = connection.prepared("select lane, pg_catalog.starts_with(fair_by, 'header:') from " + schema +
                                            ".open_lane_for($1, $2, $3::pg_catalog.int4, $4::pg_catalog.jsonb)",
                                        params);
   return {.id = row.int8(0, 0), .by_header = row.field(0, 1) == "t"};
