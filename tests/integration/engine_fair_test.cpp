@@ -311,9 +311,10 @@ TEST_F(EngineFair, RacesOfNewTenantsAndAChangingSetting) {
       for (int i = 0; i < each; ++i) {
         auto const tenant = "t" + std::to_string((i + n) % 150);
         if (n == 0) {
-          session.rows("select enqueue_many(jsonb_build_array(jsonb_build_object('kind', 'k', 'headers', "
-                       "jsonb_build_object('tenant', $1::text))))",
-                       tenant);
+          session.rows(
+              "select enqueue_many(jsonb_build_array(jsonb_build_object('kind', 'k', 'headers', "
+              "jsonb_build_object('tenant', $1::text))))",
+              tenant);
         } else {
           of(tenant, session);
         }
