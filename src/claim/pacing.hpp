@@ -116,6 +116,8 @@ class Pacing {
   void probed(std::int64_t lane, Time now);
   /// After claimed(): a limit holds this lane back; see Lanes::blocked.
   void blocked(std::int64_t lane, std::optional<std::chrono::milliseconds> wait, Time now);
+  /// See Lanes::know.
+  std::size_t know(std::int64_t lane, LaneTurn const& turn) { return lanes_.know(lane, turn); }
   void looked(std::span<std::int64_t const> lanes, Time now);
   void rang(std::int64_t lane, Time now);  ///< NOTIFY with a lane
   void new_lane(Time now);                 ///< NOTIFY "new"

@@ -239,6 +239,17 @@ Key const kKeys[] = {
      false,
      [](Config& c, string const& n, string const& a,
         Tree const& v) { kind(c, n).options.serialized_dispatch = boolean_value(a, v); }},
+    {"kinds.*.weight", "1",
+     "turns that the kind has where one of weight 1 and the same priority has one, 1 to 100", "3", false, false,
+     [](Config& c, string const& n, string const& a,
+        Tree const& v) { kind(c, n).options.weight = static_cast<int>(integer_value(a, v, 1, 100)); }},
+    {"kinds.*.fair_by", "",
+     "key, or header:NAME: jobs with different values share the kind's turns; default: they do not", "header:tenant",
+     false, false,
+     [](Config& c, string const& n, string const& a, Tree const& v) {
+       core::check_fair_by(a, text_value(a, v));
+       kind(c, n).options.fair_by = text_value(a, v);
+     }},
     {"queues.*.max_concurrency", "", "jobs of the queue at once in all workers together, 1 to 1000000", "20", false,
      false,
      [](Config& c, string const& n, string const& a,

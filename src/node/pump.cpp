@@ -88,11 +88,16 @@ void Pump::turn() {
     publish();
     return sleep(std::max(next_connect_, now + std::chrono::milliseconds{1}), true, 0);
   }
-  if (listener_.maintain(now)) pacing_.listening(now);
+  if (listener_.maintain(now)) {
+    pacing_.listening(now);
+    next_turns_ = now;
+  }
   if (core_.cancel_asked.exchange(false)) cancels_due_ = true;
   // While some of them have not been found, again: a cancel may be over, and its job come back.
   if (cancels_due_ || !not_to_start_.empty()) read_cancels();
   if (!unresolved_.empty()) resolve_lanes();
+  // With one kind there is nothing to take turns with.
+  if (core_.handlers.size() > 1 && now >= next_turns_ && !lanes_.empty()) reread_turns();
   hand_out();
   publish();
   // The heart has a connection of its own; should it get none, ours keeps the lease alive.
@@ -322,6 +327,10 @@ void Pump::hear(std::vector<std::string> const& payloads) {
   for (std::string_view const payload : payloads) {
     if (payload == "new") {
       pacing_.new_lane(now);
+      continue;
+    }
+    if (payload == "kinds") {
+      next_turns_ = now;
       continue;
     }
     if (payload == "limit") {

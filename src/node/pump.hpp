@@ -37,6 +37,7 @@ inline constexpr std::chrono::microseconds watch_for{80};   ///< for jobs that e
 inline constexpr int watch_rest_most = 256;                 ///< sleeps without it, after it was in vain
 inline constexpr std::chrono::milliseconds doubt_check_every{1'000};
 inline constexpr std::chrono::milliseconds doubt_margin{60'000};
+inline constexpr std::chrono::milliseconds turns_every{60'000};  ///< the net under the notification of changed weights
 
 class Pump {
  public:
@@ -96,6 +97,8 @@ class Pump {
   void read_cancels();
   void release(std::int64_t token, int position, std::int64_t id);
   void resolve_lanes();
+  void reread_turns();
+  void look_up(std::vector<std::int64_t> const& lanes);
   void keeper_step(claim::Step const& step);
 
   // pump_trouble.cpp: connections that break, leases that lapse, the end
@@ -136,6 +139,7 @@ class Pump {
   std::set<std::int64_t> not_to_start_{};  // of these: those that may still be handed out
   std::unordered_map<std::int64_t, Lane> lanes_{};
   std::vector<std::int64_t> unresolved_{};
+  Clock::time_point next_turns_{};  // when weights and priorities of queues are read again
 
   std::vector<execute::Ended> ended_{};
   std::vector<execute::Task> tasks_{};

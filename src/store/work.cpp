@@ -227,13 +227,13 @@ std::vector<std::int64_t> Work::look(std::int64_t worker) {
 
 std::vector<LaneInfo> Work::lanes(std::span<std::int64_t const> ids) {
   pg::Result const rows = connection_.prepared(
-      "select lane, queue, kind, priority, express from " + call(connection_, "lane where lane = any($1)"),
+      "select lane, queue, kind, priority, queue_priority, weight from " + call(connection_, "lane_turns($1)"),
       pg::Params().int8_array(ids));
   std::vector<LaneInfo> lanes;
   lanes.reserve(static_cast<std::size_t>(rows.rows()));
   for (int row = 0; row < rows.rows(); ++row) {
     lanes.push_back({rows.int8(row, 0), rows.text(row, 1), rows.text(row, 2), static_cast<int>(rows.int8(row, 3)),
-                     rows.field(row, 4) == "t"});
+                     static_cast<int>(rows.int8(row, 4)), static_cast<int>(rows.int8(row, 5))});
   }
   return lanes;
 }

@@ -49,7 +49,8 @@ struct LaneInfo {
   std::string queue{};
   std::string kind{};
   int priority = 0;
-  bool express = false;
+  int queue_priority = 0;
+  int weight = 1;  ///< of the kind
 };
 
 /// A job that ended otherwise than by success.
