@@ -92,6 +92,7 @@ TEST_F(OutageFailover, AFormerPrimaryIsRefused) {
 
 // A connection that was opened before anybody knew is given up as soon as another one of the process knows.
 TEST_F(OutageFailover, OpenConnectionsToAFormerPrimaryAreGivenUp) {
+  if (!long_run()) GTEST_SKIP() << "with scripts/test --long";
   first.stop();
   auto twin = Twin::copy(first);
   auto const options = both(twin);

@@ -22,7 +22,7 @@ class OutageNetwork : public DatabaseTest {
 };
 
 TEST_F(OutageNetwork, BlackHole) {
-  if (!long_run()) GTEST_SKIP() << "with scripts/test --long; a frozen server is the same without";
+  if (!long_run()) GTEST_SKIP() << "with scripts/test --long";
   Load load({.database = hurried(gate.url())});
   load.start();
   ASSERT_TRUE(load.runs(60));
@@ -104,6 +104,7 @@ class OutagePooler : public DatabaseTest {
 };
 
 TEST_F(OutagePooler, Killed) {
+  if (!long_run()) GTEST_SKIP() << "with scripts/test --long";
   Load load({.database = through()});
   load.start();
   ASSERT_TRUE(load.runs(60));
@@ -115,6 +116,7 @@ TEST_F(OutagePooler, Killed) {
 }
 
 TEST_F(OutagePooler, Paused) {
+  if (!long_run()) GTEST_SKIP() << "with scripts/test --long";
   Load load({.database = through()});
   load.start();
   ASSERT_TRUE(load.runs(60));

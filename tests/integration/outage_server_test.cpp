@@ -41,6 +41,7 @@ TEST_F(OutageServer, DownForSomeSeconds) {
 }
 
 TEST_F(OutageServer, Frozen) {
+  if (!long_run()) GTEST_SKIP() << "with scripts/test --long";
   Load load({.database = hurried(database.url())});
   load.start();
   ASSERT_TRUE(load.runs(60));
@@ -57,6 +58,7 @@ TEST_F(OutageServer, Frozen) {
 
 // The worker keeps its lease on the connections that it has, and claims again when there is room.
 TEST_F(OutageServer, SlotsExhausted) {
+  if (!long_run()) GTEST_SKIP() << "with scripts/test --long";
   set("max_connections = 14");
   set("autovacuum = off");
   server.stop();
@@ -96,6 +98,7 @@ TEST_F(OutageServer, SlotsExhausted) {
 
 // As engine_notify_test has it, where a real queue is filled under --long.
 TEST_F(OutageServer, NoRoomForNotifications) {
+  if (!long_run()) GTEST_SKIP() << "with scripts/test --long";
   Load load({.database = database.options(), .backlog = 300});
   load.start();
   ASSERT_TRUE(load.runs(30));
