@@ -272,9 +272,6 @@ Key const kKeys[] = {
 };
 
 constexpr std::string_view kLater[] = {
-    "pool_timeout",
-    "pool_pre_ping",
-    "echo",
     "worker_child_pool_check",
     "queues.*.paused",
     "queues.*.priority",

@@ -243,10 +243,10 @@ TEST_F(ConfigTest, UnknownVariablesAreWarnings) {
 }
 
 TEST_F(ConfigTest, VariableProblemsNameTheVariable) {
-  sources_.environment = {{"POSTHOUSE_CONCURRENCY", "lots"}, {"POSTHOUSE_POOL_TIMEOUT", "3"}};
+  sources_.environment = {{"POSTHOUSE_CONCURRENCY", "lots"}, {"POSTHOUSE_WORKER_CHILD_POOL_CHECK", "true"}};
   auto const text = problems("{}");
   EXPECT_THAT(text, HasSubstr("POSTHOUSE_CONCURRENCY: concurrency is \"lots\""));
-  EXPECT_THAT(text, HasSubstr("POSTHOUSE_POOL_TIMEOUT: pool_timeout is not supported"));
+  EXPECT_THAT(text, HasSubstr("POSTHOUSE_WORKER_CHILD_POOL_CHECK: worker_child_pool_check is not supported"));
 }
 
 TEST_F(ConfigTest, UrlOrder) {
