@@ -34,24 +34,12 @@ std::vector<std::string> BrokerConfig::warnings() const {
 }
 
 PoolOptions BrokerConfig::pool(std::string_view database) const {
-  auto const& all = BrokerDoor::unwrap(*this).databases;
+  static std::vector<node::Config> const none{};
+  auto const& all = impl_ ? impl_->config.databases : none;
   auto const it =
       std::find_if(all.begin(), all.end(), [&](auto const& one) { return database.empty() || one.name == database; });
   if (it == all.end()) core::refuse("database", database, "a name of databases()", "");
-  auto const& said = it->pool;
-  // With the defaults of a pool, not with those of the daemon's SQL jobs.
-  PoolOptions options{.database = it->database, .name = it->name};
-  int const size = said.pool_size.value_or(said.max_idle_conns.value_or(options.pool_size));
-  options.pool_size = std::max(1, said.max_open_conns ? std::min(size, *said.max_open_conns) : size);
-  options.max_overflow = said.max_open_conns ? std::max(0, *said.max_open_conns - options.pool_size)
-                                             : said.max_overflow.value_or(options.max_overflow);
-  options.pool_timeout = said.timeout;
-  options.pool_pre_ping = said.pre_ping;
-  options.pool_recycle = said.pool_recycle ? *said.pool_recycle : said.conn_max_lifetime.value_or(options.pool_recycle);
-  options.pool_idle_timeout =
-      said.pool_idle_timeout ? *said.pool_idle_timeout : said.conn_max_idle_time.value_or(options.pool_idle_timeout);
-  options.echo = said.echo;
-  return options;
+  return node::producers_pool(*it);
 }
 
 BrokerConfig BrokerDoor::wrap(node::Config config) {

@@ -190,6 +190,8 @@ int processes_of(Config const& config);
 inline constexpr int own_connections = 3;
 /// Most connections for the `sql` jobs of one process; 0 when there are none.
 int sql_connections_of(Config const& config);
+/// Of a program that asks for BrokerConfig::pool().
+PoolOptions producers_pool(Config const& config);
 
 /// Throws ConfigError with all that is wrong. A missing URL is no error here: not every command needs one.
 Config load(Sources const& sources);

@@ -272,11 +272,7 @@ Key const kKeys[] = {
 };
 
 constexpr std::string_view kLater[] = {
-    "worker_child_pool_check",
-    "queues.*.paused",
-    "queues.*.priority",
-    "claimed_stale_threshold_ms",
-    "kinds.*.queue",
+    "worker_child_pool_check", "queues.*.paused", "queues.*.priority", "claimed_stale_threshold_ms", "kinds.*.queue",
 };
 
 /// Names that may stand directly under `prefix` ("", "logging.", "kinds.*.").
