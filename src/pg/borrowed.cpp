@@ -175,6 +175,8 @@ void Connection::set_echo(std::shared_ptr<EchoTo const> echo) noexcept { impl_->
 
 void Connection::look_later() noexcept { impl_->look_first = impl_->executor == nullptr; }
 
+bool Connection::found_dead() const noexcept { return impl_->found_dead; }
+
 bool Connection::ping() noexcept {
   if (!alive()) return false;
   auto const before = impl_->deadline;

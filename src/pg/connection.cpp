@@ -392,7 +392,9 @@ bool Connection::Impl::alive() noexcept {
 
 void Connection::Impl::look() {
   look_first = false;
-  if (!alive()) lost(false);
+  if (alive()) return;
+  found_dead = true;
+  lost(false);
 }
 
 bool Connection::in_transaction() const noexcept {

@@ -176,6 +176,8 @@ class Connection {
   bool ping() noexcept;
   /// The first statement looks whether the server has closed the connection, so that its failure is not in doubt.
   void look_later() noexcept;
+  /// It looked, and the connection was dead: nothing was sent.
+  [[nodiscard]] bool found_dead() const noexcept;
   /// For the application: blocking. Null: there is no PGconn. Nothing else is called before take_back().
   pg_conn* lend() noexcept;
   /// False: the application has left it in a state that is not mended.

@@ -61,6 +61,7 @@ struct Connection::Impl {
   bool was_nonblocking = false;          ///< a borrowed conn
   bool listener = false;                 ///< borrowed for LISTEN
   bool look_first = false;               ///< look_later()
+  bool found_dead = false;
   std::shared_ptr<EchoTo const> echo{};
 
   Impl() = default;

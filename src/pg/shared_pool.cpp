@@ -221,6 +221,11 @@ std::shared_ptr<Pool> PoolDoor::of(ClientOptions const& options, int size) {
       core::refuse_because("pool", "given beside a database_url", "one of them",
                            "say in PoolOptions where the database is");
     }
+    auto const& schema = database(*options.pool).schema;
+    if (options.database.schema != schema && options.database.schema != DatabaseOptions{}.schema) {
+      core::refuse_because("schema", "another one than the pool's, " + core::shown(schema), "that one",
+                           "say the schema in PoolOptions");
+    }
     options.pool->open();
     return options.pool;
   }

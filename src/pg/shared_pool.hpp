@@ -25,8 +25,6 @@ struct PoolDoor {
     ~Use();
     pg::Connection& operator*() const noexcept { return *connection_; }
     pg::Connection* operator->() const noexcept { return connection_; }
-    /// It was open before; that it is dead says nothing about the server.
-    [[nodiscard]] bool reused() const noexcept { return slot_.reused; }
 
    private:
     friend struct PoolDoor;
@@ -36,6 +34,23 @@ struct PoolDoor {
     pg::Connection* connection_;
   };
   static Use use(Pool& pool, std::string_view label);
+
+  /// `call` with a connection; again with another one when that has turned out to be dead before anything was sent.
+  template <class Call>
+  static auto run(Pool& pool, std::string_view label, Call call) {
+    constexpr int most = 5;
+    for (int attempt = 1;; ++attempt) {
+      {
+        auto connection = use(pool, label);
+        try {
+          return call(*connection);
+        } catch (Unavailable const&) {
+          if (!connection->found_dead() || attempt == most) throw;
+        }
+      }
+      sweep(pool);
+    }
+  }
 
   /// Closes idle connections that the server has closed.
   static void sweep(Pool& pool) noexcept;

@@ -8,7 +8,6 @@
 #include <mutex>
 #include <optional>
 #include <thread>
-#include <utility>
 
 #include "base/random.hpp"
 #include "core/names.hpp"
@@ -87,22 +86,16 @@ struct Client::Impl {
 
   [[nodiscard]] PoolDoor::Use connect() { return PoolDoor::use(*pool, "Client"); }
 
-  /// One whole transaction on a connection of the pool; once more when the server asks for that, or when the connection
-  /// turns out to have died while it was idle.
+  /// One whole transaction on a connection of the pool; once more when the server asks for that.
   template <class Call>
   auto run(Call call) {
     constexpr int most = 5;
-    bool reused = false;
     for (int attempt = 1;; ++attempt) {
       try {
-        auto connection = connect();
-        reused = connection.reused();
-        check_schema(*connection);
-        return call(*connection);
-      } catch (Unavailable const& error) {
-        if (!std::exchange(reused, false) || error.in_doubt() || attempt == most) throw;
-        PoolDoor::sweep(*pool);
-        continue;
+        return PoolDoor::run(*pool, "Client", [&](pg::Connection& connection) {
+          check_schema(connection);
+          return call(connection);
+        });
       } catch (ServerError const& error) {
         bool const again = core::classify(error.sqlstate(), false) == core::Action::retry && !error.in_doubt();
         if (!again || attempt == most) throw;

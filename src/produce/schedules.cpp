@@ -46,13 +46,14 @@ struct Schedules::Impl {
 
   template <class Call>
   auto run(Call call) {
-    auto connection = PoolDoor::use(*pool, "Schedules");
-    if (!checked.load(std::memory_order_relaxed)) {
-      store::check_version(*connection);
-      checked.store(true, std::memory_order_relaxed);
-    }
-    store::ScheduleBook book(*connection);
-    return call(book);
+    return PoolDoor::run(*pool, "Schedules", [&](pg::Connection& connection) {
+      if (!checked.load(std::memory_order_relaxed)) {
+        store::check_version(connection);
+        checked.store(true, std::memory_order_relaxed);
+      }
+      store::ScheduleBook book(connection);
+      return call(book);
+    });
   }
 
   ClientOptions options;
