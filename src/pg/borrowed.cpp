@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Connections that come from the application, and ours while the application has them.
+// Connections that come from the application, ours while the application has them, and whether one is alive.
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -167,6 +168,31 @@ ResultPtr Connection::Impl::by_executor(std::string const& sql, std::vector<Para
 std::int64_t Connection::Impl::rows_of(ResultPtr const& result) noexcept {
   if (!result) return 0;
   return std::max<std::int64_t>(PQntuples(result.get()), std::strtoll(PQcmdTuples(result.get()), nullptr, 10));
+}
+
+bool Connection::alive() noexcept { return ok() && impl_->alive(); }
+
+bool Connection::Impl::alive() noexcept {
+  if (executor != nullptr) return true;
+  // A farewell and the end of the stream are two events.
+  while (open()) {
+    pollfd item{PQsocket(conn), POLLIN, 0};
+    if (::poll(&item, 1, 0) <= 0) return true;
+    if (PQconsumeInput(conn) == 0) return false;
+    try {
+      drain_notifications();
+    } catch (std::bad_alloc const&) {
+      return false;
+    }
+  }
+  return false;
+}
+
+void Connection::Impl::look() {
+  look_first = false;
+  if (alive()) return;
+  found_dead = true;
+  lost(false);
 }
 
 bool Connection::can_copy() const noexcept { return impl_->executor == nullptr; }

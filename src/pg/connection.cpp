@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <new>
 
 #include "pg/connection_impl.hpp"
 #include "pg/error.hpp"
@@ -371,31 +370,6 @@ void Connection::set_deadline(milliseconds per_statement) noexcept {
 }
 
 bool Connection::ok() const noexcept { return impl_->owner == ::getpid() && impl_->open(); }
-
-bool Connection::alive() noexcept { return ok() && impl_->alive(); }
-
-bool Connection::Impl::alive() noexcept {
-  if (executor != nullptr) return true;
-  // A farewell and the end of the stream are two events.
-  while (open()) {
-    pollfd item{PQsocket(conn), POLLIN, 0};
-    if (::poll(&item, 1, 0) <= 0) return true;
-    if (PQconsumeInput(conn) == 0) return false;
-    try {
-      drain_notifications();
-    } catch (std::bad_alloc const&) {
-      return false;
-    }
-  }
-  return false;
-}
-
-void Connection::Impl::look() {
-  look_first = false;
-  if (alive()) return;
-  found_dead = true;
-  lost(false);
-}
 
 bool Connection::in_transaction() const noexcept {
   return (impl_->conn != nullptr || impl_->executor != nullptr) && impl_->in_block();
