@@ -15,6 +15,7 @@
 #include <posthouse/schedules.hpp>
 
 #include "integration/worker_fixture.hpp"
+#include "support/eventually.hpp"
 
 namespace posthouse::test {
 namespace {
@@ -191,7 +192,7 @@ TEST_F(BorrowedPoolTest, WithoutASessionConnectionWaitsPollAndSaySoOnce) {
   auto const pool = over(libpq_connection(mine.connection()));
   Client client({.pool = pool});
   auto const id = client.enqueue("k", json{"1"}).id;
-  EXPECT_EQ(client.wait(id, 200ms).state, "available");
+  EXPECT_TRUE(eventually([&] { return client.wait(id, 200ms).state == "available" && said_to_poll == 1; }));
   EXPECT_EQ(client.wait(id, 200ms).state, "available");
   EXPECT_EQ(mine.number("select count(*) from pg_listening_channels()"), 0);
   EXPECT_EQ(said_to_poll, 1);

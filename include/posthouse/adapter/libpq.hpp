@@ -109,7 +109,8 @@ inline std::shared_ptr<ConnectionSource> libpq_connections(
   return std::make_shared<detail::LibpqConnections>(std::move(acquire), std::move(release));
 }
 
-/// One connection, lent to one at a time; never closed. For DatabaseOptions::listen, or a pool of size 1.
+/// One connection, lent to one at a time; never closed, and there for as long as anybody may borrow it. For
+/// DatabaseOptions::listen, or a pool of size 1.
 inline std::shared_ptr<ConnectionSource> libpq_connection(pg_conn* connection) {
   return std::make_shared<detail::LibpqConnection>(connection);
 }
