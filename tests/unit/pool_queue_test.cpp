@@ -32,7 +32,7 @@ struct World {
 
 class Item final : public PoolItem {
  public:
-  Item(World& world, int number) : number(number), world_(world) {
+  Item(World& world, int which) : number(which), world_(world) {
     int const live = ++world_.live;
     int most = world_.most;
     while (live > most && !world_.most.compare_exchange_weak(most, live)) {
