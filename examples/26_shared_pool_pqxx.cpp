@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // An application with connections of libpqxx lends them to a client, so that there are no others.
 //
-//   build/release/bin/example_25_shared_pool_pqxx postgresql://user@host/database
+//   build/release/bin/example_26_shared_pool_pqxx postgresql://user@host/database
 //
 // Needs the schema (`posthouse install`). Ends with status 0 when jobs came and went through the application's connection.
 #include <chrono>

@@ -2,7 +2,7 @@
 // One pool of connections for clients, schedules and the application's own SQL; and the other way round, an application
 // that lends its own libpq connections.
 //
-//   build/release/bin/example_24_shared_pool_libpq postgresql://user@host/database
+//   build/release/bin/example_25_shared_pool_libpq postgresql://user@host/database
 //
 // Needs the schema (`posthouse install`). Ends with status 0 when everything went through the connections it should.
 #include <libpq-fe.h>
