@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -26,6 +27,8 @@ struct LogRecord {
 /// Called from several threads at once; must not throw.
 using Logger = std::function<void(LogRecord const&)>;
 
+class ConnectionSource;
+
 /// Where the database is. URLs as they come from other tools: postgres://, postgresql://, postgresql+psycopg://,
 /// postgresql+asyncpg:// or libpq's key=value form.
 struct DatabaseOptions {
@@ -43,6 +46,10 @@ struct DatabaseOptions {
   int tcp_keepalives_interval = 10;  ///< s
   int tcp_keepalives_count = 3;
   int tcp_user_timeout = 10'000;  ///< ms that sent bytes may stay without acknowledgement; 0: the system's
+  /// The caller's own connection for LISTEN, instead of one of ours; see pool.hpp and libpq_connection() in
+  /// adapter/libpq.hpp. It is never closed. While it is in use it is used for nothing else; when it is given back, it
+  /// listens to nothing and has no advisory locks. Empty: ours, to session_database_url.
+  std::shared_ptr<ConnectionSource> listen{};
 };
 
 /// What becomes of an enqueue whose dedupe_key another job holds.

@@ -272,14 +272,7 @@ Key const kKeys[] = {
 };
 
 constexpr std::string_view kLater[] = {
-    "pool_timeout",
-    "pool_pre_ping",
-    "echo",
-    "worker_child_pool_check",
-    "queues.*.paused",
-    "queues.*.priority",
-    "claimed_stale_threshold_ms",
-    "kinds.*.queue",
+    "worker_child_pool_check", "queues.*.paused", "queues.*.priority", "claimed_stale_threshold_ms", "kinds.*.queue",
 };
 
 /// Names that may stand directly under `prefix` ("", "logging.", "kinds.*.").

@@ -23,7 +23,7 @@ Listener::Listener(DatabaseOptions const& options, base::EventFd const& wake, ba
     : options_(options),
       wake_(wake),
       log_(log),
-      possible_(!options.pgbouncer_transaction_mode || !options.session_database_url.empty()),
+      possible_(!options.pgbouncer_transaction_mode || !options.session_database_url.empty() || options.listen),
       backoff_(std::chrono::milliseconds{100}, retry) {
   if (!possible_) {
     log_.info("no LISTEN through a transaction pooler: polling instead; set session_database_url for fast wake-ups");
@@ -42,7 +42,7 @@ bool Listener::maintain(Clock::time_point now) {
         base::EventFd const& fd;
         ~Signal() { fd.signal(); }
       } const signal{wake};
-      auto connection = pg::Connection::open_session(options);
+      auto connection = pg::Connection::open_listener(options);
       store::Work(*connection).listen();
       return connection;
     });

@@ -67,19 +67,21 @@ std::int64_t number_at(ResultPtr const& row, int column) {
 
 }  // namespace
 
+std::string Connection::Impl::session_settings() const {
+  // The server's own limit ends what we no longer wait for; ours, a little longer, is for a server that is silent.
+  auto const limit = deadline - std::min<milliseconds>(deadline / 10, milliseconds(500));
+  auto const idle = std::max<milliseconds>(milliseconds(60000), 2 * deadline);
+  return "set standard_conforming_strings = on; set default_transaction_isolation = 'read committed'; "
+         "set idle_session_timeout = 0; set statement_timeout = " +
+         std::to_string(limit.count()) + "; set idle_in_transaction_session_timeout = " + std::to_string(idle.count());
+}
+
 void Connection::Impl::introduce(std::string const& url) {
   // A pooler hands the server connection on after each transaction, so nothing may be set. A role whose transactions
   // are stricter than READ COMMITTED by default gets them opened by name.
   std::string sql = "select current_setting('default_transaction_isolation')";
   if (!pooled) {
-    // The server's own limit ends what we no longer wait for; ours, a little longer, is for a server that is silent.
-    auto const limit = deadline - std::min<milliseconds>(deadline / 10, milliseconds(500));
-    auto const idle = std::max<milliseconds>(milliseconds(60000), 2 * deadline);
-    sql =
-        "set standard_conforming_strings = on; set default_transaction_isolation = 'read committed'; "
-        "set idle_session_timeout = 0; set statement_timeout = " +
-        std::to_string(limit.count()) + "; set idle_in_transaction_session_timeout = " + std::to_string(idle.count()) +
-        "; select 'read committed'";
+    sql = session_settings() + "; select 'read committed'";
   }
   ResultPtr row;
   try {

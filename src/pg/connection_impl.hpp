@@ -16,6 +16,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include <posthouse/pool.hpp>
+
 #include "pg/connection.hpp"
 #include "pg/error.hpp"
 #include "pg/lineage.hpp"
@@ -49,9 +51,18 @@ struct Connection::Impl {
   std::vector<std::string> notices{};                       ///< kept for who asked for them
   std::size_t notices_left = 0;                             ///< bytes that may still be kept
   std::size_t notices_dropped = 0;
-  std::size_t answer_most = 0;      ///< bytes of an answer; 0: no limit
-  std::uint64_t answer_began = 0;   ///< received() when the statement began
-  std::uint64_t unix_received = 0;  ///< an upper bound, where the kernel does not count
+  std::size_t answer_most = 0;           ///< bytes of an answer; 0: no limit
+  std::uint64_t answer_began = 0;        ///< received() when the statement began
+  std::uint64_t unix_received = 0;       ///< an upper bound, where the kernel does not count
+  std::unique_ptr<Borrowed> borrowed{};  ///< whose conn or executor it is; null: conn is ours
+  Executor* executor = nullptr;          ///< instead of conn
+  bool executor_block = false;           ///< it is inside a transaction
+  bool executor_failed = false;          ///< which has failed
+  bool was_nonblocking = false;          ///< a borrowed conn
+  bool listener = false;                 ///< borrowed for LISTEN
+  bool look_first = false;               ///< look_later()
+  bool found_dead = false;
+  std::shared_ptr<EchoTo const> echo{};
 
   Impl() = default;
   Impl(Impl const&) = delete;
@@ -71,7 +82,7 @@ struct Connection::Impl {
   /// Before input is consumed: throws when the answer has become too large.
   void check_answer(bool in_doubt);
   [[nodiscard]] bool open() const noexcept {
-    return conn != nullptr && PQstatus(conn) == CONNECTION_OK && !ended() && !outdated();
+    return executor != nullptr || (conn != nullptr && PQstatus(conn) == CONNECTION_OK && !ended() && !outdated());
   }
   [[nodiscard]] bool ended() const noexcept { return !farewell.text.empty(); }
   /// Another connection of this process has found the server that was promoted instead of this one.
@@ -93,6 +104,7 @@ struct Connection::Impl {
   template <class Send>
   Clock::time_point start(Send send, bool in_doubt) {
     check_usable();
+    if (look_first) look();
     drain_notifications();
     auto const until = start_statement();
     if (answer_most > 0) answer_began = received();
@@ -100,6 +112,32 @@ struct Connection::Impl {
     flush(until, in_doubt);
     return until;
   }
+
+  /// Throws when the server has closed the connection meanwhile.
+  void look();
+  bool alive() noexcept;
+  void give_back_borrowed() noexcept;
+  ResultPtr by_executor(std::string const& sql, std::vector<Params::Value> const& params);
+  /// Runs it, and tells of it.
+  template <class Run>
+  auto echoed(std::string_view sql, std::size_t values, Run run) {
+    if (!echo) return run();
+    auto const began = Clock::now();
+    auto const tell = [&](std::int64_t rows, std::string_view problem) {
+      auto const took = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - began);
+      (*echo)({.sql = sql, .values = values, .took = took, .rows = rows, .problem = problem});
+    };
+    try {
+      auto result = run();
+      tell(rows_of(result), {});
+      return result;
+    } catch (Error const& error) {
+      tell(0, error.sqlstate().empty() ? std::string_view("connection") : std::string_view(error.sqlstate()));
+      throw;
+    }
+  }
+  static std::int64_t rows_of(ResultPtr const& result) noexcept;
+  static std::int64_t rows_of(std::int64_t rows) noexcept { return rows; }
 
   [[noreturn]] void lost(bool in_doubt);
   [[noreturn]] void too_late(bool in_doubt);
@@ -113,6 +151,9 @@ struct Connection::Impl {
   ResultPtr exec(std::string const& sql, char const* name, std::vector<Params::Value> const& params, Format format);
   /// Once, when connected: session state, and who the server is.
   void introduce(std::string const& url);
+  /// What a session of ours has set.
+  [[nodiscard]] std::string session_settings() const;
+  ResultPtr exec_now(std::string const& sql, char const* name, std::vector<Params::Value> const& params, Format format);
 };
 
 }  // namespace posthouse::pg

@@ -55,8 +55,10 @@ struct WaitRoom::Entry {
 };
 
 struct WaitRoom::Impl {
-  explicit Impl(DatabaseOptions const& given)
-      : options(given), possible(!options.pgbouncer_transaction_mode || !options.session_database_url.empty()) {}
+  Impl(DatabaseOptions const& given, bool session)
+      : options(given),
+        possible(session && (!options.pgbouncer_transaction_mode || !options.session_database_url.empty() ||
+                             options.listen != nullptr)) {}
 
   void run(std::stop_token const& stop) {
     while (!stop.stop_requested()) {
@@ -93,7 +95,7 @@ struct WaitRoom::Impl {
     if (!connection) {
       if (fresh.empty()) return rest(long_time);
       if (now < next_try) return rest(std::chrono::ceil<milliseconds>(next_try - now));
-      connection = pg::Connection::open_session(options);
+      connection = pg::Connection::open_listener(options);
       store::listen_done(*connection);
       proof.begin(Clock::now(), base::random_unit());
       backoff.reset();
@@ -170,7 +172,7 @@ struct WaitRoom::Impl {
                         [this] { wake.signal(); }};
 };
 
-WaitRoom::WaitRoom(DatabaseOptions const& options) : impl_(std::make_unique<Impl>(options)) {}
+WaitRoom::WaitRoom(DatabaseOptions const& options, bool session) : impl_(std::make_unique<Impl>(options, session)) {}
 
 WaitRoom::~WaitRoom() {
   if (impl_ && impl_->owner != ::getpid()) (void)impl_.release();

@@ -142,6 +142,7 @@ OpenLane open_lane(pg::Connection& connection, std::string const& schema, Names 
 }  // namespace
 
 std::vector<EnqueueOutcome> copy_many(pg::Connection& connection, JobList const& jobs) {
+  if (!connection.can_copy()) return enqueue_many(connection, jobs);
   for (std::size_t i = 0; i < jobs.size; ++i) {
     if (!jobs.at(i).depends_on_elements.empty()) return enqueue_many(connection, jobs);
   }

@@ -273,6 +273,44 @@ databases:
   EXPECT_THAT(text, HasSubstr("run_as:"));
 }
 
+TEST_F(ConfigBroker, ThePoolOfProducers) {
+  auto const defaults = load("databases: [{name: a, database_url: 'postgresql://u@h/d'}]\n");
+  auto const plain = producers_pool(defaults.databases[0]);
+  EXPECT_EQ(plain.name, "a");
+  EXPECT_EQ(plain.database.database_url, "postgresql://u@h/d");
+  EXPECT_EQ(plain.pool_size, 5);
+  EXPECT_EQ(plain.max_overflow, 10);
+  EXPECT_EQ(plain.pool_timeout, 30s);
+  EXPECT_TRUE(plain.pool_pre_ping);
+  EXPECT_EQ(plain.pool_recycle, 30min);
+  EXPECT_EQ(plain.pool_idle_timeout, 10min);
+  EXPECT_FALSE(plain.echo);
+
+  auto const config = load(R"(
+pool_size: 7
+databases:
+  - {name: a, database_url: "postgresql://u@h/d", max_overflow: 3, pool_timeout: 1.5s, pool_pre_ping: false, echo: true,
+     pool_recycle: 60, pool_idle_timeout: 2m}
+)");
+  auto const pool = producers_pool(config.databases[0]);
+  EXPECT_EQ(pool.pool_size, 7);
+  EXPECT_EQ(pool.max_overflow, 3);
+  EXPECT_EQ(pool.pool_timeout, 1500ms);
+  EXPECT_FALSE(pool.pool_pre_ping);
+  EXPECT_EQ(pool.pool_recycle, 60s);
+  EXPECT_EQ(pool.pool_idle_timeout, 2min);
+  EXPECT_TRUE(pool.echo);
+
+  auto const aliases = load(R"(
+databases:
+  - {name: a, database_url: "postgresql://u@h/d", max_open_conns: 12, max_idle_conns: 4, conn_max_lifetime: 90}
+)");
+  auto const same = producers_pool(aliases.databases[0]);
+  EXPECT_EQ(same.pool_size, 4);
+  EXPECT_EQ(same.max_overflow, 8);
+  EXPECT_EQ(same.pool_recycle, 90s);
+}
+
 TEST_F(ConfigBroker, TheExampleIsTheFileAndHasEveryKey) {
   std::ifstream stream(std::string(POSTHOUSE_SOURCE_DIR) + "/examples/broker.example.yaml");
   std::string const committed{std::istreambuf_iterator<char>(stream), {}};
