@@ -278,8 +278,10 @@ void Pump::look_up(std::vector<std::int64_t> const& lanes) {
   core_.statement();
   for (auto const& info : work().lanes(lanes)) {
     auto const kind = core_.handlers.find(info.kind);
-    lanes_[info.lane] = {
-        .queue = info.queue, .priority = info.priority, .kind = kind == core_.handlers.end() ? nullptr : &kind->second};
+    // Only once: the names of a lane never change, and jobs that run look at these.
+    lanes_.try_emplace(info.lane, Lane{.queue = info.queue,
+                                       .priority = info.priority,
+                                       .kind = kind == core_.handlers.end() ? nullptr : &kind->second});
     auto const group = pacing_.know(
         info.lane,
         {.kind = info.kind, .queue_priority = info.queue_priority, .priority = info.priority, .weight = info.weight});
