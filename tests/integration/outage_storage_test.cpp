@@ -79,7 +79,7 @@ TEST(OutageStorageLong, DiskFull) {
 
 TEST(OutageStorageLong, NotifyQueueFull) {
   if (!long_run()) GTEST_SKIP() << "writes 2 GB: with scripts/test --long";
-  TestServer server(TestServer::durable, "fsync = off\n");
+  TestServer server(TestServer::durable);
   TestDatabase const database("posthouse", server);
   Sql sql(database.url());
   Load load({.database = database.options(), .backlog = 100, .between = 50ms});

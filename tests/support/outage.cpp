@@ -13,8 +13,7 @@ using namespace std::chrono_literals;
 bool long_run() { return std::getenv("POSTHOUSE_TEST_LONG") != nullptr; }
 
 TestServer& OutageTest::shared_server() {
-  // What a process leaves in the page cache survives its crash; without fsync the server is there sooner.
-  static TestServer server(TestServer::durable, "fsync = off\n");
+  static TestServer server(TestServer::durable);
   return server;
 }
 
