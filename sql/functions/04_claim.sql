@@ -416,26 +416,33 @@ begin
   if v_id is not null then perform wake('w' || v_id); end if;
 end $$;
 
+-- Idle workers cost the server little but their heartbeats, and each statement of it as much as it names tables.
 create or replace function beat(p_worker bigint, p_low_token bigint, p_free int, p_running int,
   p_rss_bytes bigint default null, p_cpu_ms bigint default null, p_children int default null) returns jsonb
 language plpgsql security definer set search_path from current
 set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
+declare
+  v_vacant boolean;
+  v_cancel boolean;
+  v_open bigint[];
 begin
-  -- As identity_now() has it, which would be planned anew in each call.
-  if not exists (select from worker w, meta m, pg_control_system() c, pg_database d
-      where w.id = p_worker and w.ended_at is null and m.key = 'identity' and d.datname = current_database()
-        and m.value = identity_of(c.system_identifier, d.oid, d.datname)) then
+  -- The identity as identity_now() has it, which would be planned anew in each call.
+  select not exists (select from (select l.worker, l.at from leader l order by l.id desc limit 1) l, worker o
+      where o.id = l.worker and o.ended_at is null and l.at > clock_timestamp() - interval '10 s'),
+    exists (select from cancel_request r where r.worker = p_worker),
+    array(select b.token from batch b where b.worker = p_worker and b.token >= p_low_token and b.closed_at is null order by b.token)
+    into v_vacant, v_cancel, v_open
+    from worker w, meta m, pg_control_system() c, pg_database d
+    where w.id = p_worker and w.ended_at is null and m.key = 'identity' and d.datname = current_database()
+      and m.value = identity_of(c.system_identifier, d.oid, d.datname);
+  if not found then
     return jsonb_build_object('alive', false, 'leader_vacant', false, 'open', '[]'::jsonb);
   end if;
   perform set_config('synchronous_commit', 'off', true);
   insert into heartbeat (worker, low_token, free, running, rss_bytes, cpu_ms, children)
     values (p_worker, p_low_token, p_free, p_running, p_rss_bytes, p_cpu_ms, p_children);
-  return jsonb_build_object('alive', true,
-    'leader_vacant', not exists (select from (select l.worker, l.at from leader l order by l.id desc limit 1) l, worker w
-      where w.id = l.worker and w.ended_at is null and l.at > clock_timestamp() - interval '10 s'),
-    'cancel', to_jsonb(cancels_of(p_worker)),
-    'open', coalesce((select jsonb_agg(b.token order by b.token) from batch b
-      where b.worker = p_worker and b.token >= p_low_token and b.closed_at is null), '[]'));
+  return jsonb_build_object('alive', true, 'leader_vacant', v_vacant, 'open', to_jsonb(v_open),
+    'cancel', case when v_cancel then to_jsonb(cancels_of(p_worker)) else '[]' end);
 end $$;
 
 create or replace function leave(p_worker bigint) returns void

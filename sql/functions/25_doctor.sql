@@ -48,7 +48,7 @@ language sql volatile security definer set search_path from current set jit = of
       union all
       select 'worker ' || w.name, 'warning', format('pid %s on %s has been silent for %s of its lease of %s', w.pid, w.host, date_trunc('second', t.now - h.at), w.lease),
           'Look at its process and at the network between; after the lease its jobs go to others.', 7
-        from live w, t, lateral (select q.at from heartbeat q where q.worker = w.id order by q.at desc limit 1) h where h.at < t.now - w.lease / 2
+        from live w, t, lateral (select q.at from heartbeat q where q.worker = w.id order by q.at desc limit 1) h where h.at < t.now - w.lease * 2 / 3
       union all
       select 'queue ' || q.queue, 'notice', format('is paused, and %s jobs wait', sum(w.jobs)), 'posthouse queues resume ' || q.queue, 8
         from queue q join waiting w on w.queue = q.queue where q.paused group by q.queue

@@ -177,7 +177,7 @@ bool is_alive(store::WorkerInfo const& worker) {
 std::string worker_state(store::WorkerInfo const& worker) {
   if (worker.ended_at) return worker.end_reason == "lease lapsed" ? "lost" : "ended";
   if (!is_alive(worker)) return "lost";
-  return worker.lease_ms > 0 && worker.silent_ms > worker.lease_ms / 2 ? "late" : "alive";
+  return worker.lease_ms > 0 && worker.silent_ms > worker.lease_ms * 2 / 3 ? "late" : "alive";
 }
 
 std::vector<std::string> names_in(std::string_view names) {

@@ -25,7 +25,7 @@ inline constexpr std::array<std::string_view, 9> job_states{"scheduled", "blocke
 /// False when it has ended, or has been silent for longer than its lease and nobody has said so yet.
 bool is_alive(store::WorkerInfo const& worker);
 
-/// alive, late (silent for half its lease), lost (for all of it, or ended by others) or ended.
+/// alive, late (silent for two thirds of its lease), lost (for all of it, or ended by others) or ended.
 std::string worker_state(store::WorkerInfo const& worker);
 
 /// The names of a comma-separated list.

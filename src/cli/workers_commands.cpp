@@ -175,7 +175,7 @@ void add_workers_commands(CLI::App& app, Context& context) {
   workers.require_subcommand(1);
   auto& list_command = add_command(
       workers, "list",
-      "List workers that have not ended: alive, late (silent for half its lease), lost (for all of it)",
+      "List workers that have not ended: alive, late (silent for two thirds of its lease), lost (for all of it)",
       {"posthouse workers list", "posthouse workers list --all --json | jq '.[] | select(.state == \"lost\")'"});
   list_command.add_flag("--all", flags->all, "those that have ended, too, as long as they are kept (7 days)");
   list_command.add_flag("--json", flags->json, "print an array of objects");

@@ -101,7 +101,7 @@ void Pump::turn() {
   hand_out();
   publish();
   // The heart has a connection of its own; should it get none, ours keeps the lease alive.
-  bool const silent = now - core_.beaten.load() > core_.options.claim_lease / 2;
+  bool const silent = now - core_.beaten.load() > silent_too_long(core_.options);
   if ((doubt_from_ || silent) && now >= next_doubt_check_) check_open();
   try {
     if (listener_.prove(now)) core_.statement();

@@ -85,12 +85,15 @@ struct WorkerCore {
   void statement() { counters.statements.fetch_add(1, std::memory_order_relaxed); }
 };
 
+/// A heartbeat is overdue: the longest wait between two is half of the lease, and a third of it is left.
+inline std::chrono::milliseconds silent_too_long(WorkerOptions const& options) { return options.claim_lease * 2 / 3; }
+
 /// From the last sign of life that the database has taken.
 inline monitor::Health health_of(WorkerCore const& core) {
   using std::chrono::seconds;
   if (core.stop.load() != Stop::no) return {.state = monitor::State::stopping};
   auto const silent = std::chrono::steady_clock::now() - core.beaten.load();
-  if (silent < core.options.claim_lease / 2) return {.state = monitor::State::serving};
+  if (silent < silent_too_long(core.options)) return {.state = monitor::State::serving};
   return {.state = monitor::State::down,
           .problem = "no heartbeat has reached the database for " +
                      std::to_string(std::chrono::duration_cast<seconds>(silent).count()) + " s"};

@@ -138,7 +138,7 @@ std::string shortened(std::string text) {
   for (char& c : text) {
     if (c == '\n') c = ' ';
   }
-  if (text.size() > 200) text = text.substr(0, 200) + " …";
+  if (text.size() > 200) text.replace(200, std::string::npos, " …");
   return text;
 }
 
