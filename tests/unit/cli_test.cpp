@@ -147,9 +147,9 @@ TEST(ExplainTest, OtherStates) {
 TEST(ExplainTest, StateOfAWorker) {
   auto info = worker("", "mail", 1);
   info.lease_ms = 30'000;
-  info.silent_ms = 15'000;
+  info.silent_ms = 20'000;
   EXPECT_EQ(worker_state(info), "alive");
-  info.silent_ms = 15'001;
+  info.silent_ms = 20'001;
   EXPECT_EQ(worker_state(info), "late");
   info.silent_ms = 30'001;
   EXPECT_EQ(worker_state(info), "lost");
