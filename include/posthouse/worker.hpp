@@ -33,6 +33,13 @@ namespace posthouse {
 
 enum class OnDecodeError { fail, retry };
 
+/// Where the handler of a kind runs.
+enum class Isolation {
+  of_worker,  ///< in a child process when the worker has some (WorkerOptions::processes), else in a thread
+  thread,     ///< in a thread of the worker
+  process     ///< in a child process; a worker without `processes` has as many as its concurrency then
+};
+
 /// Policies of one kind.
 struct HandlerOptions {
   int max_attempts = 25;                 ///< 1 to 32,767; a job's own option wins
@@ -54,6 +61,7 @@ struct HandlerOptions {
   /// Tenants: "key" or "header:NAME". Jobs with another key, or another value of that header, share the kind's turns, so
   /// that a million jobs of one delay another's by a turn. Of jobs that are enqueued later; empty: off.
   std::string fair_by{};
+  Isolation isolation = Isolation::of_worker;  ///< process only through run_worker(), as WorkerOptions::processes
 };
 
 /// Limits of a queue, in all workers together.
@@ -78,7 +86,8 @@ struct WorkerOptions {
   std::chrono::milliseconds stop_grace{30000};         ///< how long stop() lets running handlers finish
   bool once = false;                                   ///< leave when nothing is available or running
   /// Child processes that run the handlers, 1 to 1,000, each one job at a time; `concurrency` is as many then. 0: threads
-  /// of this process do. Only through run_worker(), since a child is this program started anew.
+  /// of this process do. HandlerOptions::isolation decides otherwise for a kind. Only through run_worker(), since a child
+  /// is this program started anew.
   int processes = 0;
   std::chrono::milliseconds kill_grace{5000};  ///< a child is killed so long after it was asked to stop, 0 to 1 h
   int max_jobs_per_child = 0;                  ///< then it is replaced, 1 to 1,000,000,000; 0: never

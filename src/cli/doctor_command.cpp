@@ -48,7 +48,7 @@ struct Budget {
 };
 
 Budget budget_of(node::Config const& config, store::Room const& room) {
-  int const processes = node::processes_of(config);
+  int const processes = node::children_of(config);
   auto const children = std::int64_t{processes} * config.worker_child_pool_max_size;
   // The keys that say the connections of sql jobs outright may ask for more than worker_max_overflow.
   int const sql = processes == 0 ? node::sql_connections_of(config) : 0;

@@ -298,7 +298,7 @@ Run Pool::run_task(Slot& slot, Task const& task, std::optional<Clock::time_point
     facts.position = task.position;
     facts.deadline = deadline;
     Job const job(std::move(facts), slot.stop.get_token(), &slot);
-    if (options_.run) return options_.run(job);
+    if (options_.run && options_.isolated(task.kind->options)) return options_.run(job);
     return run(task.kind->handler, options_.around, job);
   } catch (std::exception const&) {
     return outcome_of(std::current_exception());

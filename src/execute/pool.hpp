@@ -111,8 +111,9 @@ class Pool {
   struct Options {
     int threads = 1;
     Around around{};
-    /// Instead of calling the handler here; must not throw. Empty: it is called here.
+    /// Instead of calling the handler here, when `isolated` says so; must not throw. Empty: it is called here.
     std::function<Run(Job const&)> run{};
+    std::function<bool(HandlerOptions const&)> isolated{};  ///< not empty when `run` is not
     std::size_t max_result_bytes = 1024 * 1024;
     bool timed = false;  ///< fill Ended::ran
     /// Behind Job::complete; the result may be null.

@@ -354,7 +354,7 @@ void check_for_broker(Config const& config) {
     if (!config.kinds.contains(kind)) continue;
     core::refuse_because(std::string("kinds.") + kind, "is a kind of the broker itself", "any other name", "rename it");
   }
-  bool const children = config.isolated.value_or(false) || config.processes.value_or(0) > 0;
+  bool const children = config.isolated.value_or(false) || children_of(config) > 0;
   if (children) {
     core::refuse_because("isolation", "is for `posthouse work`", "threads in a broker",
                          "remove isolation and processes; programs (exec) have processes of their own anyway");

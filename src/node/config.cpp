@@ -103,6 +103,18 @@ int processes_of(Config const& config) {
   return config.processes.value_or(config.isolated.value_or(false) ? config.concurrency : 0);
 }
 
+bool isolated(KindConfig const& kind, Config const& config) {
+  return kind.options.isolation == Isolation::of_worker ? processes_of(config) > 0
+                                                        : kind.options.isolation == Isolation::process;
+}
+
+int children_of(Config const& config) {
+  int const shared = processes_of(config);
+  bool const any = std::any_of(config.kinds.begin(), config.kinds.end(),
+                               [&](auto const& kind) { return isolated(kind.second, config); });
+  return shared > 0 || !any ? shared : config.concurrency;
+}
+
 int sql_connections_of(Config const& config) {
   bool const any =
       std::any_of(config.kinds.begin(), config.kinds.end(), [](auto const& kind) { return !kind.second.sql.empty(); });

@@ -183,8 +183,12 @@ class ConfigError : public InvalidArgument {
   std::vector<Problem> problems_;
 };
 
-/// Child processes of a worker; 0: its handlers run in threads.
+/// Child processes of a worker that all its kinds share, unless they say otherwise; 0: its handlers run in threads.
 int processes_of(Config const& config);
+/// The same with those that a worker has for a kind alone.
+int children_of(Config const& config);
+/// Whether jobs of the kind run in child processes.
+bool isolated(KindConfig const& kind, Config const& config);
 
 /// Connections of a worker's own, beside the one for LISTEN: claims, heartbeats, and upkeep while it leads.
 inline constexpr int own_connections = 3;

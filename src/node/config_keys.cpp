@@ -250,6 +250,13 @@ Key const kKeys[] = {
        core::check_fair_by(a, text_value(a, v));
        kind(c, n).options.fair_by = text_value(a, v);
      }},
+    {"kinds.*.isolation", "",
+     "thread or process: where the handler runs, whatever the worker's isolation is; default: as that says", "", false,
+     false,
+     [](Config& c, string const& n, string const& a, Tree const& v) {
+       kind(c, n).options.isolation =
+           choice_value(a, v, {"thread", "process"}) == 1 ? Isolation::process : Isolation::thread;
+     }},
     {"queues.*.max_concurrency", "", "jobs of the queue at once in all workers together, 1 to 1000000", "20", false,
      false,
      [](Config& c, string const& n, string const& a,
@@ -411,6 +418,11 @@ void check_together(Tree const& root, Config const& config, std::vector<Problem>
           {where, full, full + " has both " + handlers[0] + " and " + handlers[1] + "; allowed: one of them"});
     } else if (handlers.empty()) {
       problems.push_back({where, full, full + " has no handler; add exec, sql or http"});
+    }
+    if (kind.options.isolation == Isolation::process && config.processes.value_or(1) == 0) {
+      problems.push_back({where, full + ".isolation",
+                          full + ".isolation is process but processes is 0; allowed: 1 to 1000, or no processes for as "
+                                 "many as concurrency"});
     }
     if (!kind.env.empty() && !has("exec")) {
       problems.push_back({where, full + ".env", full + ".env is for exec alone; remove it"});

@@ -23,7 +23,10 @@ execute::Pool::Options pool_options(WorkerCore& core) {
   options.around = core.options.around;
   options.max_result_bytes = core.options.max_result_bytes;
   options.complete = completion(core.log, core.options.database.schema);
-  if (core.children) options.run = [&core](Job const& job) { return core.children->run(job); };
+  if (core.children) {
+    options.run = [&core](Job const& job) { return core.children->run(job); };
+    options.isolated = [&core](HandlerOptions const& kind) { return isolated(kind, core.options); };
+  }
   options.timed = core.jobs != nullptr;
   options.wake = [&core] { core.wake.signal(); };
   options.progressed = [&core] {

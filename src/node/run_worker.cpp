@@ -58,7 +58,7 @@ execute::ExecOptions exec_options(KindConfig const& kind, Config const& config) 
   execute::ExecOptions options;
   options.output_limit = static_cast<std::size_t>(config.max_result_bytes);
   // The child that runs the program is to see its end before it is killed itself.
-  if (processes_of(config) > 0) options.kill_grace = std::min(options.kill_grace, config.kill_grace / 2);
+  if (isolated(kind, config)) options.kill_grace = std::min(options.kill_grace, config.kill_grace / 2);
   options.argv = kind.exec;
   options.backoff = kind.options.backoff;
   for (auto const& entry : kind.env) {

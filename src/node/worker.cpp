@@ -93,6 +93,20 @@ node::Handlers wanted(WorkerOptions const& options, node::Handlers const& handle
   return some;
 }
 
+void refuse_processes(WorkerOptions const& options, node::Handlers const& handlers) {
+  constexpr char const* mend =
+      "A child process is this program started anew, so it has to know what to do then: let "
+      "posthouse::run_worker(argc, argv, …) make the Worker, or run `posthouse work`.";
+  if (options.processes > 0) {
+    core::refuse("processes", std::to_string(options.processes), "0 in a Worker that a program makes by itself", mend);
+  }
+  for (auto const& [kind, registered] : handlers) {
+    if (registered.options.isolation != Isolation::process) continue;
+    core::refuse("isolation of kind '" + kind + "'", "process", "thread in a Worker that a program makes by itself",
+                 mend);
+  }
+}
+
 // One run, from start() to stop().
 class Session {
  public:
@@ -167,11 +181,13 @@ class Session {
   // Before the worker is registered: one whose children do not start shall not hold jobs.
   void start_children() {
     auto const& options = core_.options;
-    if (options.processes == 0) return;
     isolate::Children::Options wanted;
-    wanted.processes = options.processes;
+    for (auto const& [kind, registered] : core_.handlers) {
+      if (node::isolated(registered.options, options)) wanted.kinds.push_back(kind);
+    }
+    if (wanted.kinds.empty()) return;
+    wanted.processes = options.processes > 0 ? options.processes : options.concurrency;
     wanted.argv = isolate::own_arguments();
-    for (auto const& [kind, registered] : core_.handlers) wanted.kinds.push_back(kind);
     wanted.kill_grace = options.kill_grace;
     wanted.max_jobs = options.max_jobs_per_child;
     wanted.max_memory_mb = options.max_memory_per_child_mb;
@@ -373,11 +389,7 @@ void Worker::start() {
   if (impl_->handlers.empty()) {
     core::refuse_because("worker", "it has no handlers", "at least one kind", "call on(kind, handler) before start()");
   }
-  if (impl_->options.processes > 0 && !impl_->may_have_processes) {
-    core::refuse("processes", std::to_string(impl_->options.processes), "0 in a Worker that a program makes by itself",
-                 "A child process is this program started anew, so it has to know what to do then: let "
-                 "posthouse::run_worker(argc, argv, …) make the Worker, or run `posthouse work`.");
-  }
+  if (!impl_->may_have_processes) refuse_processes(impl_->options, impl_->handlers);
   if (impl_->options.prefetch_buffer > 0 && !impl_->options.claim_lease_given) {
     core::refuse("prefetch_buffer", std::to_string(impl_->options.prefetch_buffer),
                  "0, or with a lease that is written out",

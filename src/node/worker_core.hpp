@@ -48,6 +48,11 @@ enum class Stop : int { no, graceful, now };
 
 using Handlers = std::map<std::string, execute::Registered, std::less<>>;
 
+/// Whether a kind's handler runs in child processes.
+inline bool isolated(HandlerOptions const& kind, WorkerOptions const& worker) {
+  return kind.isolation == Isolation::of_worker ? worker.processes > 0 : kind.isolation == Isolation::process;
+}
+
 struct WorkerCore {
   WorkerCore(WorkerOptions const& the_options, Handlers const& the_handlers)
       : options(the_options), handlers(the_handlers), log(the_options.logger) {}
@@ -71,7 +76,7 @@ struct WorkerCore {
   std::atomic<int> running{0};
   std::atomic<int> fleet{1};  ///< workers that serve the same, as far as known
 
-  std::unique_ptr<isolate::Children> children{};  ///< null: handlers run in threads of this process
+  std::unique_ptr<isolate::Children> children{};  ///< null: all handlers run in threads of this process
 
   std::function<void()> progressed{};  ///< fixed before the pump runs; wakes who reports progress
   std::function<void()> pinged{};      ///< the same; sends a heartbeat at once

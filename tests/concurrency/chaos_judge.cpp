@@ -5,6 +5,8 @@
 #include <limits>
 #include <optional>
 
+#include "concurrency/chaos_features.hpp"
+
 namespace posthouse::test::chaos {
 namespace {
 
@@ -17,7 +19,7 @@ constexpr int doomed_attempts = 3;  ///< of jobs that always fail
 struct Operation {
   std::string how{};
   std::vector<std::int64_t> us{};
-  std::string result = "doubt";  ///< ok, rolled_back, refused, doubt
+  std::string result = "doubt";  ///< ok, rolled_back, refused, duplicate, doubt
   std::vector<std::int64_t> ids{};
 };
 
@@ -91,7 +93,8 @@ class Judge {
         }
         operations_[event.text("op")] = std::move(operation);
         for (auto const u : numbers_of(event.text("doomed"))) doomed_.insert(u);
-      } else if (event.what == "ok" || event.what == "rolled_back" || event.what == "refused") {
+      } else if (event.what == "ok" || event.what == "rolled_back" || event.what == "refused" ||
+                 event.what == "duplicate") {
         auto& operation = operations_[event.text("op")];
         operation.result = event.what;
         operation.ids = numbers_of(event.text("ids"));
@@ -174,7 +177,8 @@ class Judge {
       }
       return;
     }
-    bool const gone = operation.result == "rolled_back" || operation.result == "refused";
+    bool const gone =
+        operation.result == "rolled_back" || operation.result == "refused" || operation.result == "duplicate";
     bool const with_orders = operation.how == "transaction" || operation.how == "savepoint";
     std::size_t there = 0;
     for (auto const u : operation.us) {
@@ -345,6 +349,10 @@ std::string Verdict::summary() const {
   return text;
 }
 
-Verdict judge(Evidence const& evidence) { return Judge(evidence).pass(); }
+Verdict judge(Evidence const& evidence) {
+  auto verdict = Judge(evidence).pass();
+  for (auto& text : judge_features(evidence, verdict.counts)) verdict.violations.push_back(std::move(text));
+  return verdict;
+}
 
 }  // namespace posthouse::test::chaos

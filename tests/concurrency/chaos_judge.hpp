@@ -34,6 +34,12 @@ struct Effect {
   std::string how{};  ///< auto, tx or snooze
 };
 
+/// A job of a schedule.
+struct Ticked {
+  std::string tick{};
+  std::string state{};
+};
+
 struct Evidence {
   // The independent record
   std::vector<Event> history{};
@@ -42,7 +48,10 @@ struct Evidence {
   // What the engine says
   std::vector<EngineJob> jobs{};
   std::vector<EngineError> errors{};
-  std::map<std::int64_t, std::string> ends{};  ///< why each incarnation ended
+  std::map<std::int64_t, std::string> ends{};     ///< why each incarnation ended
+  std::map<std::int64_t, std::string> results{};  ///< SHA-256 of each stored one, by job
+  std::map<std::int64_t, Ticked> ticked{};
+  std::string last_tick{};  ///< that the schedule has fired; empty: there was none
 };
 
 struct Verdict {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <thread>
 
+#include "concurrency/chaos_features.hpp"
+
 namespace posthouse::test::chaos {
 namespace {
 
@@ -37,6 +39,7 @@ void Nemesis::start(Slot& slot) {
   }
   WorkerSpec spec;
   spec.name = slot.name;
+  spec.kinds = feature_kinds;
   spec.lease = options_.lease;
   spec.concurrency = static_cast<int>(seed_.between(1, 5));
   spec.prefetch = seed_.chance(0.5) ? static_cast<int>(seed_.between(1, 40)) : 0;
@@ -229,12 +232,13 @@ void Nemesis::run() {
           look_after(*slot);
           if (slot->process) ++(slot->worker ? working : enqueuing);
         }
+        bool const ticked = world_.ticked_enough();
         auto const unfinished = world_.unfinished();
         auto const alive = world_.sql().number("select count(*) from posthouse.worker where reaped_at is null");
         missing = std::to_string(unfinished) + " jobs have not ended, " + std::to_string(alive) +
                   " incarnations are alive for " + std::to_string(working) + " workers, " + std::to_string(enqueuing) +
                   " clients are left";
-        return unfinished == 0 && enqueuing == 0 && working == options_.workers && alive <= working;
+        return ticked && unfinished == 0 && enqueuing == 0 && working == options_.workers && alive <= working;
       },
       deadline);
   if (done) return done;

@@ -4,6 +4,7 @@
 #include <regex>
 #include <sstream>
 
+#include "concurrency/chaos_features.hpp"
 #include "concurrency/chaos_world.hpp"
 
 namespace posthouse::test::chaos {
@@ -46,9 +47,11 @@ class ChaosServer : public ::testing::Test {
 
 TEST_F(ChaosServer, NothingIsLostByCrashesOfTheServerWhileWorkersDrain) {
   auto const client = world.client(7, 1'000'000, 2, 20);
+  world.start_ticking();
   std::vector<std::unique_ptr<ChildProcess>> workers;
   for (int i = 0; i < 3; ++i) {
-    workers.push_back(world.worker({.name = "w" + text(i), .concurrency = 3, .prefetch = 20 * i, .lease = 10s}));
+    workers.push_back(world.worker(
+        {.name = "w" + text(i), .kinds = feature_kinds, .concurrency = 3, .prefetch = 20 * i, .lease = 10s}));
   }
   for (bool const immediate : {true, false}) {
     auto const begun = world.events("start").size();
@@ -67,12 +70,14 @@ TEST_F(ChaosServer, NothingIsLostByCrashesOfTheServerWhileWorkersDrain) {
   EXPECT_TRUE(eventually([&] { return world.events("start").size() > begun + 30; }, patient(20s)))
       << "the workers did not come back by themselves";
   EXPECT_EQ(leave(*client), 0);
-  EXPECT_TRUE(eventually([&] { return world.unfinished() == 0; }, patient(30s)));
+  EXPECT_TRUE(eventually([&] { return world.ticked_enough() && world.unfinished() == 0; }, patient(30s)));
   for (auto const& worker : workers) {
     EXPECT_EQ(leave(*worker), 0) << "the same processes that began: " << worker->errors();
   }
   world.expect_nothing_left();
   auto const verdict = world.expect_consistent();
+  for (auto const* what : {"results", "ticks"})
+    EXPECT_TRUE(verdict.counts.contains(what) && verdict.counts.at(what) > 0) << what;
   std::printf("[    CHAOS ] %s\n", verdict.summary().c_str());
 }
 

@@ -141,6 +141,23 @@ bool World::logged(std::string const& text) {
   return false;
 }
 
+void World::start_ticking() {
+  sql().exec(
+      "select posthouse.add_schedule('tick', 'ticked', every => '1 second', misfire => 'all', misfire_limit => 1000)");
+  ticking_ = true;
+}
+
+bool World::ticked_enough() {
+  if (!ticking_) return true;
+  if (tick_until_.empty()) tick_until_ = sql().one("select clock_timestamp()::text");
+  if (sql().number("select count(*) from posthouse.schedules where name = 'tick' and last_tick >= $1::timestamptz",
+                   tick_until_) == 0)
+    return false;
+  sql().exec("select posthouse.remove_schedule('tick')");
+  ticking_ = false;
+  return true;
+}
+
 std::int64_t World::unfinished() {
   return sql().number("select count(*) from posthouse.jobs where state not in ('succeeded', 'failed')");
 }
@@ -156,7 +173,8 @@ Evidence World::evidence() {
                                 .how = *row[4]});
   }
   for (auto const& u : sql().column("select u from chaos.orders")) evidence.orders.insert(std::stoll(u));
-  for (auto const& row : sql().rows("select id, payload ->> 'u', state, attempt from posthouse.jobs")) {
+  for (auto const& row :
+       sql().rows("select id, payload ->> 'u', state, attempt from posthouse.jobs where kind <> 'ticked'")) {
     evidence.jobs.push_back(
         {.id = std::stoll(*row[0]), .u = std::stoll(*row[1]), .state = *row[2], .attempt = std::stoi(*row[3])});
   }
@@ -169,6 +187,18 @@ Evidence World::evidence() {
   for (auto const& row : sql().rows("select id, coalesce(end_reason, 'alive') from posthouse.worker")) {
     evidence.ends[std::stoll(*row[0])] = *row[1];
   }
+  for (auto const& row :
+       sql().rows("select job, encode(sha256(coalesce(value_bytes, convert_to(value::text, 'UTF8'))), 'hex') from "
+                  "posthouse.result where problem is null")) {
+    evidence.results[std::stoll(*row[0])] = row[1].value_or("");
+  }
+  for (auto const& row :
+       sql().rows("select id, headers ->> 'posthouse.tick', state from posthouse.jobs where kind = 'ticked'")) {
+    evidence.ticked[std::stoll(*row[0])] = {.tick = *row[1], .state = *row[2]};
+  }
+  evidence.last_tick = sql().one(
+      "select coalesce((select to_char(max(tick) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from "
+      "posthouse.schedule_fire), '')");
   return evidence;
 }
 

@@ -76,6 +76,10 @@ class World {
                                      std::size_t times = 1, milliseconds deadline = 20s);
   bool logged(std::string const& text);
 
+  /// A schedule that makes a job of kind ticked each second, however late.
+  void start_ticking();
+  /// True when all ticks up to the first of these calls are fired; then it takes the schedule away.
+  bool ticked_enough();
   /// Jobs that have not ended.
   std::int64_t unfinished();
   Evidence evidence();
@@ -90,6 +94,8 @@ class World {
   History history_;
   std::unique_ptr<Sql> sql_{};
   std::int64_t next_u_ = 1;
+  bool ticking_ = false;
+  std::string tick_until_{};
 };
 
 /// Asks it to leave and waits; its exit status.

@@ -313,6 +313,8 @@ TEST_F(BrokerTest, ItSaysWhatABrokerCannotDo) {
   EXPECT_THROW(Broker{BrokerConfig{}}, InvalidArgument);
   EXPECT_THROW(Broker(config(entry("one", one), "processes: 2\n")), InvalidArgument);
   EXPECT_THROW(Broker(config(entry("one", one), "kinds: {sql: {exec: [/bin/true]}}\n")), InvalidArgument);
+  EXPECT_THROW(Broker(config(entry("one", one), "kinds: {k: {exec: [/bin/true], isolation: process}}\n")),
+               InvalidArgument);
 }
 
 }  // namespace

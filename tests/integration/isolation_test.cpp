@@ -342,6 +342,43 @@ TEST_F(Isolation, SqlAndProgramsRunInChildrenToo) {
   EXPECT_EQ(result(parent), result(own));
 }
 
+TEST_F(Isolation, AKindMayDecideForItself) {
+  environment["TEST_MIXED"] = "yes";
+  // A worker of threads, with children for the kinds that want them; and the other way round.
+  for (bool const threads : {true, false}) {
+    auto const whatever = enqueue("pid");
+    auto const in_thread = enqueue("in_thread");
+    auto const in_child = enqueue("in_child");
+    auto const dies = enqueue("dies_in_child");
+    auto worker = start_worker(threads ? std::vector<std::string>{"--concurrency", "2", "--once"}
+                                       : std::vector<std::string>{"--processes", "2", "--once"});
+    auto const pid = std::to_string(worker.pid());
+    EXPECT_EQ(worker.wait(), 0) << worker.errors();
+    EXPECT_EQ(result(in_thread), pid);
+    EXPECT_NE(result(in_child), pid);
+    EXPECT_EQ(result(whatever) == pid, threads);
+    EXPECT_EQ(state(dies), "failed");
+    EXPECT_EQ(type_of(dies), "Crashed");
+  }
+}
+
+TEST_F(Isolation, AConfiguredKindMayDecideForItself) {
+  auto const file = config(
+      "kinds:\n  child: {exec: [/bin/sh, -c, 'echo $PPID'], isolation: process}\n"
+      "  thread: {exec: [/bin/sh, -c, 'echo $PPID'], isolation: thread}\n");
+  for (bool const threads : {true, false}) {
+    auto const child = enqueue("child");
+    auto const thread = enqueue("thread");
+    std::vector<std::string> arguments{"--config", file, "--once"};
+    if (!threads) arguments.insert(arguments.end(), {"--processes", "1"});
+    auto worker = start_worker(arguments);
+    auto const pid = std::to_string(worker.pid());
+    EXPECT_EQ(worker.wait(), 0) << worker.errors();
+    EXPECT_NE(result(child), pid);
+    EXPECT_EQ(result(thread), pid);
+  }
+}
+
 TEST_F(Isolation, AChildThatCannotStartIsToldAtTheStart) {
   environment["TEST_START_FAILS"] = "yes";
   auto worker = start_worker({"--processes", "2"});
@@ -358,7 +395,8 @@ TEST_F(Isolation, AMemoryLimitBelowWhatAChildNeedsIsRefused) {
 
 TEST_F(Isolation, ConfigurationsThatContradictThemselvesAreRefused) {
   for (auto const* text : {"isolation: process\nprocesses: 0\n", "isolation: thread\nprocesses: 2\n",
-                           "processes: 1001\n", "isolation: fork\n", "max_jobs_per_child: -1\n"}) {
+                           "processes: 1001\n", "isolation: fork\n", "max_jobs_per_child: -1\n",
+                           "processes: 0\nkinds: {k: {exec: [/bin/true], isolation: process}}\n"}) {
     auto worker = start_worker({"--config", config(text)});
     EXPECT_EQ(worker.wait(), 2) << text;
   }
@@ -378,6 +416,9 @@ TEST_F(IsolationWorker, ProcessesNeedRunWorker) {
     EXPECT_THAT(std::string(error.what()), HasSubstr("processes"));
     EXPECT_THAT(error.hint(), HasSubstr("run_worker"));
   }
+  Worker other(quick());
+  other.on("k", {.isolation = posthouse::Isolation::process}, [](Job const&) {});
+  EXPECT_THROW(other.start(), InvalidArgument);
 }
 
 }  // namespace

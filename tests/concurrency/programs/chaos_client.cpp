@@ -27,8 +27,13 @@ class Enqueuer {
   void run(int pause_ms) {
     while (!leaving) {
       auto const dice = between(1, 100);
-      if (dice <= 50) {
-        single();
+      if (dice <= 30) {
+        single(wish());
+      } else if (dice <= 50) {
+        // Several that get into each other's way.
+        auto const sort = between(1, 3);
+        auto const key = std::to_string(between(1, 3));
+        for (auto count = between(1, 6); count > 0; --count) single(special(sort, key));
       } else if (dice <= 93) {
         business();
       } else {
@@ -82,6 +87,26 @@ class Enqueuer {
     return made;
   }
 
+  /// A job of a kind that is limited, of a key, or of a dedupe key.
+  Wanted special(std::int64_t sort, std::string const& key) {
+    Wanted made;
+    auto const u = made.u = next_++;
+    std::int64_t ms = between(0, 60);
+    if (sort == 1) {
+      made.kind = "limited";
+      ms = between(50, 300);
+    } else if (sort == 2) {
+      made.kind = "keyed";
+      made.options.key = key;
+    } else {
+      made.kind = "unique";
+      made.options.dedupe_key = key;
+      ms = between(50, 300);
+    }
+    made.payload = json(R"({"u": )" + std::to_string(u) + R"(, "ms": )" + std::to_string(ms) + "}");
+    return made;
+  }
+
   std::string invoke(char const* how, std::vector<Wanted> const& wanted) {
     std::vector<std::int64_t> all, doomed;
     for (auto const& one : wanted) {
@@ -89,7 +114,12 @@ class Enqueuer {
       if (one.doomed) doomed.push_back(one.u);
     }
     auto op = std::to_string(all.front());
-    history_.note("invoke", {{"op", op}, {"how", how}, {"u", joined(all)}, {"doomed", joined(doomed)}});
+    history_.note("invoke", {{"op", op},
+                             {"how", how},
+                             {"u", joined(all)},
+                             {"doomed", joined(doomed)},
+                             {"key", wanted.front().options.key},
+                             {"dedupe", wanted.front().options.dedupe_key}});
     return op;
   }
   void tell(char const* what, std::string const& op, std::string const& why = {}) {
@@ -102,11 +132,12 @@ class Enqueuer {
     tell(error.in_doubt() ? "doubt" : "refused", op, error.what());
   }
 
-  void single() {
-    auto const wanted = wish();
+  void single(Wanted const& wanted) {
     auto const op = invoke("single", {wanted});
     try {
-      ok(op, {client_.enqueue(wanted.kind, wanted.payload, wanted.options).id});
+      auto const outcome = client_.enqueue(wanted.kind, wanted.payload, wanted.options);
+      if (outcome.status == EnqueueStatus::duplicate) return tell("duplicate", op, "of " + std::to_string(outcome.id));
+      ok(op, {outcome.id});
     } catch (Error const& refusal) {
       error(op, refusal);
     }

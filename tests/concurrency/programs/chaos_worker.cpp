@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A worker whose handlers do what their job's payload says, and write down that they did.
+#include <openssl/evp.h>
+
 #include <atomic>
 #include <boost/json.hpp>
 #include <csignal>
@@ -7,11 +9,13 @@
 #include <optional>
 #include <posthouse/adapter/libpq.hpp>
 #include <posthouse/posthouse.hpp>
+#include <random>
 #include <sstream>
 #include <stdexcept>
 #include <thread>
 
 #include "base/random.hpp"
+#include "concurrency/chaos_features.hpp"
 #include "concurrency/chaos_history.hpp"
 #include "concurrency/programs/chaos.hpp"
 #include "support/sql.hpp"
@@ -41,6 +45,19 @@ struct Plan {
     if (auto const* value = object.if_contains("manner")) manner = value->as_string().c_str();
   }
 };
+
+std::string sha256(std::string_view data) {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  if (EVP_Digest(data.data(), data.size(), digest, &size, EVP_sha256(), nullptr) != 1)
+    throw std::runtime_error("no SHA-256");
+  std::string hex;
+  for (unsigned int i = 0; i < size; ++i) {
+    hex += "0123456789abcdef"[digest[i] >> 4U];
+    hex += "0123456789abcdef"[digest[i] & 15U];
+  }
+  return hex;
+}
 
 class Handlers {
  public:
@@ -93,6 +110,21 @@ class Handlers {
     return *connection;
   }
 
+  /// What the job brings back: any bytes, or JSON as jsonb writes it, different in each run; written down first.
+  Payload result(Job const& job) {
+    static thread_local std::mt19937_64 random{std::random_device{}()};
+    std::string text;
+    bool const as_json = random() % 4 == 0;
+    if (as_json) {
+      text = R"({"id": )" + std::to_string(job.id()) + R"(, "token": ")" + job.fencing_token() + R"("})";
+    } else {
+      text.resize(random() % (random() % 50 == 0 ? 200'000 : 500));
+      for (auto& byte : text) byte = static_cast<char>(random());
+    }
+    history_.note("result", {{"token", job.fencing_token()}, {"sha256", sha256(text)}});
+    return as_json ? Payload(json(text)) : Payload(bytes(text));
+  }
+
   Outcome effect(Job const& job, Plan const& plan) {
     if (plan.how == "ledger") {
       complete(job, plan);
@@ -107,8 +139,9 @@ class Handlers {
       end(job, plan, "snoozed");
       return Snooze{milliseconds{50 + plan.u % 200}};
     }
+    auto value = result(job);
     end(job, plan, "done");
-    return Success{};
+    return Success{.result = std::move(value)};
   }
 
   void complete(Job const& job, Plan const& plan) {
@@ -116,7 +149,7 @@ class Handlers {
     connection.exec("begin");
     write(job, plan, "tx");
     try {
-      job.complete(connection.connection());
+      job.complete(connection.connection(), result(job));
     } catch (LeaseLost const&) {
       end(job, plan, "lost", job.stop_token().stop_requested() ? "told" : "not told");
       own().reset();  // which rolls back
@@ -189,6 +222,14 @@ int run_worker(Arguments const& arguments) {
   policy.backoff = Backoff::fixed({50ms, 100ms, 200ms});
   Worker worker(options);
   for (auto const& kind : words(arguments.text("kinds"))) {
+    if (kind == "ticked") {
+      worker.on(kind, policy, [&](Job const& job) -> Outcome {
+        history.note("tick", {{"job", std::to_string(job.id())}, {"tick", job.headers().at("posthouse.tick")}});
+        return Success{};
+      });
+      continue;
+    }
+    policy.concurrency_limit = kind == "limited" ? limited_at_once : 0;
     worker.on(kind, policy, [&](Job const& job) { return handlers.run(job); });
   }
   for (;;) {

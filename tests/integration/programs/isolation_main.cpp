@@ -71,6 +71,13 @@ void register_handlers(posthouse::Worker& worker) {
   });
   worker.on("huge", [](Job const&) { return posthouse::bytes{std::string(2U << 20U, 'x')}; });
   worker.on("nothing", [](Job const&) {});
+  if (std::getenv("TEST_MIXED") != nullptr) {
+    posthouse::HandlerOptions child = once;
+    child.isolation = posthouse::Isolation::process;
+    worker.on("in_thread", {.isolation = posthouse::Isolation::thread}, [](Job const&) { return pid(); });
+    worker.on("in_child", child, [](Job const&) { return pid(); });
+    worker.on("dies_in_child", child, [](Job const&) { ::kill(::getpid(), SIGKILL); });
+  }
   worker.on("throw", once, [](Job const&) { throw std::invalid_argument("bad \xff input"); });
   worker.on("discard", [](Job const&) { return posthouse::Discard{"not wanted"}; });
   worker.on("snooze", [](Job const&) { return posthouse::Snooze{1h}; });
