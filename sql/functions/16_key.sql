@@ -90,38 +90,41 @@ declare
 begin
   with r as materialized (
       select * from met_rows(p_ids, p_txids, p_keys, p_sizes)),
+    -- From here on a number stands for the key: what follows sorts and joins by it.
     k as materialized (
-      select d.key, coalesce(t.seq, 0) as seq, coalesce(t.holders, '{}') as holders, coalesce(t.parked_to, 0) as parked_to,
+      select row_number() over () as nr, d.key, coalesce(t.seq, 0) as seq, coalesce(t.holders, '{}') as holders, coalesce(t.parked_to, 0) as parked_to,
         coalesce(t.parked_last, 0) as parked_last, coalesce(q.paused, false) as paused,
         case when q.paused or t.parked_last > t.parked_to then 0 else greatest(p_limit - coalesce(cardinality(t.holders), 0), 0) end as room
       from (select distinct r.key from r) d
       left join lateral turn_of(p_kind, d.key) t on true
       left join lateral (select q.paused from key_rule q where q.kind = p_kind and q.key = d.key and (select exists (select from key_rule z where z.kind = p_kind)) limit 1) q on true),
     h as (
-      select r.*, k.room, k.paused, k.parked_to, k.parked_last, r.id = any(k.holders) as holds from r join k on k.key = r.key),
+      select r.ord, r.id, r.txid, r.key, r.size, k.nr, k.room, k.paused, k.parked_to, k.parked_last, r.id = any(k.holders) as holds from r join k on k.key = r.key),
+    -- rank: among those of its key that hold it, or among those that do not.
     n as (
-      select h.*, case when h.holds then not h.paused else row_number() over (partition by h.key collate "C", h.holds order by h.ord) <= h.room end as goes from h),
+      select q.*, case when q.holds then not q.paused else q.rank <= q.room end as goes from (
+        select h.*, row_number() over (partition by h.nr, h.holds order by h.ord) as rank from h) q),
     c as (
       select n.*, count(*) filter (where n.goes) over w as goers, sum(n.size) filter (where n.goes) over w as bytes
       from n window w as (order by n.ord rows unbounded preceding)),
     -- Up to the first that cannot be taken along.
     o as materialized (
       select c.* from c where c.ord < coalesce((select min(c.ord) from c where case when c.goes then c.goers > p_want or (c.bytes >= max_bytes and c.goers > 1) else c.goers >= enough end), 1000000)),
-    -- A holder that comes back while its key is paused gets a place before the parked.
+    -- A holder that comes back while its key is paused gets a place before the parked; any other that stays behind is one
+    -- of those for which there was no room.
     s as materialized (
-      select o.ord, o.id, o.txid, o.key, o.holds, case when o.goes then null
-        when o.holds then o.parked_to - count(*) over (partition by o.key collate "C", o.goes, o.holds) + row_number() over (partition by o.key collate "C", o.goes, o.holds order by o.ord)
-        else o.parked_last + row_number() over (partition by o.key collate "C", o.goes, o.holds order by o.ord) end as seq
-      from o),
+      select o.ord, o.id, o.txid, o.key, o.nr, o.holds, case when o.goes then null
+        when o.holds then o.parked_to - z.n + o.rank else o.parked_last + o.rank - o.room end as seq
+      from o left join (select p.nr, count(*) as n from o p where p.holds and not p.goes group by p.nr) z on z.nr = o.nr),
     t as (
       insert into key_turn (kind, key, seq, holders, parked_to, parked_last)
       select p_kind, k.key, k.seq + 1, case when s.left = '{}' then k.holders else array(select x from unnest(k.holders) x where x <> all(s.left)) end || s.came, k.parked_to - cardinality(s.left), k.parked_last + s.parked
       from k join (
-        select s.key, coalesce(array_agg(s.id) filter (where s.seq is null and not s.holds), '{}') as came,
+        select s.nr, coalesce(array_agg(s.id) filter (where s.seq is null and not s.holds), '{}') as came,
           coalesce(array_agg(s.id) filter (where s.seq is not null and s.holds), '{}') as left,
           count(*) filter (where s.seq is not null and not s.holds) as parked,
           bool_or(s.seq is not null or not s.holds) as changes
-        from s group by s.key) s on s.key = k.key
+        from s group by s.nr) s on s.nr = k.nr
       where s.changes)
   -- Sorted once, and not by each aggregate for itself.
   select array_agg(s.id), array_agg(s.txid), array_agg(s.key), array_agg(s.seq) into ids, txids, keys, seqs from (select * from s order by s.ord) s;
