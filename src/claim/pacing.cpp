@@ -31,9 +31,11 @@ int Pacing::ahead(Time now) const {
   auto const window = std::max<Clock::duration>(rate_window, 3 * round_trip_);
   std::int64_t recent = 0;
   for (auto it = ends_.rbegin(); it != ends_.rend() && now - it->first <= window; ++it) recent += it->second;
-  auto const twice = 2 * (recent - limits_.slots);
-  return static_cast<int>(
-      std::clamp<std::int64_t>(twice, limits_.slots, limits_.slots + std::int64_t{2} * max_jobs_a_claim));
+  // Far away it must grow in few steps, since each takes a round trip.
+  auto const more = (far() ? 8 : 2) * (recent - limits_.slots);
+  // A crash charges nobody as soon as more may have started than there are slots, so far away there may be any number.
+  auto const most = far() ? std::max(2 * max_jobs_a_claim, limits_.prefetch) : 2 * max_jobs_a_claim;
+  return static_cast<int>(std::clamp<std::int64_t>(more, limits_.slots, limits_.slots + most));
 }
 
 int Pacing::wanted(Load const& load) const noexcept {
@@ -41,7 +43,10 @@ int Pacing::wanted(Load const& load) const noexcept {
   int const held = load.handed + load.waiting + load.claiming;
   int const room = limits_.slots + limits_.prefetch - held;
   int const buffered = std::max(0, held - limits_.slots);
-  if (room <= 0 || (limits_.prefetch > 0 && buffered > limits_.prefetch / 2)) return 0;
+  if (room <= 0) return 0;
+  // Far away several claims are on their way, and the next one is sent as soon as there is room for a whole one.
+  bool const full = far() ? room < std::min(most_, limits_.prefetch / 2) : buffered > limits_.prefetch / 2;
+  if (limits_.prefetch > 0 && full) return 0;
   return std::min(room, most_);
 }
 
@@ -210,6 +215,10 @@ void Pacing::flushed(Time now, Clock::duration took) {
   lanes_.freed(now);
   oldest_.reset();
   round_trip_ = took;
+  // The shortest one counts, and is slowly forgotten: what one statement waited for is no distance.
+  least_round_trip_ = least_round_trip_ == Clock::duration::zero()
+                          ? took
+                          : std::min(took, least_round_trip_ + least_round_trip_ / 8 + milliseconds(1) / 10);
   failures_ = 0;
 }
 

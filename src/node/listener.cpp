@@ -74,15 +74,15 @@ std::optional<Listener::Clock::time_point> Listener::due() const {
          std::chrono::milliseconds{opening_.wait_for(std::chrono::seconds{0}) == std::future_status::ready ? 0 : 10};
 }
 
-std::vector<std::string> Listener::wait(Clock::time_point deadline) {
+std::vector<std::string> Listener::wait(Clock::time_point deadline, int other) {
   std::vector<std::string> payloads;
   if (connection_) {
-    for (auto& notification : connection_->wait(wake_.fd(), deadline))
+    for (auto& notification : connection_->wait(wake_.fd(), deadline, other))
       payloads.push_back(std::move(notification.payload));
   } else {
     auto const left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
-    pollfd item{wake_.fd(), POLLIN, 0};
-    ::poll(&item, 1, static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 60'000)));
+    pollfd items[2] = {{wake_.fd(), POLLIN, 0}, {other, POLLIN, 0}};
+    ::poll(items, 2, static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 60'000)));
   }
   return payloads;
 }

@@ -33,9 +33,9 @@ class Listener {
 
   /// Starts and finishes connecting when it is time. True: there is a new connection, and it listens.
   bool maintain(Clock::time_point now);
-  /// Sleeps until the deadline, `wake` or a notification; returns payloads. Leaves `wake` signalled: what it stands for
+  /// Sleeps until the deadline, `wake`, something to read at `other` (-1: none) or a notification; returns payloads. Leaves `wake` signalled: what it stands for
   /// has not been looked at yet. Throws Error when the connection breaks: call drop() then.
-  std::vector<std::string> wait(Clock::time_point deadline);
+  std::vector<std::string> wait(Clock::time_point deadline, int other = -1);
   void drop();
   /// nullptr: none at this moment.
   [[nodiscard]] pg::Connection* connection() const noexcept { return connection_.get(); }

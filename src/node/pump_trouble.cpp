@@ -17,6 +17,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds complain_every{60'000};
+constexpr milliseconds hear_within{5'000};
 constexpr std::string_view statement_too_long = "57014";
 constexpr milliseconds last_words{5'000};  // for reporting and leaving when the database is out of reach
 
@@ -36,6 +37,7 @@ void Pump::trouble(Error const& error) {
   bool const gone = !connection_ || !connection_->ok() || error.error_class() == ErrorClass::unavailable;
   if (gone) {
     if (sent_) in_doubt(std::exchange(sent_, std::nullopt)->token);
+    crash_flights();
     connection_.reset();
     next_connect_ = std::max(next_connect_, now);
   } else {
@@ -124,9 +126,40 @@ bool Pump::reborn(Clock::time_point now) {
   return true;
 }
 
+// A session lock behind a pooler in transaction mode would stay with a server connection that others get: the LISTEN
+// connection is used only after a NOTIFY, sent on the other one, has arrived there.
+void Pump::probe_listening(Clock::time_point now) {
+  probe_ = "l" + std::to_string(core_.incarnation.load()) + "-" + base::random_uuid().substr(0, 8);
+  probe_until_ = now + std::min<milliseconds>(core_.options.database.statement_timeout, hear_within);
+  try {
+    receive(false);
+    core_.statement();
+    work().notify(probe_);
+  } catch (Error const&) {  // of the other connection: this one has to wait for it
+    probe_until_.reset();
+    listener_.drop();
+    throw;
+  }
+}
+
+void Pump::not_listening() {
+  probe_until_.reset();
+  listener_.drop();
+  if (!std::exchange(told_deaf_, true)) {
+    bool const given = !core_.options.database.session_database_url.empty();
+    core_.log.warning(
+        given ? "a NOTIFY did not arrive: session_database_url leads to a pooler in transaction mode, polling "
+                "instead; set it to the server itself"
+              : "a NOTIFY did not arrive: database_url leads to a pooler in transaction mode, polling "
+                "instead; set pgbouncer_transaction_mode, and session_database_url to the server itself");
+  }
+}
+
 void Pump::deaf(Error const& error) {
   core_.log.debug("LISTEN connection lost", {{"error", error.what()}});
   listener_.drop();
+  probe_until_.reset();
+  buffer_bell_ = false;
   pacing_.deaf(Clock::now());
 }
 

@@ -68,14 +68,8 @@ std::unique_ptr<Connection> Connection::open_to(DatabaseOptions const& options, 
     impl.pooled = pooled;
     impl.listen_to_notices();
     PQsetnonblocking(impl.conn, 1);
-    if (pooled) {
-      // A pooler hands the server connection on after each transaction, so nothing may be set. A role whose
-      // transactions are stricter than READ COMMITTED by default gets them opened by name.
-      ResultPtr const level = impl.simple("select current_setting('default_transaction_isolation')");
-      impl.wrap = std::string_view(PQgetvalue(level.get(), 0, 0)) != "read committed";
-    } else {
-      impl.prepare_session();
-    }
+    // A pooler hands the server connection on after each transaction, so nothing may be set for longer: see pipe().
+    if (!pooled) impl.prepare_session();
     return connection;
   }
   throw Unavailable(

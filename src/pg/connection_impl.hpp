@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -37,14 +38,18 @@ struct Connection::Impl {
   std::chrono::milliseconds server_deadline{0};  ///< what the server was told; 0: nothing
   ServerMessage farewell{};  ///< what the server said when it ended the session between two statements
   bool pooled = false;       ///< behind a transaction pooler: no session state
-  bool wrap = false;         ///< the role's isolation is not READ COMMITTED: open it explicitly
   std::vector<Notification> notifications{};
   std::unordered_map<std::string, std::string> prepared{};  ///< text → name
   Clock::time_point sent_until{};                           ///< deadline of what send_prepared() sent
   std::string sent{};                                       ///< its text
-  std::string error_context{};                              ///< of the last error of the server
-  std::vector<std::string> notices{};                       ///< kept for who asked for them
-  std::size_t notices_left = 0;                             ///< bytes that may still be kept
+  struct Piped {
+    std::string sql{};
+    Clock::time_point until{};
+  };
+  std::deque<Piped> piped{};           ///< sent by pipe() and not answered, oldest first
+  std::string error_context{};         ///< of the last error of the server
+  std::vector<std::string> notices{};  ///< kept for who asked for them
+  std::size_t notices_left = 0;        ///< bytes that may still be kept
   std::size_t notices_dropped = 0;
   std::size_t answer_most = 0;      ///< bytes of an answer; 0: no limit
   std::uint64_t answer_began = 0;   ///< received() when the statement began
@@ -86,6 +91,7 @@ struct Connection::Impl {
   template <class Send>
   Clock::time_point start(Send send, bool in_doubt) {
     check_usable();
+    if (!piped.empty()) throw InvalidArgument("statements are on their way on this connection: receive them first");
     drain_notifications();
     auto const until = start_statement();
     if (answer_most > 0) answer_began = received();
