@@ -135,6 +135,8 @@ void measure_workers(Site& site, Options const& options, Road const& road, Figur
       for (std::size_t d = 0; d < delays.size(); ++d) {
         road.delay(delays[d]);
         auto const with = pace_of(site, road.far, one.jobs, one.prefetch, one.slow, 2 * delays[d]);
+        site.progress(fmt::format("rtt: {} ms each way: {:.0f} a second, {:.0f} without", delays[d].count(), with.per_s,
+                                  without.per_s));
         pairs[d].ours.push_back(with.per_s);
         pairs[d].raw.push_back(without.per_s);
       }

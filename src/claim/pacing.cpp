@@ -218,7 +218,7 @@ void Pacing::flushed(Time now, Clock::duration took) {
   // The shortest one counts, and is slowly forgotten: what one statement waited for is no distance.
   least_round_trip_ = least_round_trip_ == Clock::duration::zero()
                           ? took
-                          : std::min(took, least_round_trip_ + least_round_trip_ / 8 + milliseconds(1) / 10);
+                          : std::min<Clock::duration>(took, least_round_trip_ + least_round_trip_ / 64);
   failures_ = 0;
 }
 

@@ -152,10 +152,11 @@ TEST_F(PoolerTest, NothingOfASessionStaysBehindForOthers) {
   client.enqueue("k");
   client.enqueue_many("bulk", std::vector<Payload>(6000, json{"1"}));
   auto const connection = pg::Connection::open(options);
-  // PgBouncer itself carries these settings over to each of its server connections.
+  // PgBouncer itself carries the first of these over to each of its server connections; the last two are of each of our
+  // transactions, and gone with it.
   std::string const set_by_us =
       "select count(*) from pg_settings where source = 'session' and name <> all('{application_name, client_encoding, "
-      "DateStyle, TimeZone, standard_conforming_strings}')";
+      "DateStyle, TimeZone, standard_conforming_strings, transaction_isolation, transaction_read_only}')";
   for (int i = 0; i < 4; ++i) {
     EXPECT_EQ(connection->query(set_by_us).int8(0, 0), 0);
     EXPECT_EQ(connection->query("select count(*) from pg_prepared_statements").int8(0, 0), 0);
@@ -203,6 +204,7 @@ TEST_F(PoolerTest, HostileSettingsOfOthersChangeNothing) {
   worker_options.database = options;
   worker_options.database.session_database_url = database.url();
   worker_options.concurrency = 3;
+  worker_options.heartbeat_interval = std::chrono::milliseconds(200);
   worker_options.with_prefetch(500, std::chrono::seconds(5));
   Worker worker(worker_options);
   worker.on("blob", [&](Job const& job) {

@@ -56,7 +56,7 @@ TEST_F(WorkerBuffer, AnIdlePeerGetsWhatIsNotStarted) {
   peer.stop();
   EXPECT_GE(holder.stats().released, 20);
   EXPECT_EQ(sql.number("select count(*) from attempt_error"), 0);
-  EXPECT_EQ(sql.number("select held()"), 0);
+  EXPECT_EQ(sql.number("select count(*) from held()"), 0);
 }
 
 TEST_F(WorkerBuffer, APeerGetsOnlyWhatItServes) {
