@@ -27,6 +27,12 @@ function(posthouse_add_room room)
   target_link_libraries(ph_${room} PRIVATE posthouse_flags Threads::Threads Boost::json fmt::fmt
                                            ${POSTHOUSE_DEPS_${room}})
   target_compile_definitions(ph_${room} PRIVATE POSTHOUSE_VERSION="${PROJECT_VERSION}")
+  # Reading a command line is never slow, but optimising CLI11's templates is.
+  if(room STREQUAL "cli" AND POSTHOUSE_SANITIZE)
+    target_compile_options(ph_${room} PRIVATE -O0)
+  elseif(room STREQUAL "cli")
+    target_compile_options(ph_${room} PRIVATE $<$<CONFIG:Release>:-O1>)
+  endif()
   if(POSTHOUSE_PCH AND POSTHOUSE_PCH_${room})
     target_precompile_headers(ph_${room} PRIVATE ${POSTHOUSE_PCH_${room}})
   endif()

@@ -57,7 +57,7 @@ _posthouse() {
     'kinds list') words='--json' ;;
     'kinds pause') words='' ;;
     'kinds resume') words='' ;;
-    'kinds set') words='--json --concurrency-limit --requests-per-second --rps --burst --key-limit --key-requests-per-second --key-rps --key-burst --serialized-dispatch --reset' ;;
+    'kinds set') words='--json --concurrency-limit --requests-per-second --rps --burst --key-limit --key-requests-per-second --key-rps --key-burst --serialized-dispatch --weight --fair-by --reset' ;;
     'kinds show') words='--json' ;;
     'workers') words='list ping' ;;
     'workers list') words='--all --json' ;;

@@ -202,18 +202,32 @@ column key_turn.seq bigint not null
 column kind.kind text collate "C" not null
 column kind.paused boolean not null default false
 column kind.paused_at timestamp with time zone
+column kind_setting.at timestamp with time zone not null default clock_timestamp()
+column kind_setting.kind text collate "C" not null
+column kind_setting.name text collate "C" not null
+column kind_setting.origin text collate "C" not null
+column kind_setting.said_by text
+column kind_setting.value text
+column kind_settings.declared text
+column kind_settings.kind text collate "C"
+column kind_settings.name text collate "C"
+column kind_settings.origin text collate "C"
+column kind_settings.said_by text
+column kind_settings.value text
 column lane.express boolean not null default false
 column lane.keyed boolean not null default false
 column lane.kind text collate "C" not null
 column lane.lane bigint not null
 column lane.priority integer not null
 column lane.queue text collate "C" not null
+column lane.share text collate "C"
 column lane_seen.express boolean not null default false
 column lane_seen.keyed boolean not null default false
 column lane_seen.kind text collate "C" not null
 column lane_seen.lane bigint not null
 column lane_seen.priority integer not null
 column lane_seen.queue text collate "C" not null
+column lane_seen.share text collate "C"
 column leader.at timestamp with time zone not null default clock_timestamp()
 column leader.id bigint not null generated always as identity
 column leader.promoted_to timestamp with time zone not null
@@ -394,6 +408,9 @@ constraint done_pkey on done PRIMARY KEY (worker, token, pos)
 constraint enqueue_token_pkey on enqueue_token PRIMARY KEY (token)
 constraint key_rule_pkey on key_rule PRIMARY KEY (kind, key)
 constraint kind_pkey on kind PRIMARY KEY (kind)
+constraint kind_setting_name_check on kind_setting CHECK (name = ANY (ARRAY['weight'::text, 'fair_by'::text]))
+constraint kind_setting_origin_check on kind_setting CHECK (origin = ANY (ARRAY['declared'::text, 'set'::text]))
+constraint kind_setting_pkey on kind_setting PRIMARY KEY (kind, name, origin)
 constraint lane_pkey on lane PRIMARY KEY (lane)
 constraint leader_pkey on leader PRIMARY KEY (id)
 constraint limit_bucket_pkey on limit_bucket PRIMARY KEY (scope, name, seq)
@@ -469,6 +486,7 @@ function check_dead(text,integer) (p_state text, p_limit integer) returns void l
 function check_enqueue(jsonb,bytea,timestamp with time zone,interval,jsonb,integer) (p_payload jsonb, p_payload_bytes bytea, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer) returns timestamp with time zone language plpgsql stable security definer set search_path=<schema>, pg_temp
 function check_identity() () returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function check_key(text) (p_key text) returns void language plpgsql immutable set search_path=<schema>, pg_temp
+function check_kind_setting(text,text,text) (p_kind text, p_name text, p_value text) returns void language plpgsql immutable set search_path=<schema>, pg_temp
 function check_limit(text,text,integer,numeric,integer) (p_scope text, p_name text, p_concurrency integer, p_per_second numeric, p_burst integer) returns void language plpgsql stable set search_path=<schema>, pg_temp
 function check_many(jsonb) (jobs jsonb) returns boolean language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
 function check_many_depends(jsonb) (jobs jsonb) returns void language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
@@ -489,6 +507,7 @@ function cron_local(bigint[],timestamp without time zone) (m bigint[], p_after t
 function cron_masks(text) (cron text) returns bigint[] language plpgsql immutable set search_path=<schema>, pg_temp
 function cron_next(bigint[],text,timestamp with time zone) (m bigint[], zone text, p_after timestamp with time zone) returns timestamp with time zone language plpgsql stable set search_path=<schema>, pg_temp
 function dead_batch(text,text,text,timestamp with time zone,bigint,integer) (p_state text, p_kind text, p_queue text, p_before timestamp with time zone, p_after bigint, p_limit integer) returns bigint[] language plpgsql volatile security definer set jit=off set search_path=<schema>, pg_temp
+function declare_kinds(jsonb,text) (kinds jsonb, said_by text DEFAULT NULL::text) returns TABLE(kind text, name text, old_value text, new_value text, hidden boolean) language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function declare_limits(jsonb,text) (limits jsonb, said_by text DEFAULT NULL::text) returns TABLE(scope text, name text, old_value text, new_value text, hidden boolean) language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function delete_job(bigint) (id bigint) returns boolean language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function dependency_lock() () returns integer language sql immutable parallel safe
@@ -513,6 +532,7 @@ function enqueue_one(text,jsonb,bytea,text,integer,timestamp with time zone,inte
 function enqueue_outcome(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,timestamp with time zone,interval,interval,text,bigint[],boolean) (kind text, payload jsonb DEFAULT NULL::jsonb, payload_bytes bytea DEFAULT NULL::bytea, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, delay interval DEFAULT NULL::interval, headers jsonb DEFAULT NULL::jsonb, max_attempts integer DEFAULT NULL::integer, dedupe_key text DEFAULT NULL::text, on_duplicate text DEFAULT 'skip'::text, dedupe_scope text DEFAULT 'unfinished'::text, dedupe_window interval DEFAULT NULL::interval, token uuid DEFAULT NULL::uuid, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_in interval DEFAULT NULL::interval, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text, depends_on bigint[] DEFAULT NULL::bigint[], depends_on_all_ok boolean DEFAULT true, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function enqueue_unique(text,jsonb,bytea,text,integer,timestamp with time zone,interval,jsonb,integer,text,text,text,interval,uuid,jsonb) (p_kind text, p_payload jsonb, p_payload_bytes bytea, p_queue text, p_priority integer, p_run_at timestamp with time zone, p_delay interval, p_headers jsonb, p_max_attempts integer, p_key text, p_on_duplicate text, p_scope text, p_window interval, p_token uuid, p_time jsonb DEFAULT NULL::jsonb, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function express_of(bigint) (p_lane bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function fair_by_of(text) (p_kind text) returns text language plpgsql stable security definer set search_path=<schema>, pg_temp
 function fence() () returns xid8 language sql volatile security definer set search_path=<schema>, pg_temp
 function fence_passed(xid8) (fence xid8) returns boolean language sql volatile security definer set search_path=<schema>, pg_temp
 function fenced_moves(bigint,bigint[],jsonb) (p_worker bigint, p_tokens bigint[], p_moves jsonb) returns TABLE(token bigint, pos integer, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint, crashes integer, lane bigint) language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=on set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
@@ -567,8 +587,11 @@ function key_space() () returns integer language sql immutable parallel safe
 function key_started(text,text,integer,timestamp with time zone) (p_kind text, p_key text, p_n integer, p_now timestamp with time zone) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function key_state(bigint) (p_job bigint) returns text language plpgsql stable security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function keyed_lane_of(text,text,integer,boolean) (queue text, kind text, priority integer, express boolean) returns bigint language sql immutable parallel safe
+function kind_setting_of(text,text) (p_kind text, p_name text) returns text language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function lane_of(text,text,integer,boolean) (queue text, kind text, priority integer, express boolean) returns bigint language sql immutable parallel safe
 function lane_of_element(jsonb) (e jsonb) returns bigint language sql immutable parallel safe
+function lane_turns(bigint[]) (lanes bigint[]) returns TABLE(lane bigint, queue text, kind text, priority integer, queue_priority integer, weight integer) language plpgsql stable security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
+function lanes_of_tenants(jsonb) (jobs jsonb) returns bigint[] language plpgsql volatile security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function lanes_of_worker(bigint) (p_worker bigint) returns TABLE(lane bigint, queue_priority integer, priority integer, express boolean) language sql stable security definer set search_path=<schema>, pg_temp
 function lead(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function leave(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -594,7 +617,7 @@ function look_at_key(text,text,timestamp with time zone) (p_kind text, p_key tex
 function mark_rules() () returns trigger language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function may_notify() () returns boolean language sql volatile
 function measure(integer) (most integer DEFAULT 10000) returns TABLE(name text, queue text, kind text, state text, value double precision) language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set enable_sort=off set jit=off set search_path=<schema>, pg_temp
-function meet_lane(bigint,text,text,integer,boolean) (p_lane bigint, p_queue text, p_kind text, p_priority integer, p_keyed boolean DEFAULT false) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function meet_lane(bigint,text,text,integer,boolean,text) (p_lane bigint, p_queue text, p_kind text, p_priority integer, p_keyed boolean DEFAULT false, p_share text DEFAULT NULL::text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function met_rows(bigint[],xid8[],text[],bigint[]) (p_ids bigint[], p_txids xid8[], p_keys text[], p_sizes bigint[]) returns TABLE(id bigint, txid xid8, key text, size bigint, ord bigint) language sql immutable set search_path=<schema>, pg_temp
 function missing_schedule(text) (p_name text) returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function move_rows(jsonb) (p_moves jsonb) returns TABLE(token bigint, pos integer, id bigint, outcome text, delay_ms bigint, type text, message text, stack text, hold_ms bigint, crashes integer) language sql stable
@@ -605,6 +628,7 @@ function note_due_keys(timestamp with time zone) (p_from timestamp with time zon
 function note_key(bigint,jsonb) (p_lane bigint, p_options jsonb) returns void language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function note_keys(text) (p_kind text) returns void language sql volatile security definer set search_path=<schema>, pg_temp
 function open_lane(text,text,integer) (kind text, queue text DEFAULT 'default'::text, priority integer DEFAULT 0) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function open_lane_for(text,text,integer,jsonb) (kind text, queue text, priority integer, headers jsonb, OUT lane bigint, OUT fair_by text) returns record language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function outcome(bigint[]) (VARIADIC ids bigint[]) returns TABLE(id bigint, state text, result jsonb, result_bytes bytea, result_problem text, error text, progress real, progress_text text, progress_at timestamp with time zone) language sql stable security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function parent_reason(bigint) (p_job bigint) returns text language sql stable security definer set search_path=<schema>, pg_temp
 function parent_state(bigint) (p_job bigint) returns text language plpgsql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
@@ -665,10 +689,14 @@ function schedule_start(schedule,timestamp with time zone) (INOUT s schedule, p_
 function schedule_ticks(schedule,timestamp with time zone) (s schedule, p_now timestamp with time zone, OUT ticks timestamp with time zone[], OUT last_tick timestamp with time zone) returns record language plpgsql stable security definer set search_path=<schema>, pg_temp
 function served(bigint) (p_worker bigint) returns TABLE(lane bigint, queue_priority integer, priority integer, express boolean) language sql stable
 function set_kind(text,jsonb) (kind text, changes jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function set_kind_setting(text,text,text) (p_kind text, p_name text, p_value text) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function set_limit(text,text,integer,numeric,integer) (scope text, name text, concurrency integer DEFAULT NULL::integer, per_second numeric DEFAULT NULL::numeric, burst integer DEFAULT NULL::integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function set_queue_priority(text,integer) (queue text, priority integer) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function set_schedule(text,jsonb) (name text, changes jsonb) returns text language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function settle(bigint) (p_worker bigint) returns bigint language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function share_lane_of(text,text,integer,boolean,boolean,text) (queue text, kind text, priority integer, keyed boolean, express boolean, share text) returns bigint language sql immutable parallel safe
+function share_of(text,text,integer,jsonb,text) (p_kind text, p_queue text, p_priority integer, p_headers jsonb, p_key text) returns text language plpgsql stable security definer set search_path=<schema>, pg_temp
+function share_of_tenant(text,text,integer,boolean,text) (p_kind text, p_queue text, p_priority integer, p_keyed boolean, p_value text) returns text language plpgsql stable security definer set enable_bitmapscan=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function snapshot_now() () returns pg_snapshot language plpgsql volatile set search_path=<schema>, pg_temp
 function someone_waits() () returns boolean language sql volatile
 function split_partition(text,timestamp with time zone) (p_relname text, p_at timestamp with time zone) returns void language plpgsql volatile security definer set TimeZone=UTC set lock_timeout=50ms set search_path=<schema>, pg_temp
@@ -685,6 +713,7 @@ function tell_idle(bigint) (p_worker bigint) returns void language plpgsql volat
 function tell_limits(bigint,bigint[]) (p_worker bigint, p_tokens bigint[]) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function tell_waiters(bigint,bigint[],text[]) (p_worker bigint, p_tokens bigint[], p_acked text[]) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function tell_waiters_of_dead() () returns trigger language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function tenant_of(text,jsonb,text) (p_kind text, p_headers jsonb, p_key text) returns text language plpgsql stable security definer set search_path=<schema>, pg_temp
 function tend_children(integer) (p_limit integer DEFAULT 5000) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function tend_keys(integer) (p_limit integer DEFAULT 1000) returns bigint language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function time_options(timestamp with time zone,interval,interval,timestamp with time zone,interval) (p_expires_at timestamp with time zone, p_expires_in interval, p_timeout interval, p_run_at timestamp with time zone, p_delay interval) returns jsonb language plpgsql stable security definer set search_path=<schema>, pg_temp
@@ -741,9 +770,11 @@ index key_hold_key CREATE INDEX key_hold_key ON key_hold USING btree (kind, key,
 index key_rule_pkey CREATE UNIQUE INDEX key_rule_pkey ON key_rule USING btree (kind, key)
 index key_turn_hash CREATE UNIQUE INDEX key_turn_hash ON key_turn USING btree (hashtextextended(key, hashtext(kind)::bigint), seq, kind, key)
 index kind_pkey CREATE UNIQUE INDEX kind_pkey ON kind USING btree (kind)
-index lane_names CREATE INDEX lane_names ON lane USING btree (queue, kind, priority, express)
+index kind_setting_pkey CREATE UNIQUE INDEX kind_setting_pkey ON kind_setting USING btree (kind, name, origin)
+index lane_names CREATE INDEX lane_names ON lane USING btree (queue, kind, priority, express, keyed, share)
 index lane_pkey CREATE UNIQUE INDEX lane_pkey ON lane USING btree (lane)
 index lane_seen_lane CREATE INDEX lane_seen_lane ON lane_seen USING btree (lane)
+index lane_seen_names CREATE INDEX lane_seen_names ON lane_seen USING btree (queue, kind, priority, keyed, share)
 index leader_pkey CREATE UNIQUE INDEX leader_pkey ON leader USING btree (id)
 index limit_bucket_pkey CREATE UNIQUE INDEX limit_bucket_pkey ON limit_bucket USING btree (scope, name, seq)
 index limit_rule_pkey CREATE UNIQUE INDEX limit_rule_pkey ON limit_rule USING btree (name, scope, origin)
@@ -790,6 +821,7 @@ table key_hold
 table key_rule
 table key_turn
 table kind
+table kind_setting
 table lane
 table lane_seen
 table leader
@@ -814,6 +846,7 @@ view broker_jobs
 view broker_queueinstance
 view broker_schedule
 view jobs
+view kind_settings
 view limits
 view partition
 view schedules

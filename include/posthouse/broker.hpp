@@ -27,6 +27,7 @@
 
 #include <posthouse/error.hpp>
 #include <posthouse/options.hpp>
+#include <posthouse/pool.hpp>
 #include <posthouse/worker.hpp>
 
 namespace posthouse {
@@ -38,6 +39,9 @@ class BrokerConfig {
   [[nodiscard]] std::vector<std::string> databases() const;
   /// What was read; empty when everything comes from the environment.
   [[nodiscard]] std::string file() const;
+  /// What it says of producers' connections to that database (empty: the first), for a Pool: pool_size, max_overflow,
+  /// pool_timeout, pool_pre_ping, pool_recycle, pool_idle_timeout, echo. Throws InvalidArgument for an unknown name.
+  [[nodiscard]] PoolOptions pool(std::string_view database = {}) const;
   /// What is odd but no error, as unknown POSTHOUSE_… variables.
   [[nodiscard]] std::vector<std::string> warnings() const;
 

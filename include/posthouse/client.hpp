@@ -20,6 +20,7 @@
 #include <posthouse/error.hpp>
 #include <posthouse/options.hpp>
 #include <posthouse/payload.hpp>
+#include <posthouse/pool.hpp>
 #include <posthouse/transaction.hpp>
 
 namespace posthouse {
@@ -40,6 +41,9 @@ struct Enqueueing {
 struct ClientOptions {
   std::string database_url{};  ///< shorthand for database.database_url; wins when not empty
   DatabaseOptions database{};
+  /// Connections shared with the application and other clients, and where the database is: no URL beside it, and
+  /// pool_size and pool_timeout are those of the pool. Never closed by the client. Empty: a pool of its own.
+  std::shared_ptr<Pool> pool{};
   int pool_size = 5;                              ///< connections kept, 1 to 1,000
   std::chrono::milliseconds pool_timeout{30000};  ///< wait for a free connection, then Timeout
   std::size_t max_payload_bytes = 1024 * 1024;    ///< 1 byte to 64 MiB; larger is InvalidArgument. Above 1 MiB

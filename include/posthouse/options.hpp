@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -26,12 +27,15 @@ struct LogRecord {
 /// Called from several threads at once; must not throw.
 using Logger = std::function<void(LogRecord const&)>;
 
+class ConnectionSource;
+
 /// Where the database is. URLs as they come from other tools: postgres://, postgresql://, postgresql+psycopg://,
 /// postgresql+asyncpg:// or libpq's key=value form.
 struct DatabaseOptions {
   std::string database_url{};  ///< empty: PG* variables and libpq's defaults
   std::string
-      session_database_url{};  ///< direct endpoint for LISTEN when database_url is a transaction pooler; empty: same
+      session_database_url{};   ///< direct endpoint for LISTEN when database_url is a transaction pooler; empty: same
+  std::string password_file{};  ///< its first line is the password, read at each connect; empty: none
   std::string schema = "posthouse";  ///< 1 to 48 bytes
   std::string application_name = "posthouse";
   std::chrono::milliseconds connect_timeout{5000};     ///< 100 ms to 10 min, for each host
@@ -41,6 +45,11 @@ struct DatabaseOptions {
   int tcp_keepalives_idle = 30;      ///< s
   int tcp_keepalives_interval = 10;  ///< s
   int tcp_keepalives_count = 3;
+  int tcp_user_timeout = 10'000;  ///< ms that sent bytes may stay without acknowledgement; 0: the system's
+  /// The caller's own connection for LISTEN, instead of one of ours; see pool.hpp and libpq_connection() in
+  /// adapter/libpq.hpp. It is never closed. While it is in use it is used for nothing else; when it is given back, it
+  /// listens to nothing and has no advisory locks. Empty: ours, to session_database_url.
+  std::shared_ptr<ConnectionSource> listen{};
 };
 
 /// What becomes of an enqueue whose dedupe_key another job holds.

@@ -9,6 +9,7 @@
 #include <posthouse/options.hpp>
 #include <posthouse/outcome.hpp>
 #include <posthouse/payload.hpp>
+#include <posthouse/pool.hpp>
 #include <posthouse/schedules.hpp>
 #include <posthouse/schema.hpp>
 #include <posthouse/transaction.hpp>

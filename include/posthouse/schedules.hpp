@@ -2,7 +2,7 @@
 // Schedules: jobs at the ticks of a cron text, at an interval, or once at a time. They are rows in the database; the
 // workers' elected leader fires them, so nothing of a Schedules object needs to stay alive.
 //
-// Thread safety: a Schedules may be used from any number of threads; it keeps one connection. After fork() an object of
+// Thread safety: a Schedules may be used from any number of threads; it keeps one connection, unless it is given a pool. After fork() an object of
 // the parent throws in the child. Every function throws InvalidArgument (nothing changed), SchemaMissing, Unavailable.
 #pragma once
 
@@ -92,7 +92,7 @@ struct DeclaredSchedules {
 
 class Schedules {
  public:
-  /// Opens no connection yet. Of the options it uses the database, pool_timeout and max_payload_bytes.
+  /// Opens no connection yet. Of the options it uses the database or the pool, pool_timeout and max_payload_bytes.
   explicit Schedules(ClientOptions options);
   ~Schedules();
   Schedules(Schedules&&) noexcept;

@@ -50,6 +50,10 @@ struct HandlerOptions {
   double key_requests_per_second = 0;  ///< starts of one key in all workers together, 0.0001 to 1,000,000; 0: no limit
   int key_burst = 0;                   ///< as burst, for it
   bool serialized_dispatch = false;    ///< one job at once of each key, else of each dedupe_key, else of the kind
+  int weight = 1;  ///< turns that the kind has where one of weight 1 and the same priority has one, 1 to 100
+  /// Tenants: "key" or "header:NAME". Jobs with another key, or another value of that header, share the kind's turns, so
+  /// that a million jobs of one delay another's by a turn. Of jobs that are enqueued later; empty: off.
+  std::string fair_by{};
 };
 
 /// Limits of a queue, in all workers together.

@@ -15,6 +15,14 @@ return ('x' || encode(substring(sha256(decode(replace(
   '\', '\\'), 'escape')) for 8), 'hex'))::bit(64)::bigint;
 comment on function keyed_lane_of(text, text, int, boolean) is 'As lane_of, for jobs that have a key.';
 
+create or replace function share_lane_of(queue text, kind text, priority int, keyed boolean, express boolean, share text) returns bigint
+language sql immutable parallel safe
+return ('x' || encode(substring(sha256(decode(replace(
+  share_lane_of.queue || ' ' || share_lane_of.kind || ' ' || share_lane_of.priority::text || case when share_lane_of.keyed then ' keyed' else '' end
+    || case when share_lane_of.express then ' express' else '' end || ' share ' || share_lane_of.share,
+  '\', '\\'), 'escape')) for 8), 'hex'))::bit(64)::bigint;
+comment on function share_lane_of(text, text, int, boolean, boolean, text) is 'As lane_of, for jobs of a tenant (02_fair.sql).';
+
 -- Advisory keys are (key_space(), key). The lowest two bits of the key are its class, so that no two classes meet.
 -- The oid is resolved when the function is created, so a call costs nothing.
 create or replace function key_space() returns int

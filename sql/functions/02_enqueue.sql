@@ -1,7 +1,8 @@
 -- Producers: one job, many jobs, and the steps around COPY.
 
 -- First use of a lane: checks the names, appends to lane_seen, wakes whoever listens. Never waits for another producer.
-create or replace function meet_lane(p_lane bigint, p_queue text, p_kind text, p_priority int, p_keyed boolean default false) returns void
+create or replace function meet_lane(p_lane bigint, p_queue text, p_kind text, p_priority int, p_keyed boolean default false,
+  p_share text default null) returns void
 language plpgsql security definer set search_path from current as $$
 declare
   l record;
@@ -25,8 +26,9 @@ begin
   if exists (select from lane_seen s where s.lane = p_lane) then return; end if;
   -- Those that no worker has folded yet count as well; two transactions that do not see each other may go past the bound.
   if (select count(*) from (
-      select q.lane from lane q where q.queue = p_queue and q.kind = p_kind and not q.express and q.keyed = p_keyed
-      union select s.lane from lane_seen s where s.queue = p_queue and s.kind = p_kind and not s.express and s.keyed = p_keyed) u) >= 256 then
+      select q.priority from lane q where q.queue = p_queue and q.kind = p_kind and not q.express and q.keyed = p_keyed
+      union select s.priority from lane_seen s where s.queue = p_queue and s.kind = p_kind and not s.express and s.keyed = p_keyed) u
+      where u.priority <> p_priority) >= 256 then
     raise exception 'posthouse: kind % in queue % has 256 priorities already', p_kind, p_queue
       using errcode = '54000', hint = 'Use fewer different priorities; a key or a run time orders jobs more finely.';
   end if;
@@ -34,7 +36,7 @@ begin
     raise exception 'posthouse: 100000 combinations of queue, kind and priority exist already; kind % is one too many', p_kind
       using errcode = '54000', hint = 'Put what differs from job to job into the payload, not into the kind or queue.';
   end if;
-  insert into lane_seen (lane, queue, kind, priority, keyed) values (p_lane, p_queue, p_kind, p_priority, p_keyed);
+  insert into lane_seen (lane, queue, kind, priority, keyed, share) values (p_lane, p_queue, p_kind, p_priority, p_keyed, p_share);
   perform wake('new');
 end $$;
 
@@ -69,6 +71,26 @@ begin
   return v_lane;
 end $$;
 comment on function open_lane(text, text, int) is 'The lane''s id for a COPY into job(id, lane, payload, payload_bytes, headers, options); call ring(lane) after the rows, in the same transaction.';
+
+-- The same for jobs with these headers (or null), and the kind's fair_by: when it is null, or names no header, the headers
+-- do not matter.
+create or replace function open_lane_for(kind text, queue text, priority int, headers jsonb, out lane bigint, out fair_by text)
+language plpgsql security definer set search_path from current as $$
+declare
+  v_share text;
+begin
+  fair_by := fair_by_of(open_lane_for.kind);
+  if fair_by is not null and headers is not null then v_share := share_of(open_lane_for.kind, open_lane_for.queue, open_lane_for.priority, headers, null); end if;
+  if v_share is null then
+    lane := open_lane(open_lane_for.kind, open_lane_for.queue, open_lane_for.priority);
+    return;
+  end if;
+  lane := share_lane_of(open_lane_for.queue, open_lane_for.kind, open_lane_for.priority, false, false, v_share);
+  if not exists (select from lane l where l.lane = open_lane_for.lane and l.queue = open_lane_for.queue and l.kind = open_lane_for.kind) then
+    perform meet_lane(lane, open_lane_for.queue, open_lane_for.kind, open_lane_for.priority, false, v_share);
+  end if;
+end $$;
+comment on function open_lane_for(text, text, int, jsonb) is 'As open_lane, for jobs that all have these headers. fair_by: of the kind, null for none; only where it names a header may jobs with other headers need another lane.';
 
 create or replace function reserve_ids(n int) returns bigint[]
 language plpgsql security definer set search_path from current as $$
@@ -135,6 +157,7 @@ language plpgsql security definer set search_path from current as $$
 declare
   v_keyed boolean := coalesce(p_options ? 'key', false);
   v_lane bigint := case when v_keyed then keyed_lane_of(p_queue, p_kind, p_priority, false) else lane_of(p_queue, p_kind, p_priority, false) end;
+  v_share text;
   v_due timestamptz;
   v_options jsonb := p_options;
   v_id bigint := coalesce(p_id, nextval('job_id'));
@@ -145,8 +168,15 @@ begin
     v_due := check_enqueue(p_payload, p_payload_bytes, p_run_at, p_delay, p_headers, p_max_attempts);
     if p_max_attempts is not null then v_options := coalesce(v_options, '{}') || jsonb_build_object('max_attempts', p_max_attempts); end if;
   end if;
+  -- A job with neither header nor key is of no tenant.
+  if v_keyed or p_headers is not null then
+    if exists (select from kind_setting s where s.kind = p_kind and s.name = 'fair_by') then
+      v_share := share_of(p_kind, p_queue, p_priority, p_headers, p_options ->> 'key');
+      if v_share is not null then v_lane := share_lane_of(p_queue, p_kind, p_priority, v_keyed, false, v_share); end if;
+    end if;
+  end if;
   if not exists (select from lane l where l.lane = v_lane and l.queue = p_queue and l.kind = p_kind) then
-    perform meet_lane(v_lane, p_queue, p_kind, p_priority, v_keyed);
+    perform meet_lane(v_lane, p_queue, p_kind, p_priority, v_keyed, v_share);
   end if;
   if v_options ? 'expires_at' then
     if is_expired(v_options, utc_text(clock_timestamp())) then
@@ -198,7 +228,7 @@ begin
      and depends_on is null and depends_on_all_ok and (payload is null or pg_column_size(payload) <= 1048576) then
     insert into job (lane, payload)
       select l.lane, enqueue.payload from lane l
-      where l.queue = enqueue.queue and l.kind = enqueue.kind and l.priority = enqueue.priority and not l.express and not l.keyed
+      where l.queue = enqueue.queue and l.kind = enqueue.kind and l.priority = enqueue.priority and not l.express and not l.keyed and l.share is null
       returning job.id, has_sleeper(job.lane), job.lane into v_id, v_sleeper, v_lane;
     if v_sleeper then perform wake(v_lane::text); end if;
     if v_id is not null then return v_id; end if;
@@ -213,7 +243,7 @@ begin
   return id_or_mismatch(v_new.id, v_new.status, token);
 end $$;
 comment on function enqueue(text, jsonb, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, interval, text, bigint[], boolean) is
-'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). dedupe_key: 1 to 512 bytes; while a job of the kind holds it, nothing is enqueued and that job''s id comes back (on_duplicate skip, the default), the call fails with 23505 (error), or that job, unless it has started, takes over payload and given headers (replace) or run_at or delay (reschedule). dedupe_scope: unfinished (the default: until the job has ended) or until_claimed (while it waits for a worker). dedupe_window: held at least that long, up to 10 years. token: the same call again gives the same id, for meta.retention_tokens (1 day). expires_at (within 100 years) or expires_in (more than 0, at most 10 years, from now): a job that has not been started by then ends as expired; at once when expires_at is in the past. timeout: 1 ms to 10 years, asks an attempt to stop after that long, default that of the kind. key: 1 to 512 bytes; jobs of the kind with the same key run one after another, or as many at once as the kind''s limit of scope key says. depends_on: at most 1000 ids of jobs that are known; the job is blocked until all of them have ended. depends_on_all_ok: true (the default): when one of them ends otherwise than by success, the job is cancelled; false: any end will do. Name the arguments: later versions append more.';
+'Enqueues one job in the caller''s transaction and returns its id. kind and queue: [A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}. priority: higher runs first, at most 256 different ones a kind and queue. run_at or delay (0 to 10 years): not before then. headers: JSON object, at most 16 KiB. max_attempts: 1 to 32767, default that of the kind. Payload at most 1 MiB (meta.max_payload_bytes). dedupe_key: 1 to 512 bytes; while a job of the kind holds it, nothing is enqueued and that job''s id comes back (on_duplicate skip, the default), the call fails with 23505 (error), or that job, unless it has started, takes over payload and given headers (replace) or run_at or delay (reschedule). dedupe_scope: unfinished (the default: until the job has ended) or until_claimed (while it waits for a worker). dedupe_window: held at least that long, up to 10 years. token: the same call again gives the same id, for meta.retention_tokens (1 day). expires_at (within 100 years) or expires_in (more than 0, at most 10 years, from now): a job that has not been started by then ends as expired; at once when expires_at is in the past. timeout: 1 ms to 10 years, asks an attempt to stop after that long, default that of the kind. key: 1 to 512 bytes; jobs of the kind with the same key run one after another, or as many at once as the kind''s limit of scope key says. depends_on: at most 1000 ids of jobs that are known; the job is blocked until all of them have ended. depends_on_all_ok: true (the default): when one of them ends otherwise than by success, the job is cancelled; false: any end will do. headers, key: where the kind has fair_by, the value that it names is the job''s tenant. Name the arguments: later versions append more.';
 
 create or replace function enqueue_bytes(kind text, payload bytea, queue text default 'default', priority int default 0,
   run_at timestamptz default null, delay interval default null, headers jsonb default null, max_attempts int default null,
@@ -326,17 +356,19 @@ language plpgsql security definer set search_path from current set jit = off as 
 declare
   v_ids bigint[];
   v_now timestamptz := clock_timestamp();
+  v_lanes bigint[];
 begin
   if check_many(jobs) then
     return array(select case o.status when 'duplicate' then null
         else id_or_mismatch(o.id, o.status, (jobs -> (o.i::int - 1) ->> 'token')::uuid) end
       from enqueue_many_outcome(jobs) with ordinality o(id, status, i) order by o.i);
   end if;
+  v_lanes := lanes_of_tenants(jobs);
   with e as materialized (
       select i, nextval('job_id') as id, e,
-        lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false) as lane,
+        coalesce(t, lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false)) as lane,
         coalesce((e ->> 'run_at')::timestamptz, v_now + coalesce((e ->> 'delay')::interval, (e ->> 'delay_ms')::bigint * interval '1 millisecond')) as due_at
-      from jsonb_array_elements(jobs) with ordinality a(e, i) order by i),
+      from rows from (jsonb_array_elements(jobs), unnest(v_lanes)) with ordinality a(e, t, i) order by i),
     r as (
       select i, id, lane, due_at,
         e -> 'payload' as payload,
@@ -352,8 +384,9 @@ begin
       select id, lane, payload, payload_bytes, headers, options from r where due_at is null or due_at <= v_now
       order by i)
   select array_agg(id order by i) into v_ids from e;
-  perform ring(l.lane) from (select distinct lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false) as lane
-    from jsonb_array_elements(jobs) e) l;
+  perform ring(l.lane) from (
+    select distinct coalesce(t, lane_of(coalesce(e ->> 'queue', 'default'), e ->> 'kind', coalesce((e ->> 'priority')::int, 0), false)) as lane
+    from rows from (jsonb_array_elements(jobs), unnest(v_lanes)) a(e, t)) l;
   return coalesce(v_ids, '{}');
 end $$;
 comment on function enqueue_many(jsonb) is

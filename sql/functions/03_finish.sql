@@ -7,14 +7,15 @@ declare
   v_lane bigint;
 begin
   -- In one snapshot: between two, somebody could fold it from one into the other.
-  select q.queue, q.kind, q.priority, q.express, q.keyed into strict l from (
-    select a.queue, a.kind, a.priority, a.express, a.keyed from lane a where a.lane = p_lane
-    union all select s.queue, s.kind, s.priority, s.express, s.keyed from lane_seen s where s.lane = p_lane) q limit 1;
+  select q.queue, q.kind, q.priority, q.express, q.keyed, q.share into strict l from (
+    select a.queue, a.kind, a.priority, a.express, a.keyed, a.share from lane a where a.lane = p_lane
+    union all select s.queue, s.kind, s.priority, s.express, s.keyed, s.share from lane_seen s where s.lane = p_lane) q limit 1;
   if l.express then return p_lane; end if;
-  v_lane := case when l.keyed then keyed_lane_of(l.queue, l.kind, l.priority, true) else lane_of(l.queue, l.kind, l.priority, true) end;
+  v_lane := case when l.share is not null then share_lane_of(l.queue, l.kind, l.priority, l.keyed, true, l.share)
+    when l.keyed then keyed_lane_of(l.queue, l.kind, l.priority, true) else lane_of(l.queue, l.kind, l.priority, true) end;
   if not exists (select from lane q where q.lane = v_lane) and not exists (select from lane_seen s where s.lane = v_lane) then
     -- As a producer does: an operator's transaction that calls retry and stays open must not hold up who needs the twin.
-    insert into lane_seen (lane, queue, kind, priority, express, keyed) values (v_lane, l.queue, l.kind, l.priority, true, l.keyed);
+    insert into lane_seen (lane, queue, kind, priority, express, keyed, share) values (v_lane, l.queue, l.kind, l.priority, true, l.keyed, l.share);
     perform wake('new');
   end if;
   return v_lane;
@@ -26,7 +27,8 @@ language plpgsql security definer set search_path from current as $$
 begin
   if not exists (select from lane_seen) then return; end if;
   with s as (delete from lane_seen returning *)
-  insert into lane (lane, queue, kind, priority, express, keyed) select distinct s.lane, s.queue, s.kind, s.priority, s.express, s.keyed from s order by 1 on conflict do nothing;
+  insert into lane (lane, queue, kind, priority, express, keyed, share)
+    select distinct s.lane, s.queue, s.kind, s.priority, s.express, s.keyed, s.share from s order by 1 on conflict do nothing;
 end $$;
 comment on function fold_lanes() is 'Makes the lanes that were used first known to claims. Only for short transactions: it locks rows of lane_seen and lane.';
 

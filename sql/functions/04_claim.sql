@@ -193,7 +193,17 @@ begin
       if v_pass = 1 then
         if v_express[v_i] and p_n >= 4 then v_want := least(v_left, p_n * 3 / 4); end if;
         if v_rules[v_i] then
-          -- A lane whose limit is full is not even locked, so that nobody waits for whom it holds back.
+          -- A lane whose limit is full is not even locked, so that nobody waits for whom it holds back. A kind may have
+          -- hundreds of lanes.
+          if cardinality(v_full) > 0 then
+            v_limit := (select u.f from lane l, unnest(v_full) u(f)
+              where l.lane = v_lane and u.f = any(array['kind ' || l.kind, 'queue ' || l.queue, 'all ']) limit 1);
+            if v_limit is not null then
+              v_wait := v_waits[array_position(v_full, v_limit)];
+              return query select v_wait, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb where v_wait is not null;
+              continue;
+            end if;
+          end if;
           select r.room, r.wait_ms, r.full_limit into v_room, v_wait, v_limit from limit_room(v_lane, v_want, false, false, v_full, v_waits) r;
           if v_room = 0 then
             return query select v_wait, v_lane, -2, 0::bigint, 0, null::jsonb, null::bytea, null::jsonb, null::jsonb where v_wait is not null;

@@ -221,7 +221,7 @@ begin
      and (p_payload is null or pg_column_size(p_payload) <= 1048576) and (p_payload_bytes is null or octet_length(p_payload_bytes) <= 1048576) then
     insert into job (id, lane, payload, payload_bytes, options)
       select v_id, l.lane, p_payload, p_payload_bytes, key_options(p_key, p_scope) from lane l
-      where l.queue = p_queue and l.kind = p_kind and l.priority = p_priority and not l.express and not l.keyed
+      where l.queue = p_queue and l.kind = p_kind and l.priority = p_priority and not l.express and not l.keyed and l.share is null
       returning has_sleeper(job.lane), job.lane into v_sleeper, v_lane;
     if v_sleeper then perform wake(v_lane::text); end if;
     if v_lane is not null then return; end if;
@@ -364,12 +364,14 @@ language plpgsql security definer set search_path from current set jit = off as 
 declare
   v_now timestamptz := clock_timestamp();
   v_late text := utc_text(v_now);
+  v_lanes bigint[] := lanes_of_tenants(jobs);
 begin
   with e as materialized (
       select i, id, e,
-        lane_of_element(e) as lane,
+        coalesce(t, lane_of_element(e)) as lane,
         coalesce((e ->> 'run_at')::timestamptz, v_now + coalesce((e ->> 'delay')::interval, (e ->> 'delay_ms')::bigint * interval '1 millisecond')) as due_at
-      from rows from (jsonb_array_elements(jobs), unnest(p_ids), unnest(p_status)) with ordinality a(e, id, status, i) where status = 'created' and not e ?| array['depends_on', 'depends_on_elements']),
+      from rows from (jsonb_array_elements(jobs), unnest(p_ids), unnest(p_status), unnest(v_lanes)) with ordinality a(e, id, status, t, i)
+      where status = 'created' and not e ?| array['depends_on', 'depends_on_elements']),
     r as (
       select i, id, lane, due_at, e -> 'payload' as payload, decode(e ->> 'payload_bytes', 'base64') as payload_bytes,
         nullif(e -> 'headers', 'null') as headers,
@@ -394,8 +396,8 @@ begin
     select id, lane, payload, payload_bytes, headers, options from r
     where (due_at is null or due_at <= v_now) and not is_expired(options, v_late) order by i;
   if jobs @? '$[*].depends_on' or jobs @? '$[*].depends_on_elements' then perform insert_dependent(jobs, p_ids, p_status); end if;
-  perform ring(l.lane) from (select distinct lane_of_element(e) as lane
-    from rows from (jsonb_array_elements(jobs), unnest(p_status)) a(e, status) where status = 'created') l;
+  perform ring(l.lane) from (select distinct coalesce(t, lane_of_element(e)) as lane
+    from rows from (jsonb_array_elements(jobs), unnest(p_status), unnest(v_lanes)) a(e, status, t) where status = 'created') l;
 end $$;
 
 -- For an operator's retry of a dead job: takes its key back, or refuses. Writes in any case, so that a transaction with

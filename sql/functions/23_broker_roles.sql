@@ -4,10 +4,10 @@
 -- that this version does not have counts for nothing.
 create or replace function role_rights() returns table (grp text, what text, object text, rights text, columns text[])
 language sql immutable set search_path from current as $$
-  select 'producer', 'function', unnest('{enqueue,enqueue_bytes,enqueue_many,enqueue_outcome,enqueue_many_outcome,open_lane,reserve_ids,ring,
+  select 'producer', 'function', unnest('{enqueue,enqueue_bytes,enqueue_many,enqueue_outcome,enqueue_many_outcome,open_lane,open_lane_for,reserve_ids,ring,
     outcome,watch_jobs,unwatch_jobs,done_channel,broker_add_job,broker_enqueue,broker_set}'::text[]), 'execute', null::text[]
   union all select 'producer', 'relation', 'job', 'insert', '{id,lane,payload,payload_bytes,headers,options}'
-  union all select 'worker', 'function', unnest('{register_worker,declare_limits,beat,look,lanes_of_worker,wake_one,claim,finish,finish_and_claim,
+  union all select 'worker', 'function', unnest('{register_worker,declare_limits,declare_kinds,lane_turns,beat,look,lanes_of_worker,wake_one,claim,finish,finish_and_claim,
     finish_and_claim_one,with_time_left,wake,complete,complete_with,report_progress,give_back,leave,keep,peers,bell,unbell,fence,fence_passed,channel,lead,duties,drain_duties,
     cancels_of,limit_bell,buffer_bell,measure,rotate_ahead,droppable,detached,drop_detached,unfrozen,prune,sync_schedules,schedule_problems,
     broker_start,broker_get,broker_run,broker_held,broker_execute,broker_finish,broker_set,

@@ -8,6 +8,8 @@
 #include <optional>
 #include <thread>
 
+#include <posthouse/pool.hpp>
+
 #include "bench/delay_proxy.hpp"
 #include "bench/scenarios.hpp"
 #include "dev/pooler.hpp"
@@ -180,6 +182,36 @@ void measure_producers(Site& site, Road const& road, Figures& figures) {
   road.delay(milliseconds(0));
 }
 
+/// What pool_pre_ping adds to an enqueue whose connection has been idle for long enough to be asked.
+void measure_pre_ping(Site& site, Road const& road, Figures& figures) {
+  site.clear();
+  Payload const payload{json{R"({"n": 1})"}};
+  for (bool const ping : {true, false}) {
+    PoolOptions pool;
+    pool.database = road.far;
+    pool.pool_pre_ping = ping;
+    pool.ping_after = milliseconds(0);
+    ClientOptions options;
+    options.pool = std::make_shared<Pool>(pool);
+    Client client(options);
+    auto const key = "rtt_" + road.name + (ping ? "_pre_ping_" : "_no_pre_ping_");
+    road.delay(milliseconds(1));
+    figures.add(key + "round_trips", round_trips(*road.line, [&] { client.enqueue(bench_kind, payload); }));
+    for (auto const delay : {delays[0], delays[2]}) {
+      road.delay(delay);
+      client.enqueue(bench_kind, payload);
+      std::vector<double> times;
+      for (int i = 0; i < enqueues; ++i) {
+        double const start = now_seconds();
+        client.enqueue(bench_kind, payload);
+        times.push_back((now_seconds() - start) * 1e3);
+      }
+      figures.add(fmt::format("{}{}ms_enqueue_ms", key, delay.count()), times);
+    }
+    road.delay(milliseconds(0));
+  }
+}
+
 }  // namespace
 
 void rtt(Site& site, Options const& options, Figures& figures) {
@@ -194,6 +226,7 @@ void rtt(Site& site, Options const& options, Figures& figures) {
   }
   for (auto const& road : roads) {
     measure_producers(site, road, figures);
+    measure_pre_ping(site, road, figures);
     measure_workers(site, options, road, figures);
   }
 }

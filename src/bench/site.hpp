@@ -68,7 +68,7 @@ class Site {
   /// changed for a minute: `what` says what was waited for.
   template <class Count>
   void await(std::string const& what, std::int64_t goal, Count count,
-             std::chrono::microseconds every = std::chrono::milliseconds(5)) {
+             std::chrono::microseconds every = std::chrono::milliseconds(1)) {
     std::int64_t last = count();
     for (double since = now_seconds(); last < goal;) {
       interrupt_.sleep(every);

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <compare>
+#include <limits>
 #include <utility>
 
 namespace posthouse::claim {
@@ -13,6 +15,9 @@ namespace {
 using std::chrono::milliseconds;
 
 // Waits before an empty lane is tried again; the last one repeats.
+// What a turn of weight 1 costs: 1 to 16 divide it, so their shares are exact.
+constexpr std::uint64_t turn_cost = 720'720;
+
 constexpr std::array again{milliseconds{1}, milliseconds{2}, milliseconds{5}, milliseconds{10}, milliseconds{20}};
 
 milliseconds wait_after(int empty) {
@@ -21,16 +26,97 @@ milliseconds wait_after(int empty) {
 
 }  // namespace
 
+// Sorts lanes by whose turn it is.
+struct Lanes::Place {
+  std::uint64_t ahead = 0;         // of its kind
+  std::uint64_t group_served = 0;  // among those that are level
+  std::size_t group = unknown;
+  std::uint64_t served = 0;
+  std::int64_t lane = 0;
+  auto operator<=>(Place const&) const = default;
+};
+
+std::size_t Lanes::know(std::int64_t lane, LaneTurn const& turn) {
+  auto const [level, new_level] = level_names_.try_emplace({turn.queue_priority, turn.priority}, levels_.size());
+  if (new_level) levels_.push_back(0);
+  auto const [group, new_group] =
+      group_names_.try_emplace({turn.queue_priority, turn.priority, turn.kind}, groups_.size());
+  if (new_group) groups_.push_back({.level = level->second, .spent = levels_[level->second]});
+  groups_[group->second].cost = turn_cost / static_cast<std::uint64_t>(std::clamp(turn.weight, 1, 100));
+  group_of_[lane] = group->second;
+  if (auto const hot = hot_.find(lane); hot != hot_.end()) hot->second.group = group->second;
+  return group->second;
+}
+
+Lanes::Hot& Lanes::at(std::int64_t lane) {
+  auto const [it, fresh] = hot_.try_emplace(lane);
+  if (fresh) {
+    if (auto const group = group_of_.find(lane); group != group_of_.end()) it->second.group = group->second;
+  }
+  return it->second;
+}
+
+// How much more it has spent than the kind whose turn it is: nothing to one turn.
+std::uint64_t Lanes::ahead(Group const& group) const {
+  auto const level = levels_[group.level];
+  return group.spent <= level ? 0 : std::min(group.spent - level, group.cost);
+}
+
+Lanes::Place Lanes::place(std::int64_t lane, Hot const& hot) const {
+  if (hot.group == unknown) return {.group_served = hot.served, .served = hot.served, .lane = lane};
+  auto const& group = groups_[hot.group];
+  return {.ahead = ahead(group), .group_served = group.served, .group = hot.group, .served = hot.served, .lane = lane};
+}
+
+LaneIds Lanes::sorted(std::vector<Place> places) {
+  std::sort(places.begin(), places.end());
+  LaneIds lanes;
+  lanes.reserve(places.size());
+  for (auto const& place : places) lanes.push_back(place.lane);
+  return lanes;
+}
+
+// A kind pays once for a claim, however many of its lanes it got jobs from.
+void Lanes::charge(std::span<std::int64_t const> found, Time now) {
+  std::vector<std::size_t> groups;
+  for (auto lane : found) {
+    auto const group = group_of_.find(lane);
+    if (group == group_of_.end()) continue;
+    if (std::find(groups.begin(), groups.end(), group->second) == groups.end()) groups.push_back(group->second);
+  }
+  if (groups.empty()) return;
+  // The turn was that of whoever had spent least, of those with work.
+  std::vector<std::uint64_t> least(levels_.size(), std::numeric_limits<std::uint64_t>::max());
+  auto const note = [&](Group const& group) {
+    auto const spent = levels_[group.level] + ahead(group);
+    least[group.level] = std::min(least[group.level], spent);
+  };
+  for (auto group : groups) note(groups_[group]);
+  for (auto const& [lane, hot] : hot_) {
+    if (hot.group != unknown && hot.next <= now) note(groups_[hot.group]);
+  }
+  for (auto index : groups) {
+    auto& group = groups_[index];
+    group.spent = levels_[group.level] + ahead(group) + group.cost;
+    group.served = claims_;
+  }
+  for (auto index : groups) {
+    auto& level = levels_[groups_[index].level];
+    level = std::max(level, least[groups_[index].level]);
+  }
+}
+
 void Lanes::heat(std::int64_t lane, Time now, int tries) {
-  auto [it, fresh] = hot_.try_emplace(lane);
-  it->second.next = now;
-  it->second.empty = 0;
-  it->second.tries = fresh ? tries : std::max(it->second.tries, tries);
+  bool const fresh = !hot_.contains(lane);
+  auto& hot = at(lane);
+  hot.next = now;
+  hot.empty = 0;
+  hot.tries = fresh ? tries : std::max(hot.tries, tries);
 }
 
 void Lanes::rang(std::int64_t lane, Time now) {
   heat(lane, now);
-  hot_[lane].rung = true;
+  at(lane).rung = true;
   auto const bell = bells_.find(lane);
   if (bell == bells_.end()) return;
   if (now - bell->second.since > ring_window) bell->second = {now, 0};
@@ -47,10 +133,11 @@ void Lanes::claimed(std::span<std::int64_t const> asked, std::span<std::int64_t 
   for (auto lane : asked) {
     if (auto const hot = hot_.find(lane); hot != hot_.end()) hot->second.rung = false;
   }
+  charge(found, now);
   for (auto lane : found) {
     bool const bell = bells_.contains(lane);
     if (bell && full) unbell_.insert(lane);
-    auto& hot = hot_[lane];
+    auto& hot = at(lane);
     // A claim also ends early at its limit of bytes, so only an empty one says that a lane is empty.
     hot.served = claims_;
     hot.empty = 0;
@@ -78,7 +165,7 @@ void Lanes::claimed(std::span<std::int64_t const> asked, std::span<std::int64_t 
 }
 
 void Lanes::blocked(std::int64_t lane, std::optional<milliseconds> wait, Time now) {
-  auto& hot = hot_[lane];
+  auto& hot = at(lane);
   hot.empty = 1;
   hot.empty_since = now;
   hot.held_back = now;
@@ -119,16 +206,33 @@ void Lanes::cool_but(std::span<std::int64_t const> lanes) {
 }
 
 LaneIds Lanes::due(Time now) const {
-  std::vector<std::pair<std::uint64_t, std::int64_t>> ready;
+  std::vector<Place> ready;
   for (auto const& [lane, hot] : hot_) {
-    if (hot.next <= now) ready.emplace_back(hot.served, lane);
+    if (hot.next <= now) ready.push_back(place(lane, hot));
   }
-  std::sort(ready.begin(), ready.end());
-  ready.resize(std::min(ready.size(), max_lanes_a_claim));
-  LaneIds lanes;
-  lanes.reserve(ready.size());
-  for (auto const& [served, lane] : ready) lanes.push_back(lane);
+  auto lanes = sorted(std::move(ready));
+  lanes.resize(std::min(lanes.size(), max_lanes_a_claim));
   return lanes;
+}
+
+LaneIds Lanes::after_turn(LaneIds const& lanes) const {
+  std::vector<Place> places;
+  places.reserve(lanes.size());
+  for (auto lane : lanes) {
+    auto const hot = hot_.find(lane);
+    places.push_back(hot == hot_.end() ? Place{.lane = lane} : place(lane, hot->second));
+  }
+  if (places.empty()) return {};
+  auto const served = claims_ + 1;
+  auto const group = places.front().group;
+  places.front().served = served;
+  if (group == unknown) places.front().group_served = served;
+  for (auto& place : places) {
+    if (group == unknown || place.group != group) continue;
+    place.ahead += groups_[group].cost;
+    place.group_served = served;
+  }
+  return sorted(std::move(places));
 }
 
 LaneIds Lanes::fresh(Time now) const {

@@ -3,17 +3,25 @@
 //
 // A lane is hot when work was found in it, or somebody said that there is. A hot lane that is found empty is tried
 // again at growing intervals and then turns cold. A lane with a bell needs no such watching: whoever enqueues rings, so
-// an empty claim or two are the end of it; a bell that rings often is taken off, since each ring is a NOTIFY. Pure: no
-// I/O, time is passed in. Thread safety: one thread at a time.
+// an empty claim or two are the end of it; a bell that rings often is taken off, since each ring is a NOTIFY.
+//
+// Turns go round over kinds, and those of a kind over its lanes. A turn costs a kind 1 / weight; the kind that has spent
+// least is the next, one that was idle has saved nothing up, and one that was served out of turn owes one turn at most.
+// Each priority has an account of its own, since the server goes by priority first. Pure: no I/O, time is passed in.
+// Thread safety: one thread at a time.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
+#include <string>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 namespace posthouse::claim {
@@ -32,8 +40,18 @@ inline constexpr std::chrono::milliseconds blocked_longest{1000};  ///< a rate m
 inline constexpr std::chrono::milliseconds ring_window{100};       ///< a bell that rings too often in it is taken off
 inline constexpr int rings_to_unbell = 10;                         ///< within ring_window
 
+/// Whose turn it is depends on this.
+struct LaneTurn {
+  std::string kind{};
+  int queue_priority = 0;
+  int priority = 0;
+  int weight = 1;  ///< 1 to 100
+};
+
 class Lanes {
  public:
+  /// Returns a number of the kind at this priority. A lane that nobody knows takes turns for itself.
+  std::size_t know(std::int64_t lane, LaneTurn const& turn);
   /// There is work, or there may be. `tries`: empty claims until a lane with a bell is left alone again.
   void heat(std::int64_t lane, Time now, int tries = 2);
   /// Its bell rang.
@@ -55,9 +73,11 @@ class Lanes {
   /// A look said that no lanes but these have work, while no slot was free to try the hot ones: the others turn cold.
   void cool_but(std::span<std::int64_t const> lanes);
 
-  /// Hot lanes whose time has come, those first that have waited longest for a job to be claimed; a claim takes lanes
-  /// of one priority in this order, so a busy lane never keeps another waiting.
+  /// Hot lanes whose time has come: kind after kind by whose turn it is, of a kind those first that have waited longest
+  /// for a job to be claimed; a claim takes lanes of one priority in this order, so a busy one never keeps another waiting.
   [[nodiscard]] LaneIds due(Time now) const;
+  /// The same lanes in the order that holds when the first of them has had its turn.
+  [[nodiscard]] LaneIds after_turn(LaneIds const& lanes) const;
   /// Of these, lanes that have just turned hot or rung and were not claimed from since: somebody waits there.
   [[nodiscard]] LaneIds fresh(Time now) const;
   /// When the next one's time comes.
@@ -77,8 +97,10 @@ class Lanes {
   [[nodiscard]] std::size_t bells() const noexcept { return bells_.size(); }
 
  private:
+  static constexpr std::size_t unknown = static_cast<std::size_t>(-1);
   struct Hot {
     Time next{};
+    std::size_t group = unknown;
     std::uint64_t served = 0;  // number of the claim that last brought jobs; 0: none yet
     int empty = 0;             // claims in a row
     int tries = 2;
@@ -91,6 +113,26 @@ class Lanes {
     Time since{};
     int rings = 0;
   };
+
+  struct Group {  // the lanes of a kind at one priority
+    std::size_t level = 0;
+    std::uint64_t spent = 0;
+    std::uint64_t cost = 0;    // of a turn
+    std::uint64_t served = 0;  // as Hot::served
+  };
+  struct Place;
+
+  Hot& at(std::int64_t lane);
+  [[nodiscard]] std::uint64_t ahead(Group const& group) const;
+  [[nodiscard]] Place place(std::int64_t lane, Hot const& hot) const;
+  static LaneIds sorted(std::vector<Place> places);
+  void charge(std::span<std::int64_t const> found, Time now);
+
+  std::unordered_map<std::int64_t, std::size_t> group_of_;
+  std::map<std::tuple<int, int, std::string>, std::size_t> group_names_;
+  std::map<std::pair<int, int>, std::size_t> level_names_;
+  std::vector<Group> groups_;
+  std::vector<std::uint64_t> levels_;  // what the kind whose turn it was last had spent before
 
   std::unordered_map<std::int64_t, Hot> hot_;
   std::uint64_t claims_ = 0;

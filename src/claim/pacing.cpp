@@ -59,7 +59,7 @@ Step Pacing::step(Time now, Load const& load) {
   for (auto const& lanes = lanes_.take_cold(); auto lane : lanes) {
     if (keeper_) bell_wanted_.insert(lane);
   }
-  int const room = std::max(0, ahead(now) - load.handed);
+  int const room = std::max(0, ahead(now) - load.handed - load.starting);
   int const want = wanted(load);
   if (!std::exchange(full_, want == 0) && full_ && keeper_ && lanes_.any_hot()) {
     // Its hot lanes are not tried while it is full: soon a look has to say whether they need bells.
@@ -86,7 +86,8 @@ Step Pacing::step(Time now, Load const& load) {
 
 std::optional<Step> Pacing::engine(Time now, Load const& load, int room, int want) {
   bool const idle_slot = load.handed < limits_.slots;
-  bool const stuck = load.waiting > 0 && idle_slot && room > 0;  // a thread has nothing to do, and may not start a job
+  // A thread has nothing to do, and may not start a job.
+  bool const stuck = load.waiting > 0 && idle_slot && room > 0 && !load.reporting;
   bool const late = load.unreported && (stopping_ || now - *oldest_ >= limits_.flush_interval);
   Step const finish{.what = What::finish, .room = room};
 
@@ -113,7 +114,7 @@ std::optional<Step> Pacing::claim_step(Time now, Load const& load, int want) con
   // With a buffer, a lane that was quiet gets a small claim of its own: it neither waits for room in the buffer nor for
   // the reply to a claim of thousands. Without one every claim is small, and the server knows the best job of all lanes.
   int const left = limits_.slots + limits_.prefetch - load.handed - load.waiting - load.claiming;
-  if (limits_.prefetch > 0 && left > 0 && !stopping_) {
+  if (limits_.prefetch > 0 && left > 0 && !stopping_ && !load.urgent) {
     next.lanes = lanes_.fresh(now);
     if (!next.lanes.empty() && next.lanes.size() <= max_urgent_lanes) {
       next.urgent = true;

@@ -73,7 +73,10 @@ struct Load {
   int waiting = 0;          ///< claimed, may not start yet
   bool unreported = false;  ///< something ended that the server does not know of
   bool quick = false;       ///< jobs have been ending as soon as they began
-  int claiming = 0;         ///< asked for by a claim whose reply is not here yet
+  int claiming = 0;         ///< asked for by claims whose reply is not here yet
+  int starting = 0;         ///< of these: so many will be allowed to start at once
+  bool urgent = false;      ///< one of these claims is for lanes that were quiet
+  bool reporting = false;   ///< a report is on its way
 };
 
 enum class What {
@@ -120,6 +123,8 @@ class Pacing {
   void probed(std::int64_t lane, Time now);
   /// After claimed(): a limit holds this lane back; see Lanes::blocked.
   void blocked(std::int64_t lane, std::optional<std::chrono::milliseconds> wait, Time now);
+  /// See Lanes::know.
+  std::size_t know(std::int64_t lane, LaneTurn const& turn) { return lanes_.know(lane, turn); }
   void looked(std::span<std::int64_t const> lanes, Time now);
   void rang(std::int64_t lane, Time now);  ///< NOTIFY with a lane
   void new_lane(Time now);                 ///< NOTIFY "new"

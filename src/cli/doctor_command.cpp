@@ -37,16 +37,37 @@ void look_at_connections(node::Config const& config, pg::Connection& connection,
                         "every second instead of being woken",
                         "Set session_database_url to the server itself, and pgbouncer_transaction_mode: true."});
   }
-  auto const room = store::room(connection);
+}
+
+/// The formulas of docs/reference/remote.md.
+struct Budget {
+  std::int64_t worker = 0;
+  std::int64_t producer = 0;
+  std::string sentence{};  ///< with the room that there is
+  bool fits = true;
+};
+
+Budget budget_of(node::Config const& config, store::Room const& room) {
   int const processes = node::processes_of(config);
-  auto const wanted = node::own_connections + listening + (processes == 0 ? node::sql_connections_of(config) : 0) +
-                      std::int64_t{processes} * config.worker_child_pool_max_size;
-  if (wanted > room.most - room.taken) {
-    findings.push_back({"connections", "warning",
-                        fmt::format("a worker of this configuration takes up to {}, and {} of {} are free",
-                                    with_commas(wanted), std::max<std::int64_t>(0, room.most - room.taken), room.most),
-                        "Raise max_connections, lower processes or worker_child_pool_max_size, or run fewer workers."});
-  }
+  auto const children = std::int64_t{processes} * config.worker_child_pool_max_size;
+  // The keys that say the connections of sql jobs outright may ask for more than worker_max_overflow.
+  int const sql = processes == 0 ? node::sql_connections_of(config) : 0;
+  int const more = std::max(config.worker_max_overflow, node::own_connections + sql - config.worker_pool_size);
+  auto const pool = node::producers_pool(config);
+  Budget budget{.worker = config.worker_pool_size + more + listening + children,
+                .producer = pool.pool_size + pool.max_overflow};
+  budget.fits = budget.worker <= room.free;
+  budget.sentence = fmt::format(
+      "a worker of this configuration takes up to {} (worker_pool_size {} + {} {} + 1 to LISTEN{}), and {} of {} are "
+      "free "
+      "({}); a producer's pool takes up to {} (pool_size {} + max_overflow {})",
+      with_commas(budget.worker), config.worker_pool_size,
+      more > config.worker_max_overflow ? "for sql jobs" : "worker_max_overflow", more,
+      processes == 0 ? ""
+                     : fmt::format(" + {} processes * worker_child_pool_max_size {}", processes,
+                                   config.worker_child_pool_max_size),
+      with_commas(room.free), with_commas(room.most), room.limit, budget.producer, pool.pool_size, pool.max_overflow);
+  return budget;
 }
 
 void look_at_schema(pg::Connection& connection, std::vector<Finding>& findings) {
@@ -92,6 +113,12 @@ void add_doctor_command(CLI::App& app, Context& context) {
     // A schema of another version may not have the function, or have another one.
     if (findings.empty()) findings = store::doctor(*connection);
     look_at_connections(config, *connection, findings);
+    auto const budget = budget_of(config, store::room(*connection));
+    if (!budget.fits) {
+      findings.push_back(
+          {"connections", "warning", budget.sentence,
+           "Raise max_connections, lower processes or worker_child_pool_max_size, or run fewer workers."});
+    }
     std::stable_sort(findings.begin(), findings.end(),
                      [](Finding const& a, Finding const& b) { return severity(a) < severity(b); });
     if (*json) {
@@ -107,6 +134,7 @@ void add_doctor_command(CLI::App& app, Context& context) {
       print(json_array(objects));
     } else {
       print_people(findings);
+      if (budget.fits) print("connections: " + base::printable(budget.sentence) + "\n");
     }
     bool const bad = !findings.empty() && severity(findings.front()) == 0;
     return bad ? node::ExitStatus::failed : node::ExitStatus::done;

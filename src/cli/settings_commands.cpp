@@ -12,6 +12,7 @@
 #include "core/names.hpp"
 #include "core/refuse.hpp"
 #include "store/admin.hpp"
+#include "store/fair.hpp"
 #include "store/limits.hpp"
 
 namespace posthouse::cli {
@@ -20,7 +21,7 @@ namespace {
 struct Flags {
   std::string name{};
   std::optional<std::string> priority{}, concurrency{}, rate{}, burst{};
-  std::optional<std::string> key_limit{}, key_rate{}, key_burst{}, serialized{};
+  std::optional<std::string> key_limit{}, key_rate{}, key_burst{}, serialized{}, weight{}, fair_by{};
   bool reset = false;
   bool json = false;
 };
@@ -111,6 +112,30 @@ void add_json(JsonObject& object, KeyLimits const& keys) {
   add_origin(object, "serialized_dispatch", keys.serialized, keys.serialized_declared());
 }
 
+/// weight or fair_by of a kind, as the other settings are shown.
+struct Fairness {
+  std::optional<store::KindSetting> weight{}, fair_by{};
+
+  Fairness() = default;
+  Fairness(pg::Connection& connection, std::string const& kind) {
+    for (auto& one : store::Fair(connection).of(kind)) (one.name == "weight" ? weight : fair_by) = std::move(one);
+  }
+  [[nodiscard]] std::string turns() const { return weight ? weight->value.value_or("1") : "1"; }
+  [[nodiscard]] std::optional<std::string> by() const { return fair_by ? fair_by->value : std::nullopt; }
+};
+
+void add_json(JsonObject& object, Fairness const& fairness) {
+  auto const add = [&](std::string const& name, std::optional<store::KindSetting> const& setting) {
+    object.text(name + "_origin", setting ? setting->origin : "default")
+        .text(name + "_by", setting ? setting->said_by : std::nullopt)
+        .text(name + "_declared", setting ? setting->declared : std::nullopt);
+  };
+  object.raw("weight", fairness.turns());
+  add("weight", fairness.weight);
+  object.text("fair_by", fairness.by());
+  add("fair_by", fairness.fair_by);
+}
+
 void show_line(std::string_view name, std::string_view value, std::string_view origin) {
   auto text = base::printable(fmt::format("{:<24}{:<10}{}", name, value, origin));
   text.erase(text.find_last_not_of(' ') + 1);
@@ -124,6 +149,18 @@ void show_people(KeyLimits const& keys) {
   if (rate.per_second) show_line("key_burst", shown(rate.burst), origin_of(keys.rate));
   show_line("serialized_dispatch", keys.is_serialized() ? "true" : "false",
             origin_of(keys.serialized, keys.serialized_declared()));
+}
+
+void show_people(Fairness const& fairness) {
+  auto const origin = [](std::optional<store::KindSetting> const& setting) -> std::string {
+    if (!setting) return "default";
+    store::LimitInfo info;
+    info.origin = setting->origin;
+    info.said_by = setting->said_by;
+    return origin_of(info, setting->declared);
+  };
+  show_line("weight", fairness.turns(), origin(fairness.weight));
+  show_line("fair_by", fairness.by().value_or("none") + " ", origin(fairness.fair_by));
 }
 
 int show(Context const& context, Flags const& flags, std::string const& scope) {
@@ -147,6 +184,7 @@ int show(Context const& context, Flags const& flags, std::string const& scope) {
     if (one.limit.scope == scope && one.limit.name == flags.name) held_until = one.held_until;
   }
   auto const keys = queue ? KeyLimits() : KeyLimits(limits, flags.name);
+  auto const fairness = queue ? Fairness() : Fairness(*connection, flags.name);
   auto const limit = info ? info->limit : store::Limit{};
   auto const concurrency_name = queue ? "max_concurrency" : "concurrency_limit";
   if (flags.json) {
@@ -162,7 +200,10 @@ int show(Context const& context, Flags const& flags, std::string const& scope) {
     object.raw("running", info ? std::to_string(info->running) : "null")
         .raw("tokens", info ? info->tokens.value_or("null") : "null")
         .text("held_until", held_until);
-    if (!queue) add_json(object, keys);
+    if (!queue) {
+      add_json(object, keys);
+      add_json(object, fairness);
+    }
     print(json_array({object.str()}));
     return node::ExitStatus::done;
   }
@@ -173,7 +214,10 @@ int show(Context const& context, Flags const& flags, std::string const& scope) {
   show_line(concurrency_name, shown(limit.concurrency), origin);
   show_line("requests_per_second", shown(limit.per_second), origin);
   if (limit.per_second) show_line("burst", shown(limit.burst), origin);
-  if (!queue) show_people(keys);
+  if (!queue) {
+    show_people(keys);
+    show_people(fairness);
+  }
   if (limit.concurrency) show_line("running", std::to_string(info->running), "counted by the limit, started or not");
   if (info && info->tokens) show_line("tokens", *info->tokens, "starts that the rate allows now");
   if (held_until) show_line("held until", *held_until, " by a handler's RetryAfter");
@@ -195,6 +239,14 @@ store::KindChanges changes_of(Flags const& flags, std::string const& scope) {
     }
     changes.serialized_dispatch = *flags.serialized == "true";
   }
+  read("--weight", flags.weight, "1 to 100, or none", changes.weight);
+  if (flags.fair_by) {
+    changes.fair_by.emplace();
+    if (*flags.fair_by != no_limit) {
+      core::check_fair_by("--fair-by", *flags.fair_by);
+      changes.fair_by->emplace(*flags.fair_by);
+    }
+  }
   return changes;
 }
 
@@ -202,7 +254,7 @@ int set(Context const& context, Flags const& flags, std::string const& scope) {
   core::check_name(scope, flags.name);
   auto const changes = changes_of(flags, scope);
   bool const limits = flags.concurrency || flags.rate || flags.burst || flags.key_limit || flags.key_rate ||
-                      flags.key_burst || flags.serialized;
+                      flags.key_burst || flags.serialized || flags.weight || flags.fair_by;
   std::optional<int> priority;
   if (flags.priority) {
     int number = 0;
@@ -244,6 +296,11 @@ void add_key_options(CLI::App& command, Flags& flags) {
                  "starts of one key at once after a pause, 1 to 1000000; none: one second's worth", "N");
   node::add_text(command, "--serialized-dispatch", flags.serialized,
                  "true: one job at once of each key, else of each dedupe key, else of the kind", "BOOL");
+  node::add_text(command, "--weight", flags.weight,
+                 "turns that the kind has where one of weight 1 and the same priority has one, 1 to 100; none: 1", "N");
+  node::add_text(command, "--fair-by", flags.fair_by,
+                 "key, or header:NAME: jobs enqueued from now on that differ in it share the kind's turns; none",
+                 "WHAT");
 }
 
 }  // namespace
@@ -256,7 +313,8 @@ void add_settings_commands(CLI::App& parent, Context& context, std::string const
     command.add_flag("--json", flags->json, "print an array of one object");
   };
   auto& set_command = add_command(
-      parent, "set", queue ? "Set the priority and limits of a queue" : "Set the limits of a kind",
+      parent, "set",
+      queue ? "Set the priority and limits of a queue" : "Set the limits of a kind, and how it shares turns",
       queue ? std::vector<std::string>{"posthouse queues set urgent --priority 10",
                                        "posthouse queues set reports --max-concurrency 20 --rps 100 --burst 200",
                                        "posthouse queues set reports --reset"}
@@ -264,6 +322,7 @@ void add_settings_commands(CLI::App& parent, Context& context, std::string const
                                        "posthouse kinds set send_mail --rps none",
                                        "posthouse kinds set sync --key-limit 2 --key-rps 5 --key-burst 1",
                                        "posthouse kinds set sync --serialized-dispatch true",
+                                       "posthouse kinds set send_mail --weight 3 --fair-by header:tenant",
                                        "posthouse kinds set send_mail --reset"});
   add_name(set_command);
   if (queue) {

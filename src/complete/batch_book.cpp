@@ -40,6 +40,10 @@ void BatchBook::open(std::shared_ptr<store::Claim const> const& claim, int start
   recent_ = {0, nullptr};
 }
 
+void BatchBook::know(std::int64_t lane, std::size_t group, int weight) {
+  turns_[lane] = {.group = group, .weight = weight};
+}
+
 void BatchBook::next_lane() {
   given_in_turn_ = 0;
   auto const lane_of = [this](std::int64_t token) {
@@ -49,12 +53,23 @@ void BatchBook::next_lane() {
   if (order_.empty()) return;
   auto const lane = lane_of(order_.front());
   auto const other = [&](std::int64_t token) { return lane_of(token) != lane; };
-  if (std::any_of(order_.begin(), order_.end(), other)) std::stable_partition(order_.begin(), order_.end(), other);
+  if (std::none_of(order_.begin(), order_.end(), other)) return;
+  std::stable_partition(order_.begin(), order_.end(), other);
+  auto const turn = lane ? turns_.find(*lane) : turns_.end();
+  if (turn == turns_.end()) return;
+  auto const of_others = [&](std::int64_t token) {
+    auto const id = lane_of(token);
+    auto const one = id ? turns_.find(*id) : turns_.end();
+    return one == turns_.end() || one->second.group != turn->second.group;
+  };
+  if (std::any_of(order_.begin(), order_.end(), of_others)) {
+    std::stable_partition(order_.begin(), order_.end(), of_others);
+  }
 }
 
 store::ClaimedJob const* BatchBook::next() {
   if (startable_ == 0) return nullptr;
-  if (given_in_turn_ >= jobs_a_turn) next_lane();
+  if (given_in_turn_ >= turn_) next_lane();
   for (std::size_t at = 0; at < order_.size();) {
     auto* batch = find(order_[at]);
     if (batch == nullptr || batch->lost || batch->next == batch->members) {
@@ -63,7 +78,10 @@ store::ClaimedJob const* BatchBook::next() {
     }
     auto const& job = batch->first[batch->next];
     if (job.position < batch->started) {
-      ++given_in_turn_;
+      if (given_in_turn_++ == 0) {
+        auto const turn = turns_.find(job.lane);
+        turn_ = jobs_a_turn * (turn == turns_.end() ? 1 : turn->second.weight);
+      }
       ++batch->next;
       ++batch->handed;
       ++handed_;

@@ -17,6 +17,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -24,7 +25,7 @@
 
 namespace posthouse::complete {
 
-/// Jobs of one lane that next() gives before it goes on to another lane.
+/// Jobs of a kind of weight 1 that next() gives before it goes on to another kind, and of another of its lanes next time.
 inline constexpr int jobs_a_turn = 64;
 /// Bytes of results that one statement carries, unless its first result is larger.
 inline constexpr std::size_t result_bytes_a_flush = 16 * 1024 * 1024;
@@ -42,6 +43,9 @@ class BatchBook {
   /// Enters the batches of one claim. `start` is what the claim asked for: the server gives it to the batches in order.
   /// `urgent`: they go before the members that wait already.
   void open(std::shared_ptr<store::Claim const> const& claim, int start, bool urgent = false);
+
+  /// Lanes of one group share its turns, each of `weight` times jobs_a_turn. A lane that nobody knows is a group.
+  void know(std::int64_t lane, std::size_t group, int weight);
 
   /// The next member that may start, counted as handed out from now on; nullptr: none may. In order within a lane; the
   /// lanes take turns, so that a job does not wait behind all that was claimed ahead of another lane.
@@ -97,6 +101,10 @@ class BatchBook {
   [[nodiscard]] std::size_t batches() const noexcept { return batches_.size(); }
 
  private:
+  struct Turn {
+    std::size_t group = 0;
+    int weight = 1;
+  };
   struct Batch {
     std::shared_ptr<store::Claim const> claim{};
     store::ClaimedJob const* first = nullptr;  // in *claim
@@ -127,11 +135,13 @@ class BatchBook {
   int may_start(Batch const& batch) const noexcept;
 
   Batches batches_;
-  int given_in_turn_ = 0;            // by next(), since the lanes last changed
-  std::deque<std::int64_t> order_;   // batches with members that next() has not given, oldest first
-  std::vector<std::int64_t> dirty_;  // batches with something to report
-  std::vector<store::Move> moves_;   // to be sent
-  std::vector<std::int64_t> sent_;   // batches in flight
+  std::unordered_map<std::int64_t, Turn> turns_;  // of lanes
+  int given_in_turn_ = 0;                         // by next(), since the lanes last changed
+  int turn_ = jobs_a_turn;                        // how many it gives in this turn
+  std::deque<std::int64_t> order_;                // batches with members that next() has not given, oldest first
+  std::vector<std::int64_t> dirty_;               // batches with something to report
+  std::vector<store::Move> moves_;                // to be sent
+  std::vector<std::int64_t> sent_;                // batches in flight
   std::vector<store::Move> sent_moves_;
   std::deque<store::JobResult> results_;  // to be sent
   std::vector<store::JobResult> sent_results_;

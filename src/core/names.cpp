@@ -58,6 +58,18 @@ void check_token(std::string_view token) {
   if (!right) refuse("token", token, "a UUID as 0190b3a4-5c6d-4e7f-8a9b-0c1d2e3f4a5b", "Make one for each job.");
 }
 
+void check_fair_by(std::string_view argument, std::string_view value) {
+  constexpr std::string_view prefix = "header:";
+  constexpr std::size_t most = 200;
+  bool const header = value.starts_with(prefix) && value.size() > prefix.size() &&
+                      value.size() <= prefix.size() + most && value.find('\0') == std::string_view::npos &&
+                      is_valid_utf8(value);
+  if (value != "key" && !header) {
+    refuse(argument, value, "key, or header: and the name of a header, 1 to 200 bytes of UTF-8",
+           "Write header:tenant for the header tenant.");
+  }
+}
+
 void check_schema(std::string_view schema) {
   // 48 leaves room in PostgreSQL's 63 bytes for names that are made from the schema's.
   constexpr std::size_t most = 48;

@@ -20,4 +20,7 @@ void check_token(std::string_view token);
 /// 1 to 48 bytes of UTF-8 without NUL, not one of PostgreSQL's own (pg_…).
 void check_schema(std::string_view schema);
 
+/// "key" or "header:NAME".
+void check_fair_by(std::string_view argument, std::string_view value);
+
 }  // namespace posthouse::core

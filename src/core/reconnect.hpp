@@ -5,6 +5,7 @@
 // Thread safety: one thread at a time.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 
 namespace posthouse::core {
@@ -18,6 +19,11 @@ class ReconnectBackoff {
 
   /// The wait after one more failure: evenly spread over 1 ms to a ceiling that doubles each time. `random` in [0, 1).
   milliseconds next(double random) noexcept;
+  /// Another longest wait, from now on.
+  void set_cap(milliseconds cap) noexcept {
+    cap_ = cap;
+    ceiling_ = std::min(ceiling_, cap);
+  }
   /// Connected again.
   void reset() noexcept;
   /// Failures since the last reset.

@@ -53,28 +53,33 @@ std::optional<fs::path> find_pgbouncer() {
   return std::nullopt;
 }
 
-Pooler::Pooler(PoolerOptions const& options) : owner_(::getpid()) {
+Pooler::Pooler(PoolerOptions const& options) : program_(options.program), owner_(::getpid()) {
   // It refuses to run as root; the owner of the server's socket gets to it.
-  auto as = options.host.starts_with('/') ? owner_identity(options.host) : std::nullopt;
-  if (!as) as = unprivileged_identity();
-  folder_ = make_short_folder(as);
+  as_ = options.host.starts_with('/') ? owner_identity(options.host) : std::nullopt;
+  if (!as_) as_ = unprivileged_identity();
+  folder_ = make_short_folder(as_);
   guard_ = std::make_unique<Guard>(folder_);
-  auto const log = folder_ / "pooler.log";
   std::string server = "host=" + options.host + " port=" + options.port;
   if (!options.user.empty()) server += " user=" + quoted(options.user);
   if (!options.password.empty()) server += " password=" + quoted(options.password);
-  write_file(folder_ / "pgbouncer.ini",
-             "[databases]\n* = " + server + "\n[pgbouncer]\nlisten_addr =\nlisten_port = " + std::to_string(port()) +
-                 "\nunix_socket_dir = " + folder_.string() +
-                 "\nunix_socket_mode = 0777\nauth_type = any\npool_mode = transaction\nserver_reset_query =\n"
-                 "max_client_conn = 1000\nignore_startup_parameters = extra_float_digits,options\n"
-                 "default_pool_size = " +
-                 std::to_string(options.pool_size) + "\n",
-             as);
+  write_file(
+      folder_ / "pgbouncer.ini",
+      "[databases]\n* = " + server + "\n[pgbouncer]\nlisten_addr =\nlisten_port = " + std::to_string(port()) +
+          "\nunix_socket_dir = " + folder_.string() +
+          "\nunix_socket_mode = 0777\nauth_type = any\npool_mode = transaction\nserver_reset_query =\n"
+          "server_login_retry = 1\nmax_client_conn = 1000\nignore_startup_parameters = extra_float_digits,options\n"
+          "default_pool_size = " +
+          std::to_string(options.pool_size) + "\n",
+      as_);
+  start();
+}
+
+void Pooler::start() {
+  auto const log = folder_ / "pooler.log";
   SpawnOptions spawned;
-  spawned.argv = {options.program.string(), (folder_ / "pgbouncer.ini").string()};
+  spawned.argv = {program_.string(), (folder_ / "pgbouncer.ini").string()};
   spawned.environment = plain_environment();
-  spawned.as = as;
+  spawned.as = as_;
   spawned.log = log;
   spawned.announce = guard_->announce();
   pid_ = spawn(spawned);
@@ -91,10 +96,16 @@ Pooler::Pooler(PoolerOptions const& options) : owner_(::getpid()) {
   }
 }
 
-Pooler::~Pooler() {
-  if (owner_ != ::getpid()) return;
+void Pooler::kill() {
   ::kill(pid_, SIGKILL);
   wait_gone(pid_, 10s);
+  std::error_code ignored;
+  fs::remove(folder_ / (".s.PGSQL." + std::to_string(port())), ignored);
+}
+
+Pooler::~Pooler() {
+  if (owner_ != ::getpid()) return;
+  kill();
   guard_->forget();
 }
 

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "dev/guard.hpp"
+#include "dev/process.hpp"
 
 namespace posthouse::dev {
 
@@ -37,9 +38,16 @@ class Pooler {
 
   [[nodiscard]] std::filesystem::path const& socket_folder() const noexcept { return folder_; }
   [[nodiscard]] static constexpr int port() noexcept { return 6432; }
+  /// To be signalled: SIGUSR1 pauses it, SIGUSR2 goes on.
   [[nodiscard]] int pid() const noexcept { return pid_; }
+  /// As a crash does; its clients lose their connections.
+  void kill();
+  /// After kill(): as the constructor.
+  void start();
 
  private:
+  std::filesystem::path const program_;
+  std::optional<Identity> as_{};  ///< to become, for root
   std::filesystem::path folder_{};
   std::unique_ptr<Guard> guard_{};
   int pid_ = 0;

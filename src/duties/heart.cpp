@@ -159,7 +159,10 @@ void Heart::duties() {
 void Heart::failed(std::exception const& error) {
   auto const now = Clock::now();
   auto wait = after_refusal;
-  if (!connection_ || !connection_->ok()) {
+  // A server that refuses us as a whole (read-only, shutting down) is as good as gone.
+  auto const* const typed = dynamic_cast<Error const*>(&error);
+  bool const refused = typed != nullptr && typed->error_class() == ErrorClass::unavailable;
+  if (!connection_ || !connection_->ok() || refused) {
     connection_.reset();
     wait = backoff_.next(base::random_unit());
   }

@@ -10,6 +10,7 @@
 #include "base/fork_guard.hpp"
 #include "base/service.hpp"
 #include "core/database_url.hpp"
+#include "core/refuse.hpp"
 #include "monitor/server.hpp"
 #include "node/broker_domain.hpp"
 #include "node/broker_door.hpp"
@@ -30,6 +31,15 @@ std::vector<std::string> BrokerConfig::databases() const {
 std::string BrokerConfig::file() const { return impl_ ? impl_->config.file : std::string(); }
 std::vector<std::string> BrokerConfig::warnings() const {
   return impl_ ? impl_->config.warnings : std::vector<std::string>();
+}
+
+PoolOptions BrokerConfig::pool(std::string_view database) const {
+  static std::vector<node::Config> const none{};
+  auto const& all = impl_ ? impl_->config.databases : none;
+  auto const it =
+      std::find_if(all.begin(), all.end(), [&](auto const& one) { return database.empty() || one.name == database; });
+  if (it == all.end()) core::refuse("database", database, "a name of databases()", "");
+  return node::producers_pool(*it);
 }
 
 BrokerConfig BrokerDoor::wrap(node::Config config) {

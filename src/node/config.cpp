@@ -112,6 +112,23 @@ int sql_connections_of(Config const& config) {
   return std::clamp(most, 1, config.concurrency);
 }
 
+PoolOptions producers_pool(Config const& config) {
+  auto const& said = config.pool;
+  // With the defaults of a pool, not with those of the daemon's SQL jobs.
+  PoolOptions options{.database = config.database, .name = config.name};
+  int const size = said.pool_size.value_or(said.max_idle_conns.value_or(options.pool_size));
+  options.pool_size = std::max(1, said.max_open_conns ? std::min(size, *said.max_open_conns) : size);
+  options.max_overflow = said.max_open_conns ? std::max(0, *said.max_open_conns - options.pool_size)
+                                             : said.max_overflow.value_or(options.max_overflow);
+  options.pool_timeout = said.timeout;
+  options.pool_pre_ping = said.pre_ping;
+  options.pool_recycle = said.pool_recycle ? *said.pool_recycle : said.conn_max_lifetime.value_or(options.pool_recycle);
+  options.pool_idle_timeout =
+      said.pool_idle_timeout ? *said.pool_idle_timeout : said.conn_max_idle_time.value_or(options.pool_idle_timeout);
+  options.echo = said.echo;
+  return options;
+}
+
 Config load(Sources const& sources) {
   Config config;
   std::vector<Problem> problems;

@@ -88,11 +88,15 @@ struct BrokerKeys {
   }
 };
 
-/// Connections for SQL jobs; the names on the right are those of pgsql-broker and mean the same.
+/// Connections for SQL jobs, and of producers that ask for BrokerConfig::pool(); the names on the right are those of
+/// pgsql-broker and mean the same.
 struct PoolConfig {
   std::optional<int> pool_size{}, max_overflow{}, max_open_conns{}, max_idle_conns{};
   std::optional<std::chrono::milliseconds> pool_recycle{}, pool_idle_timeout{}, conn_max_lifetime{},
       conn_max_idle_time{};
+  std::chrono::milliseconds timeout{30'000};
+  bool pre_ping = true;
+  bool echo = false;
 
   /// Anything was.
   [[nodiscard]] bool said() const { return pool_size || max_overflow || max_open_conns; }
@@ -186,6 +190,8 @@ int processes_of(Config const& config);
 inline constexpr int own_connections = 3;
 /// Most connections for the `sql` jobs of one process; 0 when there are none.
 int sql_connections_of(Config const& config);
+/// Of a program that asks for BrokerConfig::pool().
+PoolOptions producers_pool(Config const& config);
 
 /// Throws ConfigError with all that is wrong. A missing URL is no error here: not every command needs one.
 Config load(Sources const& sources);

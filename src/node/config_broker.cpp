@@ -64,8 +64,12 @@ int count(string const& argument, Tree const& value, int least, int most) {
 }
 
 Key const kBrokerKeys[] = {
-    {"password_file", "", "instead of password: a file whose first line it is", "/etc/posthouse/password", false, false,
-     [](Config& c, string const&, string const& a, Tree const& v) { c.parts.password = secret_of(a, v); }},
+    {"password_file", "", "instead of password: a file whose first line it is, read at each connect",
+     "/etc/posthouse/password", false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       (void)secret_of(a, v);
+       c.database.password_file = v.text;
+     }},
     {"queue_count", "4", "start: numbered queues 1 to this, 1 to 1000", "", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) { c.broker.queue_count = count(a, v, 1, 1000); }},
     {"auto_install", "false", "start: create the schema where it is missing, bring an older one up to date", "", false,
@@ -83,6 +87,15 @@ Key const kBrokerKeys[] = {
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.pool.pool_idle_timeout = duration_value(a, v, 1s, 1s, 24h * 365);
      }},
+    {"pool_timeout", "30", "s that a producer waits for a free connection, 1ms to 1d", "", false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       c.pool.timeout = duration_value(a, v, 1s, 1ms, 24h);
+     }},
+    {"pool_pre_ping", "true", "producers: a connection that was idle is asked for a sign of life before it is used", "",
+     false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) { c.pool.pre_ping = boolean_value(a, v); }},
+    {"echo", "false", "producers: statements are logged, without values", "", false, false,
+     [](Config& c, string const&, string const& a, Tree const& v) { c.pool.echo = boolean_value(a, v); }},
     {"max_open_conns", "", "pool_size + max_overflow, by the name of pgsql-broker; 1 to 2000", "25", false, false,
      [](Config& c, string const&, string const& a, Tree const& v) { c.pool.max_open_conns = count(a, v, 1, 2000); }},
     {"max_idle_conns", "", "pool_size, by the name of pgsql-broker; 0 to 1000", "5", false, false,

@@ -137,6 +137,12 @@ Key const kKeys[] = {
      [](Config& c, string const&, string const& a, Tree const& v) {
        c.database.tcp_keepalives_count = static_cast<int>(integer_value(a, v, 1, 100));
      }},
+    {"tcp_user_timeout", "10000",
+     "bytes that nobody has acknowledged for so long end a connection, 0 to 3600000 ms; 0: the system's", "", false,
+     false,
+     [](Config& c, string const&, string const& a, Tree const& v) {
+       c.database.tcp_user_timeout = static_cast<int>(duration_value(a, v, 1ms, 0ms, 1h) / 1ms);
+     }},
     {"cluster_wide_cap", "", "jobs at once in all workers together, 1 to 1000000; default: no such limit", "100", false,
      false,
      [](Config& c, string const&, string const& a, Tree const& v) {
@@ -233,6 +239,17 @@ Key const kKeys[] = {
      false,
      [](Config& c, string const& n, string const& a,
         Tree const& v) { kind(c, n).options.serialized_dispatch = boolean_value(a, v); }},
+    {"kinds.*.weight", "1",
+     "turns that the kind has where one of weight 1 and the same priority has one, 1 to 100", "3", false, false,
+     [](Config& c, string const& n, string const& a,
+        Tree const& v) { kind(c, n).options.weight = static_cast<int>(integer_value(a, v, 1, 100)); }},
+    {"kinds.*.fair_by", "",
+     "key, or header:NAME: jobs with different values share the kind's turns; default: they do not", "header:tenant",
+     false, false,
+     [](Config& c, string const& n, string const& a, Tree const& v) {
+       core::check_fair_by(a, text_value(a, v));
+       kind(c, n).options.fair_by = text_value(a, v);
+     }},
     {"queues.*.max_concurrency", "", "jobs of the queue at once in all workers together, 1 to 1000000", "20", false,
      false,
      [](Config& c, string const& n, string const& a,
@@ -255,14 +272,7 @@ Key const kKeys[] = {
 };
 
 constexpr std::string_view kLater[] = {
-    "pool_timeout",
-    "pool_pre_ping",
-    "echo",
-    "worker_child_pool_check",
-    "queues.*.paused",
-    "queues.*.priority",
-    "claimed_stale_threshold_ms",
-    "kinds.*.queue",
+    "worker_child_pool_check", "queues.*.paused", "queues.*.priority", "claimed_stale_threshold_ms", "kinds.*.queue",
 };
 
 /// Names that may stand directly under `prefix` ("", "logging.", "kinds.*.").

@@ -89,18 +89,24 @@ void Pump::turn() {
     return sleep(std::max(next_connect_, now + std::chrono::milliseconds{1}), true, 0);
   }
   if (!flights_.empty()) land(false);
-  if (listener_.maintain(now)) probe_listening(now);
-  if (probe_until_ && now >= *probe_until_) not_listening();
+  if (listener_.maintain(now)) prove_listening();
   if (core_.cancel_asked.exchange(false)) cancels_due_ = true;
   // While some of them have not been found, again: a cancel may be over, and its job come back.
   if (cancels_due_ || !not_to_start_.empty()) read_cancels();
   if (!unresolved_.empty()) resolve_lanes();
+  // With one kind there is nothing to take turns with.
+  if (core_.handlers.size() > 1 && now >= next_turns_ && !lanes_.empty()) reread_turns();
   hand_out();
   publish();
   // The heart has a connection of its own; should it get none, ours keeps the lease alive.
   bool const silent = now - core_.beaten.load() > core_.options.claim_lease / 2;
   if ((doubt_from_ || silent) && now >= next_doubt_check_) check_open();
-  if (listener_.connection() != nullptr && now >= next_listen_) {
+  try {
+    if (listener_.prove(now)) core_.statement();
+  } catch (Error const& error) {
+    deaf(error);
+  }
+  if (listener_.hears() && now >= next_listen_) {
     // Not only while asleep: a lane may ring while others keep this worker busy.
     next_listen_ = now + listen_every;
     try {
@@ -121,7 +127,6 @@ void Pump::turn() {
   auto until = step.until;
   if (doubt_from_) until = std::min(until, next_doubt_check_);
   if (auto const due = listener_.due()) until = std::min(until, *due);
-  if (probe_until_) until = std::min(until, *probe_until_);
   if (auto const due = buffer_due()) until = std::min(until, *due);
   sleep(until, step.any_end, step.low_water);
 }
@@ -269,11 +274,20 @@ execute::Task Pump::task_for(store::ClaimedJob const& job, Lane const& lane) con
 }
 
 claim::Load Pump::load() const {
-  return {.handed = book_.handed(),
-          .waiting = book_.waiting(),
-          .unreported = book_.unreported() && flying(claim::What::finish) == 0,
-          .quick = quick_,
-          .claiming = sent_ ? sent_->step.jobs : jobs_in_flight()};
+  claim::Load load{.handed = book_.handed(),
+                   .waiting = book_.waiting(),
+                   .unreported = book_.unreported(),
+                   .quick = quick_,
+                   .claiming = sent_ ? sent_->step.jobs : 0};
+  for (auto const& flight : flights_) {
+    load.claiming += flight.claim.step.jobs;
+    load.starting += flight.claim.start;
+    load.urgent = load.urgent || flight.claim.step.urgent;
+    load.reporting = load.reporting || flight.what == claim::What::finish;
+  }
+  // What ends meanwhile goes with the next one.
+  load.unreported = load.unreported && !load.reporting;
+  return load;
 }
 
 void Pump::publish() {
@@ -325,14 +339,17 @@ void Pump::sleep(Clock::time_point until, bool any_end, int low_water) {
 
 void Pump::hear(std::vector<std::string> const& payloads) {
   auto const now = Clock::now();
+  if (listener_.newly_proven()) {
+    pacing_.listening(now);
+    next_turns_ = now;
+  }
   for (std::string_view const payload : payloads) {
-    if (probe_until_ && payload == probe_) {
-      probe_until_.reset();
-      pacing_.listening(now);
-      continue;
-    }
     if (payload == "new") {
       pacing_.new_lane(now);
+      continue;
+    }
+    if (payload == "kinds") {
+      next_turns_ = now;
       continue;
     }
     if (payload == "limit") {

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -39,6 +40,7 @@ inline constexpr int watch_rest_most = 256;                 ///< sleeps without 
 inline constexpr int most_claims_in_flight = 8;             ///< to a database that is far away
 inline constexpr std::chrono::milliseconds doubt_check_every{1'000};
 inline constexpr std::chrono::milliseconds doubt_margin{60'000};
+inline constexpr std::chrono::milliseconds turns_every{60'000};  ///< the net under the notification of changed weights
 
 class Pump {
  public:
@@ -102,14 +104,13 @@ class Pump {
 
   // pump_far.cpp: several statements on their way
   bool fly(claim::Step const& step);
-  bool fly_finish(int room);
-  bool fly_claim(claim::Step const& step);
+  bool fly_finish(int& room);
+  bool fly_claim(claim::Step const& step, int room);
   void await_flights(Clock::time_point until);
   void land(bool all);
   void land_one();
   void crash_flights();
   [[nodiscard]] int flying(claim::What what) const noexcept;
-  [[nodiscard]] int jobs_in_flight() const noexcept;
 
   // pump_buffer.cpp: what is claimed ahead and not started, while others could start it
   [[nodiscard]] int unstarted() const noexcept;
@@ -126,6 +127,8 @@ class Pump {
   void read_cancels();
   void release(std::int64_t token, int position, std::int64_t id);
   void resolve_lanes();
+  void reread_turns();
+  void look_up(std::vector<std::int64_t> const& lanes);
   void keeper_step(claim::Step const& step);
 
   // pump_trouble.cpp: connections that break, leases that lapse, the end
@@ -134,8 +137,7 @@ class Pump {
   bool connect(Clock::time_point now);
   void check_open();
   bool reborn(Clock::time_point now);
-  void probe_listening(Clock::time_point now);
-  void not_listening();
+  void prove_listening();
   void deaf(Error const& error);
   void shut_down();
   void give_back_unstarted();
@@ -151,9 +153,6 @@ class Pump {
   Listener listener_;
   Clock::time_point next_listen_{};
   Clock::time_point next_wake_{};
-  std::optional<Clock::time_point> probe_until_{};  // a notification of our own is awaited on the LISTEN connection
-  std::string probe_{};
-  bool told_deaf_ = false;
   std::string const profile_;
   std::string fence_{};
 
@@ -173,6 +172,7 @@ class Pump {
   std::set<std::int64_t> not_to_start_{};  // of these: those that may still be handed out
   std::unordered_map<std::int64_t, Lane> lanes_{};
   std::vector<std::int64_t> unresolved_{};
+  Clock::time_point next_turns_{};  // when weights and priorities of queues are read again
 
   std::vector<execute::Ended> ended_{};
   std::vector<execute::Task> tasks_{};
@@ -181,7 +181,7 @@ class Pump {
   int watch_again_ = 0;      // after so many sleeps
   int watch_rest_ = 1;
   bool urgent_ = false;  // the last claim's jobs go before those that are queued
-  Clock::time_point next_complaint_{};
+  std::map<std::string_view, Clock::time_point> next_complaint_{};  // by what is said, a literal
   bool once_done_ = false;
   std::optional<Clock::time_point> held_since_{};  // since when jobs have been waiting in the buffer
   std::optional<Clock::time_point> empty_since_{};

@@ -33,7 +33,7 @@ int Pump::priority_of(std::int64_t lane) const {
 }
 
 std::optional<Pump::Clock::time_point> Pump::buffer_due() const {
-  if (core_.options.prefetch_buffer == 0 || listener_.connection() == nullptr || probe_until_) return std::nullopt;
+  if (core_.options.prefetch_buffer == 0 || listener_.connection() == nullptr) return std::nullopt;
   if (idle_peer_ != 0 && unstarted() > 0) return next_answer_;
   if (buffer_bell_) return empty_since_ ? *empty_since_ + held_for : next_offer_;
   if (held_since_) return *held_since_ + held_for;
@@ -50,7 +50,7 @@ void Pump::mind_buffer(Clock::time_point now) {
     held_since_.reset();
     if (!empty_since_) empty_since_ = now;
   }
-  if (listener_.connection() == nullptr || probe_until_) return;
+  if (listener_.connection() == nullptr) return;
   try {
     store::Work session(*listener_.connection());
     if (!buffer_bell_ && held_since_ && now - *held_since_ >= held_for) {

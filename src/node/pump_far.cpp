@@ -22,23 +22,20 @@ int Pump::flying(claim::What what) const noexcept {
       std::count_if(flights_.begin(), flights_.end(), [what](Flight const& flight) { return flight.what == what; }));
 }
 
-int Pump::jobs_in_flight() const noexcept {
-  int jobs = 0;
-  for (auto const& flight : flights_) jobs += flight.claim.step.jobs;
-  return jobs;
-}
-
 // False: it has to be done in the ordinary way.
 bool Pump::fly(claim::Step const& step) {
   using claim::What;
+  int room = step.room;
   switch (step.what) {
     case What::finish:
-      return fly_finish(step.room);
+      return fly_finish(room);
     case What::claim:
       if (step.lanes.empty()) return false;
-      if (step.flush && flying(What::finish) == 0 && !fly_finish(step.room)) return false;
-      return fly_claim(step);
+      if (step.flush && flying(What::finish) == 0 && !fly_finish(room)) return false;
+      return fly_claim(step, room);
     case What::look:
+      // Which kinds take turns has to be known before what it finds is claimed.
+      if (core_.handlers.size() > 1) return false;
       if (flying(What::look) == 0) {
         if (!work().pipe_look(core_.incarnation)) return false;
         core_.statement();
@@ -52,12 +49,16 @@ bool Pump::fly(claim::Step const& step) {
   }
 }
 
-bool Pump::fly_finish(int room) {
+// `room` becomes less by what it allows to start.
+bool Pump::fly_finish(int& room) {
   if (flying(claim::What::finish) > 0) return false;
-  for (auto const& flight : flights_) room -= flight.claim.start;
   int raised = 0;
-  auto const flush = book_.prepare(std::max(0, room), raised);
-  if (flush.empty()) return true;
+  auto const flush = book_.prepare(room, raised);
+  if (flush.empty()) {
+    await_flights(Clock::now() + glance_every);
+    return true;
+  }
+  room -= raised;
   bool sent = false;
   try {
     sent = work().pipe_finish(core_.incarnation, flush.acks, flush.moves, flush.results);
@@ -74,21 +75,21 @@ bool Pump::fly_finish(int room) {
   return true;
 }
 
-bool Pump::fly_claim(claim::Step const& step) {
+bool Pump::fly_claim(claim::Step const& step, int room) {
   int const claims = flying(claim::What::claim);
   if (!step.urgent && claims >= (last_claim_full_ ? most_claims_in_flight : 1)) {
     await_flights(Clock::now() + glance_every);
     return true;
   }
-  int starting = 0;
-  for (auto const& flight : flights_) starting += flight.claim.start;
-  Sent claim{.step = step,
-             .token = token_ + claim::max_batches_a_claim,
-             .start = std::clamp(step.room - starting, 0, step.jobs)};
+  Sent claim{.step = step, .token = token_ + claim::max_batches_a_claim, .start = std::clamp(room, 0, step.jobs)};
+  // The first lanes will give the claim before this one all that it asks for: it is the turn of the next.
+  if (claims % 2 != 0) claim.step.lanes = pacing_.lanes().after_turn(step.lanes);
   try {
-    if (!work().pipe_claim(
-            core_.incarnation,
-            {.token = claim.token, .lanes = step.lanes, .jobs = step.jobs, .start = claim.start, .wake = !step.probe}))
+    if (!work().pipe_claim(core_.incarnation, {.token = claim.token,
+                                               .lanes = claim.step.lanes,
+                                               .jobs = step.jobs,
+                                               .start = claim.start,
+                                               .wake = !step.probe}))
       return false;
   } catch (Error const&) {
     token_ = claim.token;
@@ -115,7 +116,11 @@ void Pump::await_flights(Clock::time_point until) {
 }
 
 void Pump::land(bool all) {
-  while (!flights_.empty() && (all || connection_->piped_ready())) land_one();
+  while (!flights_.empty() && (all || connection_->piped_ready())) {
+    bool const urgent = flights_.front().claim.step.urgent;
+    land_one();
+    if (urgent && !all) return;  // its jobs go before those of the next
+  }
 }
 
 void Pump::land_one() {

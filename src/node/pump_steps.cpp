@@ -21,6 +21,13 @@ void Pump::perform(claim::Step const& step) {
       receive(false);
       core_.statement();
       auto const lanes = work().look(core_.incarnation);
+      if (core_.handlers.size() > 1) {
+        std::vector<std::int64_t> fresh;
+        for (auto lane : lanes) {
+          if (!lanes_.contains(lane)) fresh.push_back(lane);
+        }
+        if (!fresh.empty()) look_up(fresh);
+      }
       return pacing_.looked(lanes, Clock::now());
     }
     case What::survey: {
@@ -188,7 +195,7 @@ std::optional<claim::Step> Pump::next_of(claim::Step const& step, int start, int
   if (jobs < claim::fuse_below || held - slots > core_.options.prefetch_buffer / 2) return std::nullopt;
   auto next = step;
   // The first one gave all that was asked for, or nearly: now it is the turn of the next.
-  std::rotate(next.lanes.begin(), next.lanes.begin() + 1, next.lanes.end());
+  next.lanes = pacing_.lanes().after_turn(next.lanes);
   next.jobs = jobs;
   next.room = std::max(0, pacing_.ahead(Clock::now()) - now.handed - start);
   return next;
@@ -264,14 +271,33 @@ void Pump::read_cancels() {
 
 void Pump::resolve_lanes() {
   receive(false);
-  core_.statement();
-  for (auto const& info : work().lanes(unresolved_)) {
-    auto const kind = core_.handlers.find(info.kind);
-    lanes_[info.lane] = {
-        .queue = info.queue, .priority = info.priority, .kind = kind == core_.handlers.end() ? nullptr : &kind->second};
-  }
+  look_up(unresolved_);
   for (auto const lane : unresolved_) lanes_.try_emplace(lane);  // gone meanwhile
   unresolved_.clear();
+}
+
+void Pump::reread_turns() {
+  receive(false);
+  std::vector<std::int64_t> known;
+  known.reserve(lanes_.size());
+  for (auto const& [lane, info] : lanes_) known.push_back(lane);
+  look_up(known);
+  next_turns_ = Clock::now() + turns_every;
+}
+
+void Pump::look_up(std::vector<std::int64_t> const& lanes) {
+  core_.statement();
+  for (auto const& info : work().lanes(lanes)) {
+    auto const kind = core_.handlers.find(info.kind);
+    // Only once: the names of a lane never change, and jobs that run look at these.
+    lanes_.try_emplace(info.lane, Lane{.queue = info.queue,
+                                       .priority = info.priority,
+                                       .kind = kind == core_.handlers.end() ? nullptr : &kind->second});
+    auto const group = pacing_.know(
+        info.lane,
+        {.kind = info.kind, .queue_priority = info.queue_priority, .priority = info.priority, .weight = info.weight});
+    book_.know(info.lane, group, info.weight);
+  }
 }
 
 void Pump::keeper_step(claim::Step const& step) {

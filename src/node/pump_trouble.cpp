@@ -7,6 +7,7 @@
 #include "base/process_usage.hpp"
 #include "base/random.hpp"
 #include "core/sqlstate.hpp"
+#include "duties/heart.hpp"
 #include "node/pump.hpp"
 #include "node/registration.hpp"
 
@@ -17,7 +18,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds complain_every{60'000};
-constexpr milliseconds hear_within{5'000};
+constexpr milliseconds retry_of_few{1'500};  // the longest wait between two tries to connect
+constexpr milliseconds retry_of_many{4'500};
 constexpr std::string_view statement_too_long = "57014";
 constexpr milliseconds last_words{5'000};  // for reporting and leaving when the database is out of reach
 
@@ -52,13 +54,16 @@ void Pump::trouble(Error const& error) {
 
 void Pump::complain(std::string_view what, Error const& error) {
   auto const now = Clock::now();
-  if (now < next_complaint_) return;
-  next_complaint_ = now + complain_every;
+  auto& next = next_complaint_[what];  // each by itself: why nobody can connect is news after a connection was lost
+  if (now < next) return;
+  next = now + complain_every;
   core_.log.warning(what, {{"error", error.what()}, {"sqlstate", error.sqlstate()}, {"hint", error.hint()}});
 }
 
 bool Pump::connect(Clock::time_point now) {
   if (now < next_connect_) return false;
+  // Of many workers one is there soon; of a few each has to try more often.
+  backoff_.set_cap(core_.fleet.load() < duties::large_fleet ? retry_of_few : retry_of_many);
   try {
     connection_ = pg::Connection::open(core_.options.database);
     check_open();
@@ -70,8 +75,9 @@ bool Pump::connect(Clock::time_point now) {
   }
   core_.log.info("connected again");
   backoff_.reset();
-  next_complaint_ = {};
+  next_complaint_.clear();
   pacing_.reconnected(Clock::now());
+  listener_.hurry();
   return true;
 }
 
@@ -126,39 +132,21 @@ bool Pump::reborn(Clock::time_point now) {
   return true;
 }
 
-// A session lock behind a pooler in transaction mode would stay with a server connection that others get: the LISTEN
-// connection is used only after a NOTIFY, sent on the other one, has arrived there.
-void Pump::probe_listening(Clock::time_point now) {
-  probe_ = "l" + std::to_string(core_.incarnation.load()) + "-" + base::random_uuid().substr(0, 8);
-  probe_until_ = now + std::min<milliseconds>(core_.options.database.statement_timeout, hear_within);
+// Sends what a new LISTEN connection has to hear before it is used.
+void Pump::prove_listening() {
   try {
     receive(false);
     core_.statement();
-    work().notify(probe_);
+    if (!work().notify(listener_.challenge())) listener_.drop();
   } catch (Error const&) {  // of the other connection: this one has to wait for it
-    probe_until_.reset();
     listener_.drop();
     throw;
-  }
-}
-
-void Pump::not_listening() {
-  probe_until_.reset();
-  listener_.drop();
-  if (!std::exchange(told_deaf_, true)) {
-    bool const given = !core_.options.database.session_database_url.empty();
-    core_.log.warning(
-        given ? "a NOTIFY did not arrive: session_database_url leads to a pooler in transaction mode, polling "
-                "instead; set it to the server itself"
-              : "a NOTIFY did not arrive: database_url leads to a pooler in transaction mode, polling "
-                "instead; set pgbouncer_transaction_mode, and session_database_url to the server itself");
   }
 }
 
 void Pump::deaf(Error const& error) {
   core_.log.debug("LISTEN connection lost", {{"error", error.what()}});
   listener_.drop();
-  probe_until_.reset();
   buffer_bell_ = false;
   pacing_.deaf(Clock::now());
 }
@@ -193,11 +181,14 @@ void Pump::report_last() {
 void Pump::shut_down() {
   pacing_.stopping();
   listener_.drop();  // and with it our bells: another keeper may take over
-  try {
-    receive(false);
-  } catch (Error const& error) {
-    trouble(error);
-  }
+  // All that is on its way, also when one of it fails.
+  do {
+    try {
+      receive(false);
+    } catch (Error const& error) {
+      trouble(error);
+    }
+  } while (!flights_.empty());
   give_back_unstarted();
   auto const grace_ends = Clock::now() + core_.options.stop_grace;
   std::optional<Clock::time_point> asked;  // when handlers were asked to stop

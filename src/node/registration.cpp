@@ -8,6 +8,7 @@
 #include <array>
 
 #include "core/text.hpp"
+#include "store/fair.hpp"
 #include "store/limits.hpp"
 
 namespace posthouse::node {
@@ -69,6 +70,22 @@ void declare_limits(WorkerCore const& core, pg::Connection& connection) {
       core.log.warning("declared limit changed, but an operator has set another one, which counts", fields);
     } else {
       core.log.info("limit changed", fields);
+    }
+  }
+}
+
+void declare_kinds(WorkerCore const& core, pg::Connection& connection) {
+  std::vector<store::KindSettings> kinds;
+  for (auto const& [kind, registered] : core.handlers) {
+    kinds.push_back({.kind = kind, .weight = registered.options.weight, .fair_by = registered.options.fair_by});
+  }
+  for (auto const& change : store::Fair(connection).declare(kinds, name_of(core))) {
+    base::Log::Fields const fields{
+        {"kind", change.kind}, {"setting", change.name}, {"before", change.before}, {"now", change.after}};
+    if (change.hidden) {
+      core.log.warning("declared setting of a kind changed, but an operator has set another one, which counts", fields);
+    } else {
+      core.log.info("setting of a kind changed", fields);
     }
   }
 }

@@ -20,6 +20,8 @@ std::int64_t register_incarnation(WorkerCore& core, store::Work& work);
 
 /// Tells the database the limits of our kinds, of the queues that the options name, and of the whole. Throws Error.
 void declare_limits(WorkerCore const& core, pg::Connection& connection);
+/// The same for what else they say of their kinds.
+void declare_kinds(WorkerCore const& core, pg::Connection& connection);
 
 /// What workers with the same lanes have in common: at most one of them is the keeper of their bells.
 std::string profile_of(WorkerCore const& core);

@@ -166,6 +166,7 @@ std::optional<DatabaseOptions> SqlJobs::Impl::login_as(store::BrokerJob const& o
   auto database = options.database;
   if (!database.session_database_url.empty()) database.database_url = std::exchange(database.session_database_url, {});
   database.pgbouncer_transaction_mode = false;
+  database.password_file.clear();
   database.database_url =
       pg::url_as(database.database_url,
                  {.user = order.run_as,

@@ -74,6 +74,8 @@ void check(HandlerOptions const& options) {
   check_range("concurrency_limit", options.concurrency_limit, 0, 1'000'000);
   check_range("key_limit", options.key_limit, 1, 1'000'000);
   check_rate(options.requests_per_second, options.burst);
+  check_range("weight", options.weight, 1, 100);
+  if (!options.fair_by.empty()) core::check_fair_by("fair_by", options.fair_by);
   check_rate(options.key_requests_per_second, options.key_burst, "key_requests_per_second", "key_burst");
 }
 
@@ -106,6 +108,7 @@ class Session {
     store::Work work(*connection);
     core_.statement();
     node::declare_limits(core_, *connection);
+    node::declare_kinds(core_, *connection);
     core_.incarnation = node::register_incarnation(core_, work);
     pump_ = std::make_unique<node::Pump>(core_, std::move(connection));
     heart_ = std::make_unique<duties::Heart>(heart_options(), core_.log);

@@ -3,6 +3,8 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <new>
 
 #include "pg/connection_impl.hpp"
@@ -10,6 +12,8 @@
 
 namespace posthouse::pg {
 namespace {
+
+using std::chrono::milliseconds;
 
 struct Finish {
   void operator()(PGconn* conn) const noexcept { PQfinish(conn); }
@@ -50,7 +54,44 @@ ConnPtr attempt(Target const& target, std::chrono::milliseconds timeout, std::st
   return nullptr;
 }
 
+// Timeline (0: a standby, which follows whoever leads) and cluster. Of the control file only the cluster: its timeline
+// is that of the last checkpoint, which a promotion does not wait for.
+constexpr char const* who =
+    "case when pg_is_in_recovery() then 0"
+    " else ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint end,"
+    " (select system_identifier from pg_control_system())";
+
+std::int64_t number_at(ResultPtr const& row, int column) {
+  return std::strtoll(PQgetvalue(row.get(), 0, column), nullptr, 10);
+}
+
 }  // namespace
+
+std::string Connection::Impl::session_settings() const {
+  // The server's own limit ends what we no longer wait for; ours, a little longer, is for a server that is silent.
+  auto const limit = deadline - std::min<milliseconds>(deadline / 10, milliseconds(500));
+  auto const idle = std::max<milliseconds>(milliseconds(60000), 2 * deadline);
+  return "set standard_conforming_strings = on; set default_transaction_isolation = 'read committed'; "
+         "set idle_session_timeout = 0; set statement_timeout = " +
+         std::to_string(limit.count()) + "; set idle_in_transaction_session_timeout = " + std::to_string(idle.count());
+}
+
+void Connection::Impl::introduce(std::string const& url) {
+  // A pooler hands the server connection on after each transaction, so nothing may be set for longer: see pipe().
+  std::string const sql = (pooled ? "" : session_settings() + "; ") + "select true";
+  ResultPtr row;
+  try {
+    row = simple(sql + ", " + who);
+  } catch (ServerError const&) {
+    row = simple(sql);  // somebody has taken these functions away, or it is no real PostgreSQL: then without
+  }
+  if (!pooled) server_deadline = deadline;
+  timeline = PQnfields(row.get()) > 1 ? number_at(row, 1) : 0;
+  if (timeline == 0) return;
+  auto const known = Lineage::of(url, number_at(row, 2));
+  if (!known->meet(timeline)) throw Unavailable(former_primary(timeline, known->highest()));
+  lineage = known;
+}
 
 std::unique_ptr<Connection> Connection::open_to(DatabaseOptions const& options, std::string const& url, bool pooled) {
   ConnectPlan const plan = plan_connect(options, url);
@@ -68,8 +109,13 @@ std::unique_ptr<Connection> Connection::open_to(DatabaseOptions const& options, 
     impl.pooled = pooled;
     impl.listen_to_notices();
     PQsetnonblocking(impl.conn, 1);
-    // A pooler hands the server connection on after each transaction, so nothing may be set for longer: see pipe().
-    if (!pooled) impl.prepare_session();
+    try {
+      impl.introduce(url);
+    } catch (Unavailable const& error) {
+      if (plan.targets.size() == 1) throw;
+      problems += (problems.empty() ? "" : "; ") + target.place + ": " + error.what();
+      continue;
+    }
     return connection;
   }
   throw Unavailable(

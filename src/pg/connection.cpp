@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <new>
 
 #include "pg/connection_impl.hpp"
 #include "pg/error.hpp"
@@ -59,6 +58,7 @@ bool wait_socket(int fd, short events, Clock::time_point deadline) {
 }
 
 void Connection::Impl::close() noexcept {
+  if (borrowed) return give_back_borrowed();
   if (conn == nullptr) return;
   if (owner == ::getpid()) {
     PQfinish(conn);
@@ -71,14 +71,20 @@ void Connection::Impl::close() noexcept {
 }
 
 void Connection::Impl::check_usable() {
-  if (conn != nullptr && owner != ::getpid()) {
+  if (executor != nullptr && owner == ::getpid()) return;
+  if ((conn != nullptr || executor != nullptr) && owner != ::getpid()) {
     throw InvalidArgument("this connection was opened before fork(): open clients and workers in the child");
   }
   if (ended()) lost(false);
+  if (conn != nullptr && outdated()) {
+    close();
+    throw Unavailable(former_primary(timeline, lineage->highest()));
+  }
   if (conn == nullptr) throw Unavailable("the connection is closed");
 }
 
 bool Connection::Impl::in_block() const noexcept {
+  if (executor != nullptr) return executor_block;
   auto const state = PQtransactionStatus(conn);
   return state == PQTRANS_INTRANS || state == PQTRANS_INERROR;
 }
@@ -184,7 +190,8 @@ Clock::time_point Connection::Impl::start_statement() {
 }
 
 ResultPtr Connection::Impl::simple(std::string const& sql, bool ends_block) {
-  ResultPtr result = run([&] { return PQsendQuery(conn, sql.c_str()); }, ends_block);
+  if (executor != nullptr) return echoed(sql, 0, [&] { return by_executor(sql, {}); });
+  ResultPtr result = echoed(sql, 0, [&] { return run([&] { return PQsendQuery(conn, sql.c_str()); }, ends_block); });
   if (PQresultStatus(result.get()) == PGRES_COPY_IN || PQresultStatus(result.get()) == PGRES_COPY_OUT ||
       PQresultStatus(result.get()) == PGRES_COPY_BOTH) {
     close();
@@ -193,22 +200,17 @@ ResultPtr Connection::Impl::simple(std::string const& sql, bool ends_block) {
   return result;
 }
 
-void Connection::Impl::prepare_session() {
-  // The server's own limit ends what we no longer wait for; ours, a little longer, is for a server that is silent.
-  auto const limit = deadline - std::min<milliseconds>(deadline / 10, milliseconds(500));
-  auto const idle = std::max<milliseconds>(milliseconds(60000), 2 * deadline);
-  simple(
-      "set standard_conforming_strings = on; set default_transaction_isolation = 'read committed'; "
-      "set idle_session_timeout = 0; set statement_timeout = " +
-      std::to_string(limit.count()) + "; set idle_in_transaction_session_timeout = " + std::to_string(idle.count()));
-  server_deadline = deadline;
+Connection::~Connection() {
+  if (!impl_ || !impl_->listener || !ok()) return;
+  try {
+    impl_->deadline = std::min(impl_->deadline, milliseconds(2000));
+    impl_->simple("unlisten *; select pg_catalog.pg_advisory_unlock_all()");
+  } catch (...) {
+    // It is given back as unusable.
+  }
 }
 
-Connection::~Connection() = default;
-
 Result Connection::query(std::string const& sql, Params const& params, Format format) {
-  // One round trip with what makes it independent of others' settings.
-  if (impl_->pooled && impl_->piped.empty() && pipe(sql, params, format)) return piped();
   return Result(impl_->exec(sql, nullptr, params.values_, format).release());
 }
 
@@ -233,6 +235,7 @@ Result Connection::prepared(std::string const& sql, Params const& params, Format
 bool Connection::send_prepared(std::string const& sql, Params const& params, Format format) {
   Impl& impl = *impl_;
   impl.check_usable();
+  if (impl.executor != nullptr) return false;
   if (impl.pooled) return pipe(sql, params, format);
   char const* const name = impl.prepare(sql).c_str();
   impl.sent_until =
@@ -291,7 +294,16 @@ int Connection::Impl::send(std::string const& sql, char const* name, std::vector
 
 ResultPtr Connection::Impl::exec(std::string const& sql, char const* name, std::vector<Params::Value> const& params,
                                  Format format) {
-  ResultPtr result = run([&] { return send(sql, name, params, format); });
+  return echoed(sql, params.size(),
+                [&] { return executor != nullptr ? by_executor(sql, params) : exec_now(sql, name, params, format); });
+}
+
+ResultPtr Connection::Impl::exec_now(std::string const& sql, char const* name, std::vector<Params::Value> const& params,
+                                     Format format) {
+  check_usable();
+  // One round trip with what makes it independent of others' settings.
+  bool const alone = pooled && piped.empty() && pipe(sql, params, format);
+  ResultPtr result = alone ? answer() : run([&] { return send(sql, name, params, format); });
   auto const status = PQresultStatus(result.get());
   if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) {
     close();
@@ -302,10 +314,14 @@ ResultPtr Connection::Impl::exec(std::string const& sql, char const* name, std::
 
 void Connection::script(std::string const& sql) { impl_->simple(sql); }
 
-void Connection::begin() { impl_->simple("begin isolation level read committed"); }
+void Connection::begin() {
+  impl_->simple(impl_->pooled ? "begin isolation level read committed read write"
+                              : "begin isolation level read committed");
+}
 
 void Connection::commit() {
   ResultPtr const result = impl_->simple("commit", true);
+  if (impl_->executor != nullptr) return;
   // COMMIT of an aborted transaction succeeds and says ROLLBACK.
   if (std::string_view(PQcmdStatus(result.get())) == "ROLLBACK") {
     throw ServerError("the transaction had failed before and was rolled back instead of committed",
@@ -353,22 +369,9 @@ void Connection::set_deadline(milliseconds per_statement) noexcept {
 
 bool Connection::ok() const noexcept { return impl_->owner == ::getpid() && impl_->open(); }
 
-bool Connection::alive() noexcept {
-  // A farewell and the end of the stream are two events.
-  while (ok()) {
-    pollfd item{PQsocket(impl_->conn), POLLIN, 0};
-    if (::poll(&item, 1, 0) <= 0) return true;
-    if (PQconsumeInput(impl_->conn) == 0) return false;
-    try {
-      impl_->drain_notifications();
-    } catch (std::bad_alloc const&) {
-      return false;
-    }
-  }
-  return false;
+bool Connection::in_transaction() const noexcept {
+  return (impl_->conn != nullptr || impl_->executor != nullptr) && impl_->in_block();
 }
-
-bool Connection::in_transaction() const noexcept { return impl_->conn != nullptr && impl_->in_block(); }
 
 int Connection::server_version() const noexcept { return impl_->conn == nullptr ? 0 : PQserverVersion(impl_->conn); }
 int Connection::backend_pid() const noexcept { return impl_->conn == nullptr ? 0 : PQbackendPID(impl_->conn); }

@@ -26,6 +26,10 @@
 struct pg_result;
 struct pg_conn;
 
+namespace posthouse {
+class ConnectionSource;
+}
+
 namespace posthouse::pg {
 
 using Clock = std::chrono::steady_clock;
@@ -61,8 +65,10 @@ class Result {
   [[nodiscard]] std::int32_t binary_int4(int row, int column) const;
   /// jsonb's binary form without its version byte.
   [[nodiscard]] std::string_view binary_jsonb(int row, int column) const;
+  [[nodiscard]] std::string binary_bytea(int row, int column) const;
 
  private:
+  [[nodiscard]] bool is_text(int column) const noexcept;
   pg_result* result_;
 };
 
@@ -98,6 +104,16 @@ struct Notification {
   std::string payload;
 };
 
+/// One statement that ended, for a log.
+struct Echo {
+  std::string_view sql{};
+  std::size_t values = 0;
+  std::chrono::microseconds took{0};
+  std::int64_t rows = 0;
+  std::string_view problem{};  ///< SQLSTATE, or "connection"; empty: none
+};
+using EchoTo = std::function<void(Echo const&)>;
+
 class Connection {
  public:
   /// Connects within options.connect_timeout per host. Text is UTF-8; in session mode the isolation level and the
@@ -106,6 +122,11 @@ class Connection {
   static std::unique_ptr<Connection> open(DatabaseOptions const& options);
   /// The same to options.session_database_url (or database_url when empty), for LISTEN.
   static std::unique_ptr<Connection> open_session(DatabaseOptions const& options);
+  /// For LISTEN: options.listen, or open_session(). A borrowed one listens to nothing when it is given back.
+  static std::unique_ptr<Connection> open_listener(DatabaseOptions const& options);
+  /// One of the caller's own, given back by the destructor. No session state is set on it, and nothing is prepared.
+  static std::unique_ptr<Connection> borrow(ConnectionSource& source, DatabaseOptions const& options,
+                                            std::chrono::milliseconds timeout);
   ~Connection();
 
   /// One statement with parameters, unnamed; autocommit unless inside begin()…commit().
@@ -133,6 +154,7 @@ class Connection {
 
   /// COPY … FROM STDIN: calls `produce` for chunks until it returns an empty one. Returns rows copied.
   std::int64_t copy_in(std::string const& sql, std::function<std::string_view()> const& produce);
+  [[nodiscard]] bool can_copy() const noexcept;
 
   /// Waits for a notification, for `wake_fd` or `other_fd` to become readable, or for the deadline; returns what has
   /// arrived. Notifications that came in during other calls are returned first, at once. -1: none.
@@ -155,6 +177,22 @@ class Connection {
   /// near enough for a guard of our memory. 0: no limit.
   void limit_answer(std::size_t bytes) noexcept;
 
+  // For a pool.
+  /// Each statement is told from now on; null: none is.
+  void set_echo(std::shared_ptr<EchoTo const> echo) noexcept;
+  /// One round trip; false: no answer.
+  bool ping() noexcept;
+  /// The first statement looks whether the server has closed the connection, so that its failure is not in doubt.
+  void look_later() noexcept;
+  /// It looked, and the connection was dead: nothing was sent.
+  [[nodiscard]] bool found_dead() const noexcept;
+  /// For the application: blocking. Null: there is no PGconn. Nothing else is called before take_back().
+  pg_conn* lend() noexcept;
+  /// False: the application has left it in a state that is not mended.
+  bool take_back() noexcept;
+  /// Undoes what the application has SET, locked and listened to; nothing behind a transaction pooler.
+  void reset_session();
+
   void set_deadline(std::chrono::milliseconds per_statement) noexcept;
   [[nodiscard]] bool ok() const noexcept;
   /// As ok(), but looks at the socket first, without waiting: finds what the server closed while nobody was looking.
@@ -169,6 +207,7 @@ class Connection {
 
  private:
   Connection() = default;
+  std::int64_t copy_in_now(std::string const& sql, std::function<std::string_view()> const& produce);
   static std::unique_ptr<Connection> open_to(DatabaseOptions const& options, std::string const& url, bool pooled);
   struct Impl;
   std::unique_ptr<Impl> impl_;

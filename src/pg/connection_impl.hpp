@@ -17,8 +17,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include <posthouse/pool.hpp>
+
 #include "pg/connection.hpp"
 #include "pg/error.hpp"
+#include "pg/lineage.hpp"
 
 namespace posthouse::pg {
 
@@ -36,8 +39,10 @@ struct Connection::Impl {
   std::string schema{};
   std::chrono::milliseconds deadline{30000};     ///< on each statement, ours
   std::chrono::milliseconds server_deadline{0};  ///< what the server was told; 0: nothing
-  ServerMessage farewell{};  ///< what the server said when it ended the session between two statements
-  bool pooled = false;       ///< behind a transaction pooler: no session state
+  ServerMessage farewell{};            ///< what the server said when it ended the session between two statements
+  bool pooled = false;                 ///< behind a transaction pooler, or lent: no session state
+  std::shared_ptr<Lineage> lineage{};  ///< null: the server did not tell, or is a standby
+  std::int64_t timeline = 0;
   std::vector<Notification> notifications{};
   std::unordered_map<std::string, std::string> prepared{};  ///< text → name
   Clock::time_point sent_until{};                           ///< deadline of what send_prepared() sent
@@ -51,9 +56,18 @@ struct Connection::Impl {
   std::vector<std::string> notices{};  ///< kept for who asked for them
   std::size_t notices_left = 0;        ///< bytes that may still be kept
   std::size_t notices_dropped = 0;
-  std::size_t answer_most = 0;      ///< bytes of an answer; 0: no limit
-  std::uint64_t answer_began = 0;   ///< received() when the statement began
-  std::uint64_t unix_received = 0;  ///< an upper bound, where the kernel does not count
+  std::size_t answer_most = 0;           ///< bytes of an answer; 0: no limit
+  std::uint64_t answer_began = 0;        ///< received() when the statement began
+  std::uint64_t unix_received = 0;       ///< an upper bound, where the kernel does not count
+  std::unique_ptr<Borrowed> borrowed{};  ///< whose conn or executor it is; null: conn is ours
+  Executor* executor = nullptr;          ///< instead of conn
+  bool executor_block = false;           ///< it is inside a transaction
+  bool executor_failed = false;          ///< which has failed
+  bool was_nonblocking = false;          ///< a borrowed conn
+  bool listener = false;                 ///< borrowed for LISTEN
+  bool look_first = false;               ///< look_later()
+  bool found_dead = false;
+  std::shared_ptr<EchoTo const> echo{};
 
   Impl() = default;
   Impl(Impl const&) = delete;
@@ -72,8 +86,12 @@ struct Connection::Impl {
   std::uint64_t received();
   /// Before input is consumed: throws when the answer has become too large.
   void check_answer(bool in_doubt);
-  [[nodiscard]] bool open() const noexcept { return conn != nullptr && PQstatus(conn) == CONNECTION_OK && !ended(); }
+  [[nodiscard]] bool open() const noexcept {
+    return executor != nullptr || (conn != nullptr && PQstatus(conn) == CONNECTION_OK && !ended() && !outdated());
+  }
   [[nodiscard]] bool ended() const noexcept { return !farewell.text.empty(); }
+  /// Another connection of this process has found the server that was promoted instead of this one.
+  [[nodiscard]] bool outdated() const noexcept { return lineage && timeline < lineage->highest(); }
 
   /// Deadline of a statement that starts now; tells the server when it must allow more than before.
   Clock::time_point start_statement();
@@ -92,6 +110,7 @@ struct Connection::Impl {
   Clock::time_point start(Send send, bool in_doubt) {
     check_usable();
     if (!piped.empty()) throw InvalidArgument("statements are on their way on this connection: receive them first");
+    if (look_first) look();
     drain_notifications();
     auto const until = start_statement();
     if (answer_most > 0) answer_began = received();
@@ -100,17 +119,50 @@ struct Connection::Impl {
     return until;
   }
 
+  /// Throws when the server has closed the connection meanwhile.
+  void look();
+  bool alive() noexcept;
+  void give_back_borrowed() noexcept;
+  ResultPtr by_executor(std::string const& sql, std::vector<Params::Value> const& params);
+  /// Runs it, and tells of it.
+  template <class Run>
+  auto echoed(std::string_view sql, std::size_t values, Run run) {
+    if (!echo) return run();
+    auto const began = Clock::now();
+    auto const tell = [&](std::int64_t rows, std::string_view problem) {
+      auto const took = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - began);
+      (*echo)({.sql = sql, .values = values, .took = took, .rows = rows, .problem = problem});
+    };
+    try {
+      auto result = run();
+      tell(rows_of(result), {});
+      return result;
+    } catch (Error const& error) {
+      tell(0, error.sqlstate().empty() ? std::string_view("connection") : std::string_view(error.sqlstate()));
+      throw;
+    }
+  }
+  static std::int64_t rows_of(ResultPtr const& result) noexcept;
+  static std::int64_t rows_of(std::int64_t rows) noexcept { return rows; }
+
   [[noreturn]] void lost(bool in_doubt);
   [[noreturn]] void too_late(bool in_doubt);
 
   ResultPtr simple(std::string const& sql, bool ends_block = false);
+  /// See Connection::pipe.
+  bool pipe(std::string const& sql, std::vector<Params::Value> const& params, Format format);
+  ResultPtr answer();
   /// The name under which the statement is prepared, which happens the first time.
   std::string const& prepare(std::string const& sql);
   void forget(std::string const& sql, bool deallocate);
   /// PQsend… of a statement, prepared when `name` is given.
   int send(std::string const& sql, char const* name, std::vector<Params::Value> const& params, Format format);
   ResultPtr exec(std::string const& sql, char const* name, std::vector<Params::Value> const& params, Format format);
-  void prepare_session();
+  /// Once, when connected: session state, and who the server is.
+  void introduce(std::string const& url);
+  /// What a session of ours has set.
+  [[nodiscard]] std::string session_settings() const;
+  ResultPtr exec_now(std::string const& sql, char const* name, std::vector<Params::Value> const& params, Format format);
 };
 
 }  // namespace posthouse::pg

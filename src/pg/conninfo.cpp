@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <string_view>
@@ -74,6 +75,20 @@ bool is_port(std::string const& text) {
   return error == std::errc() && end == text.data() + text.size() && port >= 1 && port <= 65535;
 }
 
+/// Anew at each connect: somebody may have changed the password, here and there.
+std::string first_line(std::string const& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  if (!line.empty() && line.back() == '\r') line.pop_back();
+  if (line.empty() || line.size() > 4096) {
+    throw Unavailable("password_file cannot be read or has no usable first line: " + path,
+                      {.sqlstate = {}, .in_doubt = false, .hint = "its first line is the password, 1 to 4096 bytes"});
+  }
+  check_text(line);
+  return line;
+}
+
 std::string value_or_environment(std::map<std::string, std::string> const& keywords, char const* keyword,
                                  char const* variable) {
   if (auto const it = keywords.find(keyword); it != keywords.end()) return it->second;
@@ -104,6 +119,7 @@ ConnectPlan plan_connect(DatabaseOptions const& options, std::string const& url)
   using namespace std::chrono_literals;
   core::check_range("connect_timeout", options.connect_timeout.count(), 100, 600'000, "ms");
   core::check_range("statement_timeout", options.statement_timeout.count(), 100, 3'600'000, "ms");
+  core::check_range("tcp_user_timeout", options.tcp_user_timeout, 0, 3'600'000, "ms");
   core::check_schema(options.schema);
   check_text(options.application_name);
 
@@ -122,7 +138,10 @@ ConnectPlan plan_connect(DatabaseOptions const& options, std::string const& url)
   keywords.emplace("keepalives_idle", std::to_string(options.tcp_keepalives_idle));
   keywords.emplace("keepalives_interval", std::to_string(options.tcp_keepalives_interval));
   keywords.emplace("keepalives_count", std::to_string(options.tcp_keepalives_count));
-  keywords.emplace("tcp_user_timeout", "10000");
+  keywords.emplace("tcp_user_timeout", std::to_string(options.tcp_user_timeout));
+  if (!options.password_file.empty() && !keywords.contains("password")) {
+    keywords["password"] = first_line(options.password_file);
+  }
 
   auto const hosts = split(value_or_environment(keywords, "host", "PGHOST"));
   auto const addresses = split(value_or_environment(keywords, "hostaddr", "PGHOSTADDR"));

@@ -39,7 +39,8 @@ struct ConnectPlan {
   std::chrono::milliseconds timeout{5000};  ///< for each target
 };
 
-/// Throws InvalidArgument when a URL or an option is not valid; the message never repeats a password.
+/// Throws InvalidArgument when a URL or an option is not valid, Unavailable when password_file has no password; the
+/// message never repeats one.
 ConnectPlan plan_connect(DatabaseOptions const& options, std::string const& url);
 
 }  // namespace posthouse::pg

@@ -10,8 +10,13 @@
 namespace posthouse::pg {
 
 std::int64_t Connection::copy_in(std::string const& sql, std::function<std::string_view()> const& produce) {
+  return impl_->echoed(sql, 0, [&] { return copy_in_now(sql, produce); });
+}
+
+std::int64_t Connection::copy_in_now(std::string const& sql, std::function<std::string_view()> const& produce) {
   Impl& impl = *impl_;
   impl.check_usable();
+  if (!can_copy()) throw InvalidArgument("COPY is not possible on a connection that is reached through an Executor");
   bool const in_doubt = !impl.in_block();  // asked before, as a COPY that runs hides the block around it
   ResultPtr const start = impl.run([&] { return PQsendQuery(impl.conn, sql.c_str()); });
   if (PQresultStatus(start.get()) != PGRES_COPY_IN) {

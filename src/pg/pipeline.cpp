@@ -9,31 +9,44 @@
 
 namespace posthouse::pg {
 
+namespace {
+
+// Others, and the role's own settings, may have left any defaults on the server connection. These are for the transaction
+// that the statements up to the next synchronisation point make, and unlike SET LOCAL they warn nobody.
+constexpr char const* own_isolation = "set transaction_isolation = 'read committed'";
+constexpr char const* own_access = "set transaction_read_only = off";
+
+bool send_plain(PGconn* conn, char const* sql) {
+  return PQsendQueryParams(conn, sql, 0, nullptr, nullptr, nullptr, nullptr, 0) != 0;
+}
+
+}  // namespace
+
 bool Connection::pipe(std::string const& sql, Params const& params, Format format) {
-  Impl& impl = *impl_;
-  impl.check_usable();
-  if (impl.in_block()) return false;
-  if (impl.piped.empty()) {
-    if (!impl.pooled) impl.prepare(sql);
-    impl.start_statement();
-    if (PQenterPipelineMode(impl.conn) == 0) return false;
-  } else if (!impl.pooled && !impl.prepared.contains(sql)) {
+  return impl_->pipe(sql, params.values_, format);
+}
+
+Result Connection::piped() { return Result(impl_->answer().release()); }
+
+bool Connection::Impl::pipe(std::string const& sql, std::vector<Params::Value> const& params, Format format) {
+  check_usable();
+  if (executor != nullptr || in_block()) return false;
+  if (piped.empty()) {
+    if (look_first) look();
+    if (!pooled) prepare(sql);
+    start_statement();
+    if (answer_most > 0) answer_began = received();
+    if (PQenterPipelineMode(conn) == 0) return false;
+  } else if (!pooled && !prepared.contains(sql)) {
     return false;
   }
-  impl.drain_notifications();
-  char const* const name = impl.pooled ? nullptr : impl.prepared.at(sql).c_str();
-  auto const until = Clock::now() + impl.deadline;
-  // Others, and the role's own settings, may have left any defaults on the server connection. This is for the transaction
-  // that the statements up to the next synchronisation point make, and unlike SET LOCAL it warns nobody.
-  if (impl.pooled && (PQsendQueryParams(impl.conn, "set transaction_isolation = 'read committed'", 0, nullptr, nullptr,
-                                        nullptr, nullptr, 0) == 0 ||
-                      PQsendQueryParams(impl.conn, "set transaction_read_only = off", 0, nullptr, nullptr, nullptr,
-                                        nullptr, 0) == 0)) {
-    impl.lost(false);
-  }
-  if (impl.send(sql, name, params.values_, format) == 0 || PQpipelineSync(impl.conn) == 0) impl.lost(false);
-  impl.piped.push_back({sql, until});
-  impl.flush(until, true);
+  drain_notifications();
+  char const* const name = pooled ? nullptr : prepared.at(sql).c_str();
+  auto const until = Clock::now() + deadline;
+  if (pooled && (!send_plain(conn, own_isolation) || !send_plain(conn, own_access))) lost(false);
+  if (send(sql, name, params, format) == 0 || PQpipelineSync(conn) == 0) lost(false);
+  piped.push_back({sql, until});
+  flush(until, true);
   return true;
 }
 
@@ -47,49 +60,53 @@ bool Connection::piped_ready() {
   return PQconsumeInput(impl.conn) == 0 || PQisBusy(impl.conn) == 0;
 }
 
-Result Connection::piped() {
-  Impl& impl = *impl_;
-  impl.check_usable();
-  if (impl.piped.empty()) throw InvalidArgument("nothing is on its way on this connection");
-  auto const sent = std::move(impl.piped.front());
-  impl.piped.pop_front();
+ResultPtr Connection::Impl::answer() {
+  check_usable();
+  if (piped.empty()) throw InvalidArgument("nothing is on its way on this connection");
+  auto const asked = std::move(piped.front());
+  piped.pop_front();
   ResultPtr last;
   ResultPtr error;
+  int answers = 0;
   int nothing = 0;  // in a row: an answer ends with one, and two are the end of the connection
   for (;;) {
     bool broken = false;
-    while (!broken && PQisBusy(impl.conn) != 0) {
-      if (!wait_socket(PQsocket(impl.conn), POLLIN, sent.until)) impl.too_late(true);
-      broken = PQconsumeInput(impl.conn) == 0;
+    while (!broken && PQisBusy(conn) != 0) {
+      if (!wait_socket(PQsocket(conn), POLLIN, asked.until)) too_late(true);
+      check_answer(true);
+      broken = PQconsumeInput(conn) == 0;
     }
-    if (broken && PQisBusy(impl.conn) != 0) break;
-    ResultPtr result(PQgetResult(impl.conn));
+    if (broken && PQisBusy(conn) != 0) break;
+    ResultPtr result(PQgetResult(conn));
     if (!result) {
-      if (++nothing > 1 || PQstatus(impl.conn) == CONNECTION_BAD) break;
+      if (++nothing > 1 || PQstatus(conn) == CONNECTION_BAD) break;
       continue;
     }
     nothing = 0;
     auto const status = PQresultStatus(result.get());
     if (status == PGRES_PIPELINE_SYNC) {
-      impl.drain_notifications();
-      if (impl.piped.empty() && PQexitPipelineMode(impl.conn) == 0) impl.lost(true);
+      drain_notifications();
+      if (piped.empty() && PQexitPipelineMode(conn) == 0) lost(true);
       if (error) {
         ServerMessage message = message_of(error.get());
-        impl.error_context = message.context;
+        error_context = message.context;
+        // To a standby it is not possible at all; like any writing statement there it says that this is the wrong server.
+        if (pooled && answers == 1 && message.sqlstate == "0A000") message.sqlstate = "25006";
         // The next one will be prepared anew.
         bool const stale = message.sqlstate == "26000" || message.sqlstate == "0A000";
-        if (stale && impl.piped.empty()) impl.forget(sent.sql, message.sqlstate == "0A000");
-        throw_error(std::move(message), false, true, impl.schema);
+        if (stale && piped.empty()) forget(asked.sql, message.sqlstate == "0A000");
+        throw_error(std::move(message), false, true, schema);
       }
-      if (!last) impl.lost(true);
-      return Result(last.release());
+      if (!last) lost(true);
+      return last;
     }
     if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH) {
-      impl.close();
+      close();
       throw InvalidArgument(
           "COPY cannot be run as a plain statement: it would leave the connection in the middle of it");
     }
     if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) {
+      ++answers;
       last = std::move(result);
     } else if (!error) {
       error = std::move(result);  // later ones only say that the connection is gone
@@ -97,10 +114,10 @@ Result Connection::piped() {
   }
   if (error) {
     ServerMessage message = message_of(error.get());
-    impl.close();
-    throw_error(std::move(message), true, true, impl.schema);
+    close();
+    throw_error(std::move(message), true, true, schema);
   }
-  impl.lost(true);
+  lost(true);
 }
 
 int Connection::socket() const noexcept { return impl_->conn == nullptr ? -1 : PQsocket(impl_->conn); }

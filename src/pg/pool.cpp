@@ -10,11 +10,12 @@ namespace posthouse::pg {
 
 namespace {
 
-std::atomic<std::size_t> capped{std::numeric_limits<std::size_t>::max()};
+std::atomic<std::size_t> most_of_all{std::numeric_limits<std::size_t>::max()};
 
 }  // namespace
 
-void Pool::cap(std::size_t most) noexcept { capped = most; }
+void Pool::cap(std::size_t most) noexcept { most_of_all = most; }
+std::size_t Pool::capped() noexcept { return most_of_all.load(std::memory_order_relaxed); }
 
 Pool::Pool(DatabaseOptions options, int size, std::chrono::milliseconds wait)
     : options_(std::move(options)), size_(static_cast<std::size_t>(size)), wait_(wait) {
@@ -53,7 +54,7 @@ std::size_t Pool::open_connections() const {
 Pool::Lease Pool::acquire() {
   guard_.check();  // before the mutex, which a thread of the parent may have held at the moment of the fork
   auto const until = Clock::now() + wait_;
-  auto const size = std::min(size_, capped.load(std::memory_order_relaxed));
+  auto const size = std::min(size_, capped());
   std::unique_lock lock(mutex_);
   for (;;) {
     while (!idle_.empty()) {

@@ -64,6 +64,7 @@ class Pool {
 
   /// No pool of this process has more connections than this from now on.
   static void cap(std::size_t most) noexcept;
+  static std::size_t capped() noexcept;
 
   [[nodiscard]] DatabaseOptions const& options() const noexcept { return options_; }
 

@@ -46,22 +46,45 @@ std::int64_t Result::int8(int row, int column) const {
   return value;
 }
 
+// A statement that went through an Executor has text alone, whatever was asked for.
+
 std::int64_t Result::binary_int8(int row, int column) const {
+  if (is_text(column)) return int8(row, column);
   std::string_view const bytes = field(row, column);
   if (bytes.size() != 8) unexpected("a bigint", column);
   return static_cast<std::int64_t>(big_endian(bytes));
 }
 
 std::int32_t Result::binary_int4(int row, int column) const {
+  if (is_text(column)) return static_cast<std::int32_t>(int8(row, column));
   std::string_view const bytes = field(row, column);
   if (bytes.size() != 4) unexpected("an integer", column);
   return static_cast<std::int32_t>(static_cast<std::uint32_t>(big_endian(bytes)));
 }
 
 std::string_view Result::binary_jsonb(int row, int column) const {
+  if (is_text(column)) return field(row, column);
   std::string_view const bytes = field(row, column);
   if (bytes.empty() || bytes.front() != '\1') unexpected("jsonb", column);
   return bytes.substr(1);
 }
+
+std::string Result::binary_bytea(int row, int column) const {
+  std::string_view hex = field(row, column);
+  if (!is_text(column)) return std::string(hex);
+  if (!hex.starts_with("\\x") || hex.size() % 2 != 0) unexpected("bytea in hex form", column);
+  hex.remove_prefix(2);
+  std::string bytes;
+  bytes.reserve(hex.size() / 2);
+  for (std::size_t at = 0; at < hex.size(); at += 2) {
+    unsigned byte = 0;
+    auto const [end, error] = std::from_chars(hex.data() + at, hex.data() + at + 2, byte, 16);
+    if (error != std::errc() || end != hex.data() + at + 2) unexpected("bytea in hex form", column);
+    bytes += static_cast<char>(byte);
+  }
+  return bytes;
+}
+
+bool Result::is_text(int column) const noexcept { return PQfformat(result_, column) == 0; }
 
 }  // namespace posthouse::pg

@@ -15,7 +15,7 @@
 #include "core/refuse.hpp"
 #include "core/sqlstate.hpp"
 #include "pg/error.hpp"
-#include "pg/pool.hpp"
+#include "pg/shared_pool.hpp"
 #include "produce/check.hpp"
 #include "produce/resend.hpp"
 #include "produce/wait.hpp"
@@ -66,13 +66,25 @@ struct Batch {
 }  // namespace
 
 struct Client::Impl {
-  explicit Impl(ClientOptions given)
-      : options(std::move(given)), pool(options.database, options.pool_size, options.pool_timeout) {}
+  explicit Impl(ClientOptions given) : options(std::move(given)), pool(PoolDoor::of(options, options.pool_size)) {
+    options.database = PoolDoor::database(*pool);
+  }
 
   produce::WaitRoom& wait_room() {
-    std::call_once(room_made, [this] { room.emplace(options.database); });
+    std::call_once(room_made, [this] {
+      bool const session = PoolDoor::has_session(*pool);
+      if (!session && options.pool) {
+        PoolDoor::log(*pool).warning(
+            "waits for results poll: this pool has no connection for LISTEN; give PoolOptions a database.listen or a "
+            "session_database_url",
+            {{"pool", pool->options().name}});
+      }
+      room.emplace(options.database, session);
+    });
     return *room;
   }
+
+  [[nodiscard]] PoolDoor::Use connect() { return PoolDoor::use(*pool, "Client"); }
 
   /// One whole transaction on a connection of the pool; once more when the server asks for that.
   template <class Call>
@@ -80,9 +92,10 @@ struct Client::Impl {
     constexpr int most = 5;
     for (int attempt = 1;; ++attempt) {
       try {
-        auto connection = pool.acquire();
-        check_schema(*connection);
-        return call(*connection);
+        return PoolDoor::run(*pool, "Client", [&](pg::Connection& connection) {
+          check_schema(connection);
+          return call(connection);
+        });
       } catch (ServerError const& error) {
         bool const again = core::classify(error.sqlstate(), false) == core::Action::retry && !error.in_doubt();
         if (!again || attempt == most) throw;
@@ -120,7 +133,7 @@ struct Client::Impl {
     }
     EnqueueOutcome outcome;
     bool const resolved = produce::until_resolved(options.resend_timeout, [&](std::chrono::milliseconds remaining) {
-      auto connection = pool.acquire();
+      auto connection = connect();
       connection->set_deadline(remaining);
       outcome = store::enqueue(*connection, job);
       return true;
@@ -152,7 +165,7 @@ struct Client::Impl {
       auto const left = std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
       auto fate = store::Fate::unknown;
       bool const resolved = produce::until_resolved(left, [&](std::chrono::milliseconds remaining) {
-        auto connection = pool.acquire();
+        auto connection = connect();
         connection->set_deadline(remaining);
         fate = store::fate_of(*connection, transaction);
         return fate != store::Fate::in_progress;
@@ -186,7 +199,7 @@ struct Client::Impl {
   }
 
   ClientOptions options;
-  pg::Pool pool;
+  std::shared_ptr<Pool> pool;
   std::once_flag room_made;
   std::optional<produce::WaitRoom> room;
   std::atomic<bool> checked{false};

@@ -7,7 +7,7 @@
 
 #include "core/payload_check.hpp"
 #include "core/refuse.hpp"
-#include "pg/pool.hpp"
+#include "pg/shared_pool.hpp"
 #include "produce/check.hpp"
 #include "store/migrate.hpp"
 #include "store/schedules.hpp"
@@ -42,21 +42,22 @@ void check(Schedule const& schedule, std::size_t max_payload_bytes) {
 }  // namespace
 
 struct Schedules::Impl {
-  explicit Impl(ClientOptions given) : options(std::move(given)), pool(options.database, 1, options.pool_timeout) {}
+  explicit Impl(ClientOptions given) : options(std::move(given)), pool(PoolDoor::of(options, 1)) {}
 
   template <class Call>
   auto run(Call call) {
-    auto connection = pool.acquire();
-    if (!checked.load(std::memory_order_relaxed)) {
-      store::check_version(*connection);
-      checked.store(true, std::memory_order_relaxed);
-    }
-    store::ScheduleBook book(*connection);
-    return call(book);
+    return PoolDoor::run(*pool, "Schedules", [&](pg::Connection& connection) {
+      if (!checked.load(std::memory_order_relaxed)) {
+        store::check_version(connection);
+        checked.store(true, std::memory_order_relaxed);
+      }
+      store::ScheduleBook book(connection);
+      return call(book);
+    });
   }
 
   ClientOptions options;
-  pg::Pool pool;
+  std::shared_ptr<Pool> pool;
   std::atomic<bool> checked{false};
 };
 

@@ -21,6 +21,7 @@
 #include "base/event_fd.hpp"
 #include "base/random.hpp"
 #include "base/service.hpp"
+#include "core/listen_proof.hpp"
 #include "core/reconnect.hpp"
 #include "core/sqlstate.hpp"
 #include "pg/connection.hpp"
@@ -54,8 +55,10 @@ struct WaitRoom::Entry {
 };
 
 struct WaitRoom::Impl {
-  explicit Impl(DatabaseOptions const& given)
-      : options(given), possible(!options.pgbouncer_transaction_mode || !options.session_database_url.empty()) {}
+  Impl(DatabaseOptions const& given, bool session)
+      : options(given),
+        possible(session && (!options.pgbouncer_transaction_mode || !options.session_database_url.empty() ||
+                             options.listen != nullptr)) {}
 
   void run(std::stop_token const& stop) {
     while (!stop.stop_requested()) {
@@ -92,17 +95,21 @@ struct WaitRoom::Impl {
     if (!connection) {
       if (fresh.empty()) return rest(long_time);
       if (now < next_try) return rest(std::chrono::ceil<milliseconds>(next_try - now));
-      connection = pg::Connection::open_session(options);
+      connection = pg::Connection::open_listener(options);
       store::listen_done(*connection);
+      proof.begin(Clock::now(), base::random_unit());
       backoff.reset();
       gone.clear();  // locks of an earlier session
     }
     if (idle && now >= last_used + keep_open) return connection.reset();
     in_parts(gone, [&](auto ids) { store::unwatch_jobs(*connection, ids); });
     watch(fresh);
-    for (auto const& notification : connection->wait(wake.fd(), idle ? last_used + keep_open : now + long_time)) {
-      hear(notification.payload);
-    }
+    auto const step = proof.step(now);
+    if (step == core::ListenProof::Step::deaf) throw Unavailable("a notification to itself has not come back");
+    if (step == core::ListenProof::Step::ask) proof.asked(Clock::now(), store::notify_done_self(*connection));
+    auto const heard = connection->wait(wake.fd(), idle ? std::min(last_used + keep_open, proof.due()) : proof.due());
+    if (!heard.empty()) proof.heard(Clock::now());
+    for (auto const& notification : heard) hear(notification.payload);
     wake.drain();
   }
 
@@ -157,6 +164,7 @@ struct WaitRoom::Impl {
   // The thread's own.
   std::unique_ptr<pg::Connection> connection;
   core::ReconnectBackoff backoff{milliseconds{100}, milliseconds{30'000}};
+  core::ListenProof proof;
   Clock::time_point last_used{};
 
   base::EventFd wake;
@@ -164,7 +172,7 @@ struct WaitRoom::Impl {
                         [this] { wake.signal(); }};
 };
 
-WaitRoom::WaitRoom(DatabaseOptions const& options) : impl_(std::make_unique<Impl>(options)) {}
+WaitRoom::WaitRoom(DatabaseOptions const& options, bool session) : impl_(std::make_unique<Impl>(options, session)) {}
 
 WaitRoom::~WaitRoom() {
   if (impl_ && impl_->owner != ::getpid()) (void)impl_.release();

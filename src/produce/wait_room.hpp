@@ -20,7 +20,8 @@ class WaitRoom {
   /// Most jobs that are watched at a time; further ones are waited for without notification.
   static constexpr std::size_t most_watched = 1'000;
 
-  explicit WaitRoom(DatabaseOptions const& options);
+  /// Without `session` there is no connection for LISTEN to be had.
+  explicit WaitRoom(DatabaseOptions const& options, bool session = true);
   /// No Watch may be left. In a forked child it leaves everything to the parent.
   ~WaitRoom();
   WaitRoom(WaitRoom const&) = delete;

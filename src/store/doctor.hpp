@@ -22,10 +22,11 @@ struct Finding {
 /// The SQL function doctor(): worst first.
 std::vector<Finding> doctor(pg::Connection& connection);
 
-/// What the connections of one process may take of the server.
+/// What connections of this role may take of the server.
 struct Room {
-  std::int64_t taken = 0;
-  std::int64_t most = 0;  ///< max_connections without those that are reserved
+  std::int64_t free = 0;  ///< the least that the server, the database and the role leave
+  std::int64_t most = 0;  ///< of which: max_connections without the reserved ones, or a lower limit
+  std::string limit{};    ///< in words: where `most` comes from, and what is in use
 };
 Room room(pg::Connection& connection);
 

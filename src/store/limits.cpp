@@ -143,6 +143,15 @@ void Limits::change_kind(std::string const& kind, KindChanges const& changes) {
     add_name(json, "serialized_dispatch");
     json += *changes.serialized_dispatch ? "true" : "false";
   }
+  add_member(json, "weight", changes.weight);
+  if (changes.fair_by) {
+    add_name(json, "fair_by");
+    if (*changes.fair_by) {
+      append_json_string(json, **changes.fair_by);
+    } else {
+      json += "null";
+    }
+  }
   connection_.query("select " + function("set_kind($1, $2::jsonb)"),
                     pg::Params().text(kind).text(json.empty() ? "{}" : json + "}"));
 }

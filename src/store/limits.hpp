@@ -60,6 +60,8 @@ struct KindChanges {
   std::optional<std::optional<double>> key_per_second{};
   std::optional<std::optional<int>> key_burst{};
   std::optional<bool> serialized_dispatch{};
+  std::optional<std::optional<int>> weight{};
+  std::optional<std::optional<std::string>> fair_by{};
 };
 
 struct LimitChange {
@@ -81,7 +83,7 @@ class Limits {
   void set(Limit const& limit);
   /// False: there was nothing.
   bool reset(std::string const& scope, std::string const& name);
-  /// All limits of a kind; false: there was nothing.
+  /// All that was set of a kind; false: there was nothing.
   bool reset_kind(std::string const& kind);
 
  private:

@@ -19,7 +19,7 @@ std::vector<JobOutcome> outcomes(pg::Connection& connection, std::span<std::int6
     if (!rows.is_null(row, value)) {
       outcome.result = json{std::string(rows.binary_jsonb(row, value))};
     } else if (!rows.is_null(row, value_bytes)) {
-      outcome.result = bytes{rows.text(row, value_bytes)};
+      outcome.result = bytes{rows.binary_bytea(row, value_bytes)};
     }
     outcome.result_problem = rows.maybe(row, problem);
     outcome.error = rows.maybe(row, error);

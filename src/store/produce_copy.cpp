@@ -12,6 +12,7 @@ namespace posthouse::store {
 namespace {
 
 constexpr std::size_t buffer_bytes = 256 * 1024;
+constexpr std::size_t most_lanes_copied = 100;    ///< each is asked for; of more tenants the jobs are sent as JSON
 constexpr std::size_t reserve_at_once = 100'000;  ///< the function allows a million; replies stay small
 
 template <class Integer>
@@ -114,9 +115,34 @@ void reserve_ids(pg::Connection& connection, std::vector<std::size_t> const& ord
   }
 }
 
+/// Kind, queue, priority, and, where the kind's jobs are shared out by a header, the headers.
+using Names = std::tuple<std::string_view, std::string_view, int, std::string_view>;
+using Known = std::map<Names, std::int64_t>;
+
+struct OpenLane {
+  std::int64_t id = 0;
+  bool by_header = false;
+};
+
+OpenLane open_lane(pg::Connection& connection, std::string const& schema, Names const& names) {
+  auto const& [kind, queue, priority, headers] = names;
+  pg::Params params;
+  params.text(kind).text(queue).int8(priority);
+  if (headers.empty()) {
+    return {.id =
+                connection.prepared("select " + schema + ".open_lane($1, $2, $3::pg_catalog.int4)", params).int8(0, 0)};
+  }
+  params.text(headers);
+  auto const row = connection.prepared("select lane, pg_catalog.starts_with(fair_by, 'header:') from " + schema +
+                                           ".open_lane_for($1, $2, $3::pg_catalog.int4, $4::pg_catalog.jsonb)",
+                                       params);
+  return {.id = row.int8(0, 0), .by_header = row.field(0, 1) == "t"};
+}
+
 }  // namespace
 
 std::vector<EnqueueOutcome> copy_many(pg::Connection& connection, JobList const& jobs) {
+  if (!connection.can_copy()) return enqueue_many(connection, jobs);
   for (std::size_t i = 0; i < jobs.size; ++i) {
     if (!jobs.at(i).depends_on_elements.empty()) return enqueue_many(connection, jobs);
   }
@@ -132,23 +158,32 @@ std::vector<EnqueueOutcome> copy_many(pg::Connection& connection, JobList const&
   std::vector<std::int64_t> lanes;
   order.reserve(jobs.size);
   lanes.reserve(jobs.size);
-  std::map<std::tuple<std::string_view, std::string_view, int>, std::int64_t> known;
-  std::tuple<std::string_view, std::string_view, int> last{{}, {}, std::numeric_limits<int>::min()};
+  Known known;
+  Names last{{}, {}, std::numeric_limits<int>::min(), {}};
   std::int64_t last_lane = 0;
+  bool many = false;
+  std::map<std::string_view, bool> by_header;  // kinds whose jobs are shared out by a header
   for (std::size_t i = 0; i < jobs.size; ++i) {
     NewJob const job = jobs.at(i);
     if (job.deferred() || job.special()) {
       later.push_back(i);
       continue;
     }
-    std::tuple const key{job.kind, job.queue, job.priority};
+    auto const fair = job.headers.empty() ? by_header.end() : by_header.find(job.kind);
+    // A kind that nothing is known of is asked for with the headers at hand.
+    bool const by = !job.headers.empty() && (fair == by_header.end() || fair->second);
+    many = many || (by && known.size() >= most_lanes_copied);
+    if (by && many) {
+      later.push_back(i);  // and all that come after, so that those of a tenant stay in order
+      continue;
+    }
+    Names key{job.kind, job.queue, job.priority, by ? job.headers : std::string_view{}};
     if (order.empty() || key != last) {
-      auto const [it, fresh] = known.try_emplace(key, 0);
-      if (fresh) {
-        it->second = connection
-                         .prepared("select " + schema + ".open_lane($1, $2, $3::pg_catalog.int4)",
-                                   pg::Params().text(job.kind).text(job.queue).int8(job.priority))
-                         .int8(0, 0);
+      auto it = known.find(key);
+      if (it == known.end()) {
+        auto const lane = open_lane(connection, schema, key);
+        if (by && fair == by_header.end() && !(by_header[job.kind] = lane.by_header)) std::get<3>(key) = {};
+        it = known.try_emplace(key, lane.id).first;
       }
       last = key;
       last_lane = it->second;

@@ -8,6 +8,13 @@ void listen_done(pg::Connection& connection) {
   connection.script("listen " + connection.quote_identifier(channel));
 }
 
+bool notify_done_self(pg::Connection& connection) {
+  return connection
+             .query("select pg_notify(" + connection.quoted_schema() +
+                    ".done_channel(), 'here') where pg_notification_queue_usage() <= 0.25")
+             .rows() > 0;
+}
+
 void watch_jobs(pg::Connection& connection, std::span<std::int64_t const> ids) {
   connection.query("select " + connection.quoted_schema() + ".watch_jobs($1)", pg::Params().int8_array(ids));
 }

@@ -227,13 +227,13 @@ std::vector<std::int64_t> Work::look(std::int64_t worker) {
 
 std::vector<LaneInfo> Work::lanes(std::span<std::int64_t const> ids) {
   pg::Result const rows = connection_.prepared(
-      "select lane, queue, kind, priority, express from " + call(connection_, "lane where lane = any($1)"),
+      "select lane, queue, kind, priority, queue_priority, weight from " + call(connection_, "lane_turns($1)"),
       pg::Params().int8_array(ids));
   std::vector<LaneInfo> lanes;
   lanes.reserve(static_cast<std::size_t>(rows.rows()));
   for (int row = 0; row < rows.rows(); ++row) {
     lanes.push_back({rows.int8(row, 0), rows.text(row, 1), rows.text(row, 2), static_cast<int>(rows.int8(row, 3)),
-                     rows.field(row, 4) == "t"});
+                     static_cast<int>(rows.int8(row, 4)), static_cast<int>(rows.int8(row, 5))});
   }
   return lanes;
 }
@@ -345,8 +345,12 @@ void Work::wake_one(std::int64_t worker) {
   connection_.prepared("select " + call(connection_, "wake_one($1)"), pg::Params().int8(worker));
 }
 
-void Work::notify(std::string const& payload) {
-  connection_.query("select pg_catalog.pg_notify(" + call(connection_, "channel(), $1)"), pg::Params().text(payload));
+bool Work::notify(std::string const& payload) {
+  return connection_
+             .query("select pg_catalog.pg_notify(" + call(connection_, "channel()") +
+                        ", $1) where pg_catalog.pg_notification_queue_usage() <= 0.25",
+                    pg::Params().text(payload))
+             .rows() > 0;
 }
 
 void Work::wake(std::int64_t worker) {
@@ -356,6 +360,13 @@ void Work::wake(std::int64_t worker) {
 void Work::listen() {
   std::string const channel = connection_.query("select " + call(connection_, "channel()")).text(0, 0);
   connection_.script("listen " + connection_.quote_identifier(channel));
+}
+
+bool Work::notify_self() {
+  return connection_
+             .prepared("select pg_notify(" + call(connection_, "channel()") +
+                       ", 'here') where pg_notification_queue_usage() <= 0.25")
+             .rows() > 0;
 }
 
 int Work::keep(std::string_view profile, std::int64_t worker) {

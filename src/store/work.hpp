@@ -49,7 +49,8 @@ struct LaneInfo {
   std::string queue{};
   std::string kind{};
   int priority = 0;
-  bool express = false;
+  int queue_priority = 0;
+  int weight = 1;  ///< of the kind
 };
 
 /// A job that ended otherwise than by success.
@@ -164,13 +165,15 @@ class Work {
   std::vector<std::int64_t> cancels(std::int64_t worker);
   /// Wakes one other worker that has said that it has free slots.
   void wake_one(std::int64_t worker);
-  /// On the channel that listen() listens to, whatever else is said of notifications.
-  void notify(std::string const& payload);
+  /// On the channel that listen() listens to. False: as notify_self().
+  bool notify(std::string const& payload);
   /// Calls this one.
   void wake(std::int64_t worker);
 
   // On the LISTEN connection
   void listen();
+  /// Notifies itself, and whoever else listens; they all ignore it. False: the server's queue of notifications fills up.
+  bool notify_self();
   /// Tries to become the keeper of this profile (session lock). 0: it is; else how many workers there are of its kind.
   int keep(std::string_view profile, std::int64_t worker);
   void let_go();  ///< of everything that this session keeps

@@ -26,8 +26,7 @@ std::string ms(milliseconds time) { return std::to_string(time.count()); }
 }  // namespace
 
 TestServer& durable_server() {
-  // As durable as the default, which after a crash syncs file by file and takes seconds.
-  static TestServer server(TestServer::durable, "recovery_init_sync_method = syncfs\n");
+  static TestServer server(TestServer::durable);
   return server;
 }
 

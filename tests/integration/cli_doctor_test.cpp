@@ -82,10 +82,31 @@ TEST_F(CliDoctor, ACloneIsNamed) {
             "error identity: the schema belongs to another cluster or database: nothing is claimed");
 }
 
+TEST_F(CliDoctor, TheBudgetIsComputedAndComparedWithWhatIsFree) {
+  auto const plain = run({"doctor"});
+  EXPECT_THAT(plain.out, HasSubstr("a worker of this configuration takes up to 6 (worker_pool_size 3 + "
+                                   "worker_max_overflow 2 + 1 to LISTEN), and "));
+  EXPECT_THAT(plain.out, HasSubstr(" are free (max_connections "));
+  EXPECT_THAT(plain.out, HasSubstr("a producer's pool takes up to 15 (pool_size 5 + max_overflow 10)"));
+  auto const file = folder.write("children.yaml", "processes: 8\npool_size: 2\nmax_overflow: 1\n");
+  auto const children = run({"doctor", "--config", file});
+  EXPECT_THAT(children.out, HasSubstr("takes up to 22 (worker_pool_size 3 + worker_max_overflow 2 + 1 to LISTEN + 8 "
+                                      "processes * worker_child_pool_max_size 2)"));
+  EXPECT_THAT(children.out, HasSubstr("takes up to 3 (pool_size 2 + max_overflow 1)"));
+}
+
+TEST_F(CliDoctor, TheLimitOfTheDatabaseCounts) {
+  sql.exec("alter database " + database.name() + " connection limit 3");
+  auto const found = first_of(findings(bad), "connections");
+  EXPECT_THAT(found, HasSubstr("warning connections: a worker of this configuration takes up to 6 ("));
+  EXPECT_THAT(found, HasSubstr(" of 3 are free (connection limit of the database, "));
+}
+
 TEST_F(CliDoctor, NotEnoughConnectionsForTheConfiguration) {
   auto const file = folder.write("many.yaml", "processes: 1000\nkinds: {k: {exec: [/bin/true]}}\n");
   auto const ran = run({"doctor", "--config", file});
-  EXPECT_THAT(ran.out, HasSubstr("warning  connections: a worker of this configuration takes up to 2,004, and "));
+  EXPECT_THAT(ran.out, HasSubstr("warning  connections: a worker of this configuration takes up to 2,006 "
+                                 "(worker_pool_size 3 + worker_max_overflow 2 + 1 to LISTEN + 1000 processes"));
 }
 
 }  // namespace

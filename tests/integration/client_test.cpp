@@ -426,7 +426,7 @@ TEST_F(ClientTest, AProducerNeedsNoMoreRightsThanItsFunctionsAndTheColumnsOfACop
       "enqueue_bytes(text, "
       "bytea, text, int, timestamptz, interval, jsonb, int, text, text, text, interval, uuid, timestamptz, interval, "
       "interval, text, bigint[], boolean), "
-      "enqueue_many(jsonb), open_lane(text, text, int), "
+      "enqueue_many(jsonb), open_lane(text, text, int), open_lane_for(text, text, int, jsonb), "
       "reserve_ids(int), ring(bigint) to " +
       role + "; grant insert (id, lane, payload, payload_bytes, headers, options) on job to " + role);
   Client producer{{.database_url = url() + (url().find('?') == std::string::npos ? "?user=" : "&user=") + role}};
@@ -434,6 +434,8 @@ TEST_F(ClientTest, AProducerNeedsNoMoreRightsThanItsFunctionsAndTheColumnsOfACop
   EXPECT_GT(producer.enqueue("k", bytes{"1"}).id, 0);
   EXPECT_EQ(producer.enqueue_many(mixture(100)).size(), 100U);
   EXPECT_EQ(producer.enqueue_many("bulk", std::vector<Payload>(6000, json{"1"})).size(), 6000U);
+  EXPECT_EQ(producer.enqueue_many("bulk", std::vector<Payload>(6000, json{"1"}), {.headers = {{"a", "b"}}}).size(),
+            6000U);
   Sql session(url() + (url().find('?') == std::string::npos ? "?user=" : "&user=") + role);
   EXPECT_EQ(session.sqlstate_of("insert into posthouse.job (lane, txid) values (1, '1')"), "42501");
   EXPECT_EQ(session.sqlstate_of("insert into posthouse.job (lane, queued_at) values (1, now())"), "42501");

@@ -106,7 +106,7 @@ TEST_F(EngineNotify, AnIdleWorkerFindsTheJobAllTheSame) {
 TEST(EngineNotifyLong, AFilledQueueFailsNobodysCommit) {
   if (std::getenv("POSTHOUSE_TEST_LONG") == nullptr)
     GTEST_SKIP() << "writes 2 GB, by itself: POSTHOUSE_TEST_LONG=1 scripts/test --filter 'EngineNotifyLong.*'";
-  TestServer server(TestServer::durable, "fsync = off\n");
+  TestServer server(TestServer::durable);
   TestDatabase const database("posthouse", server);
   auto sql = engine_session(database.url());
   auto const channel = sql.one("select channel()");

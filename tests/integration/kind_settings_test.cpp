@@ -98,6 +98,42 @@ TEST_F(KindSettings, WhatIsSetHidesWhatWorkersDeclareUntilReset) {
   EXPECT_EQ(one.at("serialized_dispatch_origin"), "declared");
 }
 
+TEST_F(KindSettings, WeightAndFairBy) {
+  auto one = show();
+  EXPECT_EQ(one.at("weight"), 1);
+  EXPECT_EQ(one.at("weight_origin"), "default");
+  EXPECT_TRUE(one.at("fair_by").is_null());
+  EXPECT_EQ(one.at("fair_by_origin"), "default");
+  sql.exec(R"(select declare_kinds('[{"kind": "k", "weight": 2, "fair_by": "key"}]', 'host:1'))");
+  EXPECT_THAT(run({"kinds", "show", "k"}).out,
+              ::testing::AllOf(HasSubstr("weight                  2         declared by worker host:1"),
+                               HasSubstr("fair_by                 key       declared by worker host:1")));
+  auto const set = run({"kinds", "set", "k", "--weight", "3", "--fair-by", "header:tenant"});
+  EXPECT_EQ(set.status, 0) << set.err;
+  auto const me = sql.one("select session_user");
+  EXPECT_THAT(set.out, HasSubstr("weight                  3         set by " + me + "; workers declare 2"));
+  EXPECT_THAT(set.out, HasSubstr("fair_by                 header:tenant set by " + me + "; workers declare key"));
+  one = show();
+  EXPECT_EQ(one.at("weight"), 3);
+  EXPECT_EQ(one.at("weight_origin"), "set");
+  EXPECT_EQ(one.at("weight_by").as_string(), me);
+  EXPECT_EQ(one.at("weight_declared"), "2");
+  EXPECT_EQ(one.at("fair_by"), "header:tenant");
+  EXPECT_EQ(one.at("fair_by_declared"), "key");
+  EXPECT_EQ(run({"kinds", "set", "k", "--weight", "none", "--fair-by", "none"}).status, 0);
+  one = show();
+  EXPECT_EQ(one.at("weight"), 1);
+  EXPECT_EQ(one.at("weight_origin"), "set");
+  EXPECT_TRUE(one.at("fair_by").is_null());
+  EXPECT_EQ(run({"kinds", "set", "k", "--reset"}).status, 0);
+  one = show();
+  EXPECT_EQ(one.at("weight"), 2);
+  EXPECT_EQ(one.at("fair_by"), "key");
+  EXPECT_EQ(one.at("fair_by_origin"), "declared");
+  for (auto const* bad : {"0", "101", "many"}) EXPECT_EQ(run({"kinds", "set", "k", "--weight", bad}).status, 2) << bad;
+  for (auto const* bad : {"tenant", "header:", ""}) EXPECT_EQ(run({"kinds", "set", "k", "--fair-by", bad}).status, 2);
+}
+
 TEST_F(KindSettings, AResetLeavesDeclarationsThatNothingHid) {
   sql.exec(
       "select declare_limits('[{\"scope\": \"key\", \"name\": \"k\", \"concurrency\": 4}, {\"scope\": \"kind\", "

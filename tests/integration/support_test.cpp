@@ -150,7 +150,7 @@ TEST(TestServers, ADurableOneComesBackFromACrashWithWhatWasCommitted) {
   TestServer server(TestServer::durable);
   TestDatabase const database(TestDatabase::empty, server);
   Sql sql(database.url());
-  EXPECT_EQ(sql.one("show fsync"), "on");
+  EXPECT_EQ(sql.one("show synchronous_commit"), "on");
   sql.exec("create table t (x int); insert into t values (1)");
   server.crash();
   EXPECT_THROW(sql.exec("select 1"), SqlError);

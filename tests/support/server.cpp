@@ -11,8 +11,10 @@ TestServer& TestServer::shared() {
   return server;
 }
 
+// What a process has written survives its crash in the page cache. With fsync, recovery begins with syncing, and that
+// waits for all that others have written to the disk: minutes beside a build.
 TestServer::TestServer(Durable /*tag*/, std::string const& settings)
-    : own_(std::make_unique<testing::Server>(true, settings)), server_(own_.get()) {}
+    : own_(std::make_unique<testing::Server>(true, "fsync = off\n" + settings)), server_(own_.get()) {}
 
 dev::PrivateServer& TestServer::own() const {
   if (!own_) throw std::logic_error("a test must not stop the server that other tests share: use a durable one");

@@ -21,7 +21,8 @@ class TestServer {
 
   static TestServer& shared();
 
-  /// `settings`: further lines for postgresql.conf.
+  /// Keeps what was committed through crashes of its processes, though not of the machine. `settings`: further lines
+  /// for postgresql.conf.
   explicit TestServer(Durable, std::string const& settings = {});
 
   [[nodiscard]] std::string url(std::string_view database = "postgres") const { return server_->url(database); }

@@ -205,12 +205,13 @@ TEST_F(ConfigBroker, SecretsComeFromFiles) {
   auto const path = file("secret", "from file\nrest\n");
   auto const config = load("databases:\n  - {name: a, database: d, user: u, password_file: " + path +
                            "}\nrun_as:\n  reporting: {password_file: " + path + "}\n  Odd Role: {peer: true}\n");
-  EXPECT_THAT(config.databases[0].database.database_url, HasSubstr("password='from file'"));
+  EXPECT_EQ(config.databases[0].database.password_file, path) << "read at each connect";
+  EXPECT_THAT(config.databases[0].database.database_url, Not(HasSubstr("from file")));
   EXPECT_EQ(config.databases[0].run_as.at("reporting").password_file, path) << "read at each login";
   EXPECT_TRUE(config.databases[0].run_as.at("Odd Role").peer);
   auto const before = config.databases[0].fingerprint;
   file("secret", "another\n");
-  EXPECT_NE(node::load(sources_).databases[0].fingerprint, before);
+  EXPECT_EQ(node::load(sources_).databases[0].fingerprint, before);
   EXPECT_THAT(problems("database_url: postgresql://u@h/d\npassword_file: /nowhere/at/all\n"),
               HasSubstr("file:2: password_file cannot be read: /nowhere/at/all"));
 }
@@ -270,6 +271,44 @@ databases:
   EXPECT_THAT(text, HasSubstr("name: a"));
   EXPECT_THAT(text, HasSubstr("queue_count: 4  # default"));
   EXPECT_THAT(text, HasSubstr("run_as:"));
+}
+
+TEST_F(ConfigBroker, ThePoolOfProducers) {
+  auto const defaults = load("databases: [{name: a, database_url: 'postgresql://u@h/d'}]\n");
+  auto const plain = producers_pool(defaults.databases[0]);
+  EXPECT_EQ(plain.name, "a");
+  EXPECT_EQ(plain.database.database_url, "postgresql://u@h/d");
+  EXPECT_EQ(plain.pool_size, 5);
+  EXPECT_EQ(plain.max_overflow, 10);
+  EXPECT_EQ(plain.pool_timeout, 30s);
+  EXPECT_TRUE(plain.pool_pre_ping);
+  EXPECT_EQ(plain.pool_recycle, 30min);
+  EXPECT_EQ(plain.pool_idle_timeout, 10min);
+  EXPECT_FALSE(plain.echo);
+
+  auto const config = load(R"(
+pool_size: 7
+databases:
+  - {name: a, database_url: "postgresql://u@h/d", max_overflow: 3, pool_timeout: 1.5s, pool_pre_ping: false, echo: true,
+     pool_recycle: 60, pool_idle_timeout: 2m}
+)");
+  auto const pool = producers_pool(config.databases[0]);
+  EXPECT_EQ(pool.pool_size, 7);
+  EXPECT_EQ(pool.max_overflow, 3);
+  EXPECT_EQ(pool.pool_timeout, 1500ms);
+  EXPECT_FALSE(pool.pool_pre_ping);
+  EXPECT_EQ(pool.pool_recycle, 60s);
+  EXPECT_EQ(pool.pool_idle_timeout, 2min);
+  EXPECT_TRUE(pool.echo);
+
+  auto const aliases = load(R"(
+databases:
+  - {name: a, database_url: "postgresql://u@h/d", max_open_conns: 12, max_idle_conns: 4, conn_max_lifetime: 90}
+)");
+  auto const same = producers_pool(aliases.databases[0]);
+  EXPECT_EQ(same.pool_size, 4);
+  EXPECT_EQ(same.max_overflow, 8);
+  EXPECT_EQ(same.pool_recycle, 90s);
 }
 
 TEST_F(ConfigBroker, TheExampleIsTheFileAndHasEveryKey) {

@@ -133,7 +133,7 @@ logging:
   colour: red
 claim_lease_ms: 10
 prefetch_buffer: 5
-echo: true
+worker_child_pool_check: true
 kinds:
   bad name: {sql: select 1}
   both: {sql: select 1, exec: [a]}
@@ -150,7 +150,7 @@ kinds:
   EXPECT_THAT(text, HasSubstr("file:5: logging.colour is not a key"));
   EXPECT_THAT(text, HasSubstr("file:6: claim_lease_ms is \"10\"; allowed: 1s to 10m"));
   EXPECT_THAT(text, HasSubstr("file:7: prefetch_buffer is 5 but claim_lease_ms is not written out"));
-  EXPECT_THAT(text, HasSubstr("file:8: echo is not supported by this version"));
+  EXPECT_THAT(text, HasSubstr("file:8: worker_child_pool_check is not supported by this version"));
   EXPECT_THAT(text, HasSubstr("file:10: kind is \"bad name\""));
   EXPECT_THAT(text, HasSubstr("file:11: kinds.both has both exec and sql"));
   EXPECT_THAT(text, HasSubstr("file:12: kinds.none has no handler"));
@@ -243,10 +243,10 @@ TEST_F(ConfigTest, UnknownVariablesAreWarnings) {
 }
 
 TEST_F(ConfigTest, VariableProblemsNameTheVariable) {
-  sources_.environment = {{"POSTHOUSE_CONCURRENCY", "lots"}, {"POSTHOUSE_POOL_TIMEOUT", "3"}};
+  sources_.environment = {{"POSTHOUSE_CONCURRENCY", "lots"}, {"POSTHOUSE_WORKER_CHILD_POOL_CHECK", "true"}};
   auto const text = problems("{}");
   EXPECT_THAT(text, HasSubstr("POSTHOUSE_CONCURRENCY: concurrency is \"lots\""));
-  EXPECT_THAT(text, HasSubstr("POSTHOUSE_POOL_TIMEOUT: pool_timeout is not supported"));
+  EXPECT_THAT(text, HasSubstr("POSTHOUSE_WORKER_CHILD_POOL_CHECK: worker_child_pool_check is not supported"));
 }
 
 TEST_F(ConfigTest, UrlOrder) {

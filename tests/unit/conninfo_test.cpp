@@ -36,6 +36,11 @@ TEST(ConninfoTest, DefaultsGiveWayToWhatTheUrlSays) {
   EXPECT_EQ(own.at("keepalives_idle"), "5");
   EXPECT_EQ(own.at("tcp_user_timeout"), "1");
   EXPECT_EQ(own.at("client_encoding"), "UTF8") << "everything here speaks UTF-8";
+  DatabaseOptions options;
+  options.tcp_user_timeout = 0;
+  EXPECT_EQ(keywords(plan("postgresql://h/d", options).targets.at(0)).at("tcp_user_timeout"), "0");
+  options.tcp_user_timeout = -1;
+  EXPECT_THROW(plan("postgresql://h/d", options), InvalidArgument);
 }
 
 TEST(ConninfoTest, ConnectTimeoutOfTheUrlWins) {

@@ -22,6 +22,16 @@ TEST(Reconnect, JitterIsFullButNeverZero) {
   EXPECT_EQ(backoff.next(0.5), milliseconds(100));
 }
 
+TEST(Reconnect, LowerCapHoldsAtOnce) {
+  ReconnectBackoff backoff;
+  for (int i = 0; i < 9; ++i) backoff.next(0.5);
+  backoff.set_cap(milliseconds(1500));
+  EXPECT_EQ(backoff.next(0.5), milliseconds(750));
+  backoff.set_cap(milliseconds(4500));
+  EXPECT_EQ(backoff.next(0.5), milliseconds(750));
+  EXPECT_EQ(backoff.next(0.5), milliseconds(1500));
+}
+
 TEST(Reconnect, ResetBeginsAgain) {
   ReconnectBackoff backoff(milliseconds(10), milliseconds(40));
   for (int i = 0; i < 1000; ++i) EXPECT_LE(backoff.next(0.999), milliseconds(40));

@@ -1,21 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-// Jobs inside a transaction of libpqxx's (6.4 or later), savepoints (pqxx::subtransaction) included.
+// Jobs inside a transaction of libpqxx's (6.4 or later), savepoints (pqxx::subtransaction) included; and the
+// application's own connections of libpqxx for clients.
 //
 //   pqxx::work work{connection};
 //   client.enqueue(work, "send_welcome", posthouse::json{R"({"user": 42})"});
 //   work.commit();
 //
 // Errors of the server come as posthouse::Error with the SQLSTATE, as everywhere; libpqxx then holds the transaction
-// for failed, as the server does. The connection must speak UTF8. Thread safety: as that of the transaction.
+// for failed, as the server does. The connection must speak UTF8.
+//
+// An application that has connections of libpqxx lends them:
+//
+//   auto const pool = std::make_shared<posthouse::Pool>(
+//       posthouse::PoolOptions{.name = "mine"}, posthouse::pqxx_connections([&](auto timeout) { return mine.take(timeout); }));
+//   posthouse::Client client({.pool = pool});
+//
+// libpqxx shows no PGconn: statements go through pqxx::nontransaction, many jobs by the function instead of COPY, there
+// are no deadlines of ours (set statement_timeout), and nothing can LISTEN there.
+// Thread safety: as that of the transaction.
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <pqxx/pqxx>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
+#include <posthouse/error.hpp>
+#include <posthouse/pool.hpp>
 #include <posthouse/transaction.hpp>
 
 namespace posthouse {
@@ -71,6 +87,48 @@ class PqxxExecutor final : public Executor {
 };
 
 }  // namespace detail
+
+#if PQXX_VERSION_MAJOR >= 7
+using PqxxConnection = pqxx::connection;
+#else
+using PqxxConnection = pqxx::connection_base;
+#endif
+
+namespace detail {
+
+class PqxxConnections final : public ConnectionSource {
+ public:
+  using Acquire = std::function<std::shared_ptr<PqxxConnection>(std::chrono::milliseconds)>;
+  explicit PqxxConnections(Acquire acquire) : acquire_(std::move(acquire)) {}
+
+  std::unique_ptr<Borrowed> borrow(std::chrono::milliseconds timeout) override {
+    auto connection = acquire_(timeout);
+    if (!connection) throw Timeout("the application's pool had no free connection in time");
+    return std::make_unique<One>(std::move(connection));
+  }
+
+ private:
+  class One final : public Borrowed {
+   public:
+    explicit One(std::shared_ptr<PqxxConnection> connection) : connection_(std::move(connection)) {}
+    Executor* executor() noexcept override { return &executor_; }
+
+   private:
+    std::shared_ptr<PqxxConnection> connection_;
+    pqxx::nontransaction plain_{*connection_};
+    PqxxExecutor executor_{plain_};
+  };
+  Acquire acquire_;
+};
+
+}  // namespace detail
+
+/// `acquire` waits at most so long for a connection that nobody else uses, and returns null when none is free. Letting go
+/// of the pointer gives it back, so a pool hands out pointers with a deleter; look at is_open() there.
+inline std::shared_ptr<ConnectionSource> pqxx_connections(
+    std::function<std::shared_ptr<PqxxConnection>(std::chrono::milliseconds timeout)> acquire) {
+  return std::make_shared<detail::PqxxConnections>(std::move(acquire));
+}
 
 /// pqxx::work, read_transaction, nontransaction, subtransaction and the like.
 template <class T>
