@@ -2,6 +2,8 @@
 // Several statements on their way at once: libpq's pipeline mode, with a synchronisation point after each.
 #include <poll.h>
 
+#include <algorithm>
+
 #include <posthouse/error.hpp>
 
 #include "pg/connection_impl.hpp"
@@ -87,6 +89,8 @@ ResultPtr Connection::Impl::answer() {
     if (status == PGRES_PIPELINE_SYNC) {
       drain_notifications();
       if (piped.empty() && PQexitPipelineMode(conn) == 0) lost(true);
+      // The server begins with it now.
+      if (!piped.empty()) piped.front().until = std::max(piped.front().until, Clock::now() + deadline);
       if (error) {
         ServerMessage message = message_of(error.get());
         error_context = message.context;
