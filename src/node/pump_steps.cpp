@@ -222,8 +222,8 @@ void Pump::opened(store::Claim&& claim, claim::Step const& step, int start) {
   if (step.urgent && !claimed->jobs.empty()) {
     urgent_jobs_ = static_cast<int>(claimed->jobs.size());
     urgent_lane_ = claimed->jobs.front().lane;
-  } else {
-    displaced_ = 0;
+  } else if (!load().urgent) {
+    displaced_ = 0;  // what they were given back for does not come
   }
   auto const jobs = static_cast<int>(claimed->jobs.size());
   bool const full = !step.probe && (jobs >= step.jobs || batches >= claim::max_batches_a_claim);

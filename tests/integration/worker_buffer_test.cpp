@@ -76,7 +76,8 @@ TEST_F(WorkerBuffer, APeerGetsOnlyWhatItServes) {
   open_gate();
   EXPECT_TRUE(eventually([&] { return holder.stats().succeeded + peer.stats().succeeded == 10; }));
   EXPECT_GE(holder.stats().succeeded, 5);
-  EXPECT_LE(holder.stats().released, 5);
+  // A peer that is slow to come may find that its own have been claimed again; the others never move.
+  EXPECT_EQ(sql.number("select sum(b.n) from batch b join lane l using (lane) where l.kind = 'mine'"), 5);
 }
 
 TEST_F(WorkerBuffer, AHigherPriorityGoesFirstAndPushesOutTheLast) {
