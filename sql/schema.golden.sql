@@ -475,6 +475,9 @@ function broker_shutdown_instance(bigint) (id bigint) returns boolean language p
 function broker_start(bigint) (p_job bigint, OUT name text, OUT statement text, OUT run_as text, OUT user_login text, OUT is_own_login boolean, OUT problem text) returns record language plpgsql stable security definer set search_path=<schema>, pg_temp
 function broker_unpublish() () returns void language plpgsql volatile set search_path=<schema>, pg_temp
 function bucket_of_key(text,text) (p_kind text, p_key text) returns text language sql immutable parallel safe
+function buffer_bell(bigint,boolean) (p_worker bigint, p_on boolean) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
+function buffer_key(bigint) (p_worker bigint) returns integer language sql immutable
+function buffer_waits() () returns boolean language sql volatile
 function cancel(bigint) (id bigint) returns text language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function cancels_of(bigint) (p_worker bigint) returns bigint[] language plpgsql stable security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function change_limit(text,text,jsonb) (scope text, name text, changes jsonb) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
@@ -706,6 +709,7 @@ function take_key_or_amend(text,text,bigint,text,timestamp with time zone,text,j
 function take_paced_turns(text,integer,bigint[],xid8[],text[],bigint[],integer) (p_kind text, p_limit integer, p_ids bigint[], p_txids xid8[], p_keys text[], p_sizes bigint[], p_want integer, OUT ids bigint[], OUT txids xid8[], OUT keys text[], OUT seqs bigint[]) returns record language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=on set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function take_token(uuid,bigint,bytea) (p_token uuid, p_job bigint, p_fingerprint bytea, OUT id bigint, OUT status text) returns record language plpgsql volatile security definer set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function take_turns(text,integer,bigint[],xid8[],text[],bigint[],integer) (p_kind text, p_limit integer, p_ids bigint[], p_txids xid8[], p_keys text[], p_sizes bigint[], p_want integer, OUT ids bigint[], OUT txids xid8[], OUT keys text[], OUT seqs bigint[]) returns record language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=on set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
+function tell_idle(bigint) (p_worker bigint) returns void language plpgsql volatile security definer set search_path=<schema>, pg_temp
 function tell_limits(bigint,bigint[]) (p_worker bigint, p_tokens bigint[]) returns void language plpgsql volatile security definer set enable_bitmapscan=off set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set plan_cache_mode=force_generic_plan set search_path=<schema>, pg_temp
 function tell_waiters(bigint,bigint[],text[]) (p_worker bigint, p_tokens bigint[], p_acked text[]) returns void language plpgsql volatile security definer set enable_hashjoin=off set enable_mergejoin=off set enable_seqscan=off set jit=off set search_path=<schema>, pg_temp
 function tell_waiters_of_dead() () returns trigger language plpgsql volatile security definer set search_path=<schema>, pg_temp

@@ -177,6 +177,7 @@ begin
         from unnest(v_lanes) with ordinality u(lane, ord) join lane l on l.lane = u.lane left join queue q on q.queue = l.queue) e;
     if v_lanes is null then
       if v_tell then perform tell_limits(p_worker, p_tokens); end if;
+      if buffer_waits() then perform tell_idle(p_worker); end if;
       return;
     end if;
   end if;
@@ -369,6 +370,7 @@ begin
   if v_tell then perform tell_limits(p_worker, p_tokens); end if;
   -- Full, and there is probably more: wake one idle worker, now and then.
   if v_left <= 0 and (p_token / 16) % 4 = 0 then perform wake_one(p_worker); end if;
+  if v_left = p_n and cardinality(v_full) = 0 and buffer_waits() then perform tell_idle(p_worker); end if;
 end $$;
 comment on function finish_and_claim(bigint, bigint[], text[], int[], jsonb, bigint, bigint[], int, int, jsonb) is
 'Acks as finish does, then claims up to p_n jobs of the given lanes (null or empty: of those that look finds) in at most 16 batches with tokens from p_token. A row with pos -1 names a token whose lease is lost; one with pos -2 a lane that a limit holds back, or whose large batch has ended at a busy key; its token: the milliseconds until a rate lets the next job start or until it is worth another claim, or -1.';

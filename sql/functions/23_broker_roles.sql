@@ -9,7 +9,7 @@ language sql immutable set search_path from current as $$
   union all select 'producer', 'relation', 'job', 'insert', '{id,lane,payload,payload_bytes,headers,options}'
   union all select 'worker', 'function', unnest('{register_worker,declare_limits,declare_kinds,lane_turns,beat,look,lanes_of_worker,wake_one,claim,finish,finish_and_claim,
     finish_and_claim_one,with_time_left,wake,complete,complete_with,report_progress,give_back,leave,keep,peers,bell,unbell,fence,fence_passed,channel,lead,duties,drain_duties,
-    cancels_of,limit_bell,measure,rotate_ahead,droppable,detached,drop_detached,unfrozen,prune,sync_schedules,schedule_problems,
+    cancels_of,limit_bell,buffer_bell,measure,rotate_ahead,droppable,detached,drop_detached,unfrozen,prune,sync_schedules,schedule_problems,
     broker_start,broker_get,broker_run,broker_held,broker_execute,broker_finish,broker_set,
     broker_register_instance,broker_ping_instance,broker_shutdown_instance}'::text[]), 'execute', null
   union all select 'worker', 'relation', unnest('{meta,lane,partition,broker_queueinstance}'::text[]), 'select', null

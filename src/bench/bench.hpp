@@ -31,8 +31,8 @@ struct Scenario {
   std::string description{};
 };
 
-/// throughput, single, enqueue, latency, held-snapshot, features, lanes, workers, idle, fleet, databases; backlog, which is
-/// long; all is every one of these but backlog.
+/// throughput, single, enqueue, latency, held-snapshot, features, lanes, workers, idle, fleet, databases; backlog and rtt,
+/// which are long; all is every one of these but those two.
 std::vector<Scenario> const& scenarios();
 
 /// Returns the exit status: 0; 1 when a scenario of `all` failed and the others were printed; 128 and the signal's number

@@ -28,6 +28,7 @@ void idle(Site& site, Options const& options, Figures& figures);
 void fleet(Site& site, Options const& options, Figures& figures);
 void databases(Site& site, Options const& options, Figures& figures);
 void backlog(Site& site, Options const& options, Figures& figures);
+void rtt(Site& site, Options const& options, Figures& figures);
 
 /// What each of some idle workers asks of the server.
 struct IdleCost {

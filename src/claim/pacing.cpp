@@ -31,9 +31,11 @@ int Pacing::ahead(Time now) const {
   auto const window = std::max<Clock::duration>(rate_window, 3 * round_trip_);
   std::int64_t recent = 0;
   for (auto it = ends_.rbegin(); it != ends_.rend() && now - it->first <= window; ++it) recent += it->second;
-  auto const twice = 2 * (recent - limits_.slots);
-  return static_cast<int>(
-      std::clamp<std::int64_t>(twice, limits_.slots, limits_.slots + std::int64_t{2} * max_jobs_a_claim));
+  // Far away it must grow in few steps, since each takes a round trip.
+  auto const more = (far() ? 8 : 2) * (recent - limits_.slots);
+  // A crash charges nobody as soon as more may have started than there are slots, so far away there may be any number.
+  auto const most = far() ? std::max(2 * max_jobs_a_claim, limits_.prefetch) : 2 * max_jobs_a_claim;
+  return static_cast<int>(std::clamp<std::int64_t>(more, limits_.slots, limits_.slots + most));
 }
 
 int Pacing::wanted(Load const& load) const noexcept {
@@ -41,7 +43,10 @@ int Pacing::wanted(Load const& load) const noexcept {
   int const held = load.handed + load.waiting + load.claiming;
   int const room = limits_.slots + limits_.prefetch - held;
   int const buffered = std::max(0, held - limits_.slots);
-  if (room <= 0 || (limits_.prefetch > 0 && buffered > limits_.prefetch / 2)) return 0;
+  if (room <= 0) return 0;
+  // Far away several claims are on their way, and the next one is sent as soon as there is room for a whole one.
+  bool const full = far() ? room < std::min(most_, limits_.prefetch / 2) : buffered > limits_.prefetch / 2;
+  if (limits_.prefetch > 0 && full) return 0;
   return std::min(room, most_);
 }
 
@@ -54,7 +59,7 @@ Step Pacing::step(Time now, Load const& load) {
   for (auto const& lanes = lanes_.take_cold(); auto lane : lanes) {
     if (keeper_) bell_wanted_.insert(lane);
   }
-  int const room = std::max(0, ahead(now) - load.handed);
+  int const room = std::max(0, ahead(now) - load.handed - load.starting);
   int const want = wanted(load);
   if (!std::exchange(full_, want == 0) && full_ && keeper_ && lanes_.any_hot()) {
     // Its hot lanes are not tried while it is full: soon a look has to say whether they need bells.
@@ -81,7 +86,8 @@ Step Pacing::step(Time now, Load const& load) {
 
 std::optional<Step> Pacing::engine(Time now, Load const& load, int room, int want) {
   bool const idle_slot = load.handed < limits_.slots;
-  bool const stuck = load.waiting > 0 && idle_slot && room > 0;  // a thread has nothing to do, and may not start a job
+  // A thread has nothing to do, and may not start a job.
+  bool const stuck = load.waiting > 0 && idle_slot && room > 0 && !load.reporting;
   bool const late = load.unreported && (stopping_ || now - *oldest_ >= limits_.flush_interval);
   Step const finish{.what = What::finish, .room = room};
 
@@ -108,7 +114,7 @@ std::optional<Step> Pacing::claim_step(Time now, Load const& load, int want) con
   // With a buffer, a lane that was quiet gets a small claim of its own: it neither waits for room in the buffer nor for
   // the reply to a claim of thousands. Without one every claim is small, and the server knows the best job of all lanes.
   int const left = limits_.slots + limits_.prefetch - load.handed - load.waiting - load.claiming;
-  if (limits_.prefetch > 0 && left > 0 && !stopping_) {
+  if (limits_.prefetch > 0 && left > 0 && !stopping_ && !load.urgent) {
     next.lanes = lanes_.fresh(now);
     if (!next.lanes.empty() && next.lanes.size() <= max_urgent_lanes) {
       next.urgent = true;
@@ -210,6 +216,10 @@ void Pacing::flushed(Time now, Clock::duration took) {
   lanes_.freed(now);
   oldest_.reset();
   round_trip_ = took;
+  // The shortest one counts, and is slowly forgotten: what one statement waited for is no distance.
+  least_round_trip_ = least_round_trip_ == Clock::duration::zero()
+                          ? took
+                          : std::min<Clock::duration>(took, least_round_trip_ + least_round_trip_ / 64);
   failures_ = 0;
 }
 

@@ -14,6 +14,7 @@
 // Thread safety: one thread at a time.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -53,6 +54,9 @@ inline constexpr std::chrono::milliseconds limit_bell_for{2'000};
 /// what is buffered.
 inline constexpr std::size_t max_urgent_lanes = 16;
 
+/// From this round trip on the database counts as far away: statements are sent without waiting for each other.
+inline constexpr std::chrono::milliseconds far_from{4};
+
 /// How long a worker claims nothing after the server has spoken of damaged data.
 inline constexpr std::chrono::seconds damaged_for{60};
 
@@ -69,7 +73,10 @@ struct Load {
   int waiting = 0;          ///< claimed, may not start yet
   bool unreported = false;  ///< something ended that the server does not know of
   bool quick = false;       ///< jobs have been ending as soon as they began
-  int claiming = 0;         ///< asked for by a claim whose reply is not here yet
+  int claiming = 0;         ///< asked for by claims whose reply is not here yet
+  int starting = 0;         ///< of these: so many will be allowed to start at once
+  bool urgent = false;      ///< one of these claims is for lanes that were quiet
+  bool reporting = false;   ///< a report is on its way
 };
 
 enum class What {
@@ -139,8 +146,13 @@ class Pacing {
   /// The server has no room: claims become half as large, and grow again when they are full.
   void overloaded() noexcept;
   void damaged(Time now) noexcept { claims_from_ = now + damaged_for; }  ///< nothing is claimed for a while
+  /// Nothing is claimed until then: what was given back is for others.
+  void leave_to_others(Time until) noexcept { claims_from_ = std::max(claims_from_, until); }
   void stopping() noexcept { stopping_ = true; }
   [[nodiscard]] int most() const noexcept { return most_; }  ///< jobs a claim, now
+
+  /// The shortest round trip lately is a long one.
+  [[nodiscard]] bool far() const noexcept { return least_round_trip_ >= far_from; }
 
   [[nodiscard]] bool keeper() const noexcept { return keeper_; }
   [[nodiscard]] Lanes const& lanes() const noexcept { return lanes_; }
@@ -171,7 +183,8 @@ class Pacing {
   std::optional<Time> oldest_{};  // first job that ended and is not reported
   std::deque<std::pair<Time, int>> ends_{};
   Clock::duration round_trip_{};
-  int working_ = 0;  // members at the last step
+  Clock::duration least_round_trip_{};  // of the last few
+  int working_ = 0;                     // members at the last step
   Time together_until_{};
   bool limit_bell_ = false;  // whoever ends a job of a limit notifies
   Time last_blocked_{};

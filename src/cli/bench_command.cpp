@@ -22,7 +22,7 @@ void add_bench_command(CLI::App& app, Context& context) {
   command.add_option("SCENARIO", options->scenario, names);
   command
       .add_option("--jobs", options->jobs,
-                  "jobs of one repetition, 1000 to 100000000 (default: 300000; held-snapshot, backlog: 1000000)")
+                  "jobs of one repetition, 1000 to 100000000 (default: 300000; held-snapshot, backlog, rtt: 1000000)")
       ->type_name("N");
   command.add_option("--repetitions", options->repetitions, "1 to 100 (default: 3)")->type_name("N");
   command.add_option("--seconds", options->seconds, "how long idle workers are watched, 1 to 3600 (default: 60)")

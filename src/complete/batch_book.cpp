@@ -143,6 +143,24 @@ std::size_t BatchBook::release_unstarted() {
   return released;
 }
 
+std::size_t BatchBook::release_last(std::size_t most, std::function<bool(std::int64_t lane)> const& which) {
+  std::size_t released = 0;
+  for (auto it = order_.rbegin(); it != order_.rend() && released < most; ++it) {
+    auto const token = *it;
+    auto* batch = find(token);
+    if (batch == nullptr || batch->lost || !which(batch->first->lane)) continue;
+    startable_ -= may_start(*batch);
+    for (; released < most && batch->members > batch->next; ++released) {
+      auto const& job = batch->first[--batch->members];
+      moves_.push_back({.token = token, .position = job.position, .id = job.id, .outcome = "release"});
+      end(token, *batch, job.position);
+      --waiting_;
+    }
+    startable_ += may_start(*batch);
+  }
+  return released;
+}
+
 Flush BatchBook::prepare(int raise, int& raised) {
   raised = 0;
   for (auto token : order_) {

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -61,6 +62,8 @@ class BatchBook {
 
   /// Gives back every member that next() has not given. Returns how many.
   std::size_t release_unstarted();
+  /// The same for up to `most` of the lanes that `which` accepts, those that next() would give last.
+  std::size_t release_last(std::size_t most, std::function<bool(std::int64_t lane)> const& which);
 
   /// What to send: acks of everything that ended since, and up to `raise` more members that may start once it commits.
   /// `raised` is how many of them there are.

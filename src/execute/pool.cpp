@@ -101,6 +101,27 @@ std::vector<Task> Pool::take_back(std::int64_t token) {
   return taken;
 }
 
+std::vector<Task> Pool::take_last(std::size_t most, std::function<bool(Task const&)> const& which) {
+  std::lock_guard const lock(mutex_);
+  std::vector<Task> taken;
+  for (auto it = tasks_.end(); it != tasks_.begin() && taken.size() < most;) {
+    --it;
+    auto& queue = it->second;
+    std::deque<Task> kept;
+    for (; !queue.empty(); queue.pop_back()) {
+      if (taken.size() < most && which(queue.back())) {
+        taken.push_back(std::move(queue.back()));
+      } else {
+        kept.push_front(std::move(queue.back()));
+      }
+    }
+    queue = std::move(kept);
+    if (queue.empty()) it = tasks_.erase(it);
+  }
+  queued_ -= taken.size();
+  return taken;
+}
+
 Task Pool::take() {
   auto const queue = tasks_.begin();
   Task const task = queue->second.front();

@@ -50,6 +50,7 @@ struct Task {
   std::int64_t token = 0;
   int position = 0;
   std::int64_t id = 0;
+  std::int64_t lane = 0;
   std::int64_t attempt = 1;  ///< the number of this attempt
   std::int64_t max_attempts = 25;
   std::int64_t crashes = 0;                    ///< child processes that this job has cost so far
@@ -136,6 +137,8 @@ class Pool {
   [[nodiscard]] bool any_ended() const noexcept { return any_ended_.load(std::memory_order_acquire); }
   /// Tasks that no thread has taken, of one batch or of all (0); they will not run.
   std::vector<Task> take_back(std::int64_t token = 0);
+  /// Of those up to `most` that `which` accepts, the ones that would be taken last.
+  std::vector<Task> take_last(std::size_t most, std::function<bool(Task const&)> const& which);
 
   /// Before the caller sleeps: wake() is called once when something has ended and, unless `any`, at most `low_water`
   /// tasks are left to take. False: something has ended already, harvest again.

@@ -53,8 +53,9 @@ bool Listener::maintain(Clock::time_point now) {
     connection_ = opening_.get();
     // A worker that waits for this connection does not claim meanwhile.
     connection_->set_deadline(std::min(options_.statement_timeout, longest_statement));
-    backoff_.reset();
     proof_.begin(now, base::random_unit());
+    proof_.asked(now, true);
+    challenge_ = "l" + base::random_uuid();
     return true;
   } catch (Error const& error) {
     if (backoff_.failures() == 0) {
@@ -76,16 +77,20 @@ std::optional<Listener::Clock::time_point> Listener::due() const {
          std::chrono::milliseconds{opening_.wait_for(std::chrono::seconds{0}) == std::future_status::ready ? 0 : 10};
 }
 
-std::vector<std::string> Listener::wait(Clock::time_point deadline) {
+std::vector<std::string> Listener::wait(Clock::time_point deadline, int other) {
   std::vector<std::string> payloads;
   if (connection_) {
-    for (auto& notification : connection_->wait(wake_.fd(), deadline))
+    for (auto& notification : connection_->wait(wake_.fd(), deadline, other))
       payloads.push_back(std::move(notification.payload));
-    if (!payloads.empty()) proof_.heard(Clock::now());
+    if (!proven_) {
+      proven_ = news_ = std::find(payloads.begin(), payloads.end(), challenge_) != payloads.end();
+      if (proven_) backoff_.reset();
+    }
+    if (proven_ && !payloads.empty()) proof_.heard(Clock::now());
   } else {
     auto const left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
-    pollfd item{wake_.fd(), POLLIN, 0};
-    ::poll(&item, 1, static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 60'000)));
+    pollfd items[2] = {{wake_.fd(), POLLIN, 0}, {other, POLLIN, 0}};
+    ::poll(items, 2, static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 60'000)));
   }
   return payloads;
 }
@@ -103,6 +108,18 @@ bool Listener::prove(Clock::time_point now) {
     case core::ListenProof::Step::deaf:
       break;
   }
+  if (!proven_) {
+    if (!std::exchange(told_, true)) {
+      bool const given = !options_.session_database_url.empty();
+      log_.warning(
+          given
+              ? "a NOTIFY did not arrive: session_database_url leads to a pooler in transaction mode, polling instead; "
+                "set it to the server itself"
+              : "a NOTIFY did not arrive: database_url leads to a pooler in transaction mode, polling instead; set "
+                "pgbouncer_transaction_mode, and session_database_url to the server itself");
+    }
+    throw Unavailable("a notification to a new LISTEN connection has not arrived");
+  }
   log_.warning("the LISTEN connection does not hear its own notification: it is opened anew",
                {{"hint", "is session_database_url a pooler in transaction mode?"}});
   throw Unavailable("a notification to itself has not come back");
@@ -110,6 +127,7 @@ bool Listener::prove(Clock::time_point now) {
 
 void Listener::drop() {
   connection_.reset();
+  proven_ = news_ = false;
   postpone();
 }
 

@@ -91,10 +91,8 @@ void Pump::turn() {
     publish();
     return sleep(std::max(next_connect_, now + std::chrono::milliseconds{1}), true, 0);
   }
-  if (listener_.maintain(now)) {
-    pacing_.listening(now);
-    next_turns_ = now;
-  }
+  if (!flights_.empty()) land(false);
+  if (listener_.maintain(now)) prove_listening();
   if (core_.cancel_asked.exchange(false)) cancels_due_ = true;
   // While some of them have not been found, again: a cancel may be over, and its job come back.
   if (cancels_due_ || !not_to_start_.empty()) read_cancels();
@@ -111,7 +109,7 @@ void Pump::turn() {
   } catch (Error const& error) {
     deaf(error);
   }
-  if (listener_.connection() != nullptr && now >= next_listen_) {
+  if (listener_.hears() && now >= next_listen_) {
     // Not only while asleep: a lane may ring while others keep this worker busy.
     next_listen_ = now + listen_every;
     try {
@@ -121,14 +119,18 @@ void Pump::turn() {
     }
   }
   if (cancels_due_) return;  // first of the next turn
+  if (core_.options.prefetch_buffer > 0) mind_buffer(now);
+  if (!unresolved_.empty()) return;
 
   auto const step = pacing_.step(now, load());
   if (step.what != claim::What::wait) return perform(step);
   if (sent_) return receive(true);
+  if (!flights_.empty()) return await_flights(step.until);
   if (core_.options.once && drained()) return;
   auto until = step.until;
   if (doubt_from_) until = std::min(until, next_doubt_check_);
   if (auto const due = listener_.due()) until = std::min(until, *due);
+  if (auto const due = buffer_due()) until = std::min(until, *due);
   sleep(until, step.any_end, step.low_water);
 }
 
@@ -248,6 +250,7 @@ execute::Task Pump::task_for(store::ClaimedJob const& job, Lane const& lane) con
                      .token = job.token,
                      .position = job.position,
                      .id = job.id,
+                     .lane = job.lane,
                      .attempt = std::int64_t{job.attempt} + 1,
                      .max_attempts = lane.kind->options.max_attempts,
                      .timeout = lane.kind->options.timeout,
@@ -274,11 +277,20 @@ execute::Task Pump::task_for(store::ClaimedJob const& job, Lane const& lane) con
 }
 
 claim::Load Pump::load() const {
-  return {.handed = book_.handed(),
-          .waiting = book_.waiting(),
-          .unreported = book_.unreported(),
-          .quick = quick_,
-          .claiming = sent_ ? sent_->step.jobs : 0};
+  claim::Load load{.handed = book_.handed(),
+                   .waiting = book_.waiting(),
+                   .unreported = book_.unreported(),
+                   .quick = quick_,
+                   .claiming = sent_ ? sent_->step.jobs : 0};
+  for (auto const& flight : flights_) {
+    load.claiming += flight.claim.step.jobs;
+    load.starting += flight.claim.start;
+    load.urgent = load.urgent || flight.claim.step.urgent;
+    load.reporting = load.reporting || flight.what == claim::What::finish;
+  }
+  // What ends meanwhile goes with the next one.
+  load.unreported = load.unreported && !load.reporting;
+  return load;
 }
 
 void Pump::publish() {
@@ -286,6 +298,9 @@ void Pump::publish() {
   if (auto const lowest = book_.lowest()) low = std::min(low, *lowest);
   if (doubt_from_) low = std::min(low, *doubt_from_);
   if (sent_) low = std::min(low, sent_->token);
+  for (auto const& flight : flights_) {
+    if (flight.what == claim::What::claim) low = std::min(low, flight.claim.token);
+  }
   core_.low_token.store(low, std::memory_order_relaxed);
   int const slots = core_.options.concurrency;
   core_.free.store(std::max(0, slots - book_.handed()), std::memory_order_relaxed);
@@ -327,6 +342,10 @@ void Pump::sleep(Clock::time_point until, bool any_end, int low_water) {
 
 void Pump::hear(std::vector<std::string> const& payloads) {
   auto const now = Clock::now();
+  if (listener_.newly_proven()) {
+    pacing_.listening(now);
+    next_turns_ = now;
+  }
   for (std::string_view const payload : payloads) {
     if (payload == "new") {
       pacing_.new_lane(now);
@@ -346,13 +365,16 @@ void Pump::hear(std::vector<std::string> const& payloads) {
     }
     bool const cancel = payload.starts_with('c');
     bool const ping = payload.starts_with('p');
-    bool const named = cancel || ping || payload.starts_with('w');
+    bool const idle = payload.starts_with('i');
+    bool const named = cancel || ping || idle || payload.starts_with('w');
     auto const digits = payload.substr(named ? 1 : 0);
     std::int64_t number = 0;
     auto const [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
     if (error != std::errc{} || end != digits.data() + digits.size()) continue;
     if (!named) {
       pacing_.rang(number, now);
+    } else if (idle) {
+      if (number != core_.incarnation.load(std::memory_order_relaxed)) idle_peer_ = number;
     } else if (number != core_.incarnation.load(std::memory_order_relaxed)) {
       continue;
     } else if (cancel) {
@@ -366,7 +388,7 @@ void Pump::hear(std::vector<std::string> const& payloads) {
 }
 
 bool Pump::drained() {
-  if (sent_ || book_.batches() > 0 || book_.unreported() || !pacing_.nothing_known()) return false;
+  if (sent_ || !flights_.empty() || book_.batches() > 0 || book_.unreported() || !pacing_.nothing_known()) return false;
   // Jobs and schedules that are due, and jobs of workers whose lease has lapsed, count as available, whoever leads.
   core_.statement();
   auto const available = work().promote_reap_and_fire();

@@ -10,6 +10,8 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -35,6 +37,7 @@ inline constexpr std::chrono::milliseconds listen_every{2};       ///< a busy pu
 inline constexpr std::chrono::milliseconds wake_every{10};  ///< claims of one job: another worker is woken so often
 inline constexpr std::chrono::microseconds watch_for{80};   ///< for jobs that end at once, before it sleeps
 inline constexpr int watch_rest_most = 256;                 ///< sleeps without it, after it was in vain
+inline constexpr int most_claims_in_flight = 8;             ///< to a database that is far away
 inline constexpr std::chrono::milliseconds doubt_check_every{1'000};
 inline constexpr std::chrono::milliseconds doubt_margin{60'000};
 inline constexpr std::chrono::milliseconds turns_every{60'000};  ///< the net under the notification of changed weights
@@ -61,6 +64,12 @@ class Pump {
     claim::Step step{};
     std::int64_t token = 0;
     int start = 0;
+  };
+
+  struct Flight {  // a statement to a database that is far away, whose answer has not been taken
+    claim::What what = claim::What::claim;  // or finish, or look
+    Sent claim{};
+    Clock::time_point sent{};
   };
 
   /// A lane as handlers see it.
@@ -92,6 +101,27 @@ class Pump {
   std::optional<claim::Step> next_of(claim::Step const& step, int start, int rows) const;
   void opened(store::Claim&& claimed, claim::Step const& step, int start);
   void in_doubt(std::int64_t token);
+
+  // pump_far.cpp: several statements on their way
+  bool fly(claim::Step const& step);
+  bool fly_finish(int& room);
+  bool fly_claim(claim::Step const& step, int room);
+  void await_flights(Clock::time_point until);
+  void land(bool all);
+  void land_one();
+  void crash_flights();
+  [[nodiscard]] int flying(claim::What what) const noexcept;
+
+  // pump_buffer.cpp: what is claimed ahead and not started, while others could start it
+  [[nodiscard]] int unstarted() const noexcept;
+  void mind_buffer(Clock::time_point now);
+  std::optional<Clock::time_point> buffer_due() const;
+  void answer_idle(Clock::time_point now);
+  void yield_to_higher(Clock::time_point now);
+  void displace();
+  int give_back(int most, std::function<bool(std::int64_t lane, int priority)> const& which);
+  [[nodiscard]] int priority_of(std::int64_t lane) const;
+
   void settle(std::vector<std::int64_t> const& lost);
   void lost_batch(std::int64_t token);
   void read_cancels();
@@ -107,6 +137,7 @@ class Pump {
   bool connect(Clock::time_point now);
   void check_open();
   bool reborn(Clock::time_point now);
+  void prove_listening();
   void deaf(Error const& error);
   void shut_down();
   void give_back_unstarted();
@@ -131,6 +162,8 @@ class Pump {
   // A large claim whose reply is on its way: this worker hands out and collects meanwhile. Until receive() nothing else
   // may be asked of the connection.
   std::optional<Sent> sent_{};
+  std::deque<Flight> flights_{};  // the same far away, oldest first; sent_ is empty then
+  bool last_claim_full_ = false;  // it brought all that was asked for: another one will bring as much
   // Claims whose reply was lost may still be committed by a server process that we hear no more of.
   std::optional<std::int64_t> doubt_from_{};
   Clock::time_point doubt_until_{};
@@ -150,7 +183,16 @@ class Pump {
   bool urgent_ = false;  // the last claim's jobs go before those that are queued
   std::map<std::string_view, Clock::time_point> next_complaint_{};  // by what is said, a literal
   bool once_done_ = false;
-  bool others_wanted_ = false;  // we give jobs back: somebody should take them
+  std::optional<Clock::time_point> held_since_{};  // since when jobs have been waiting in the buffer
+  std::optional<Clock::time_point> empty_since_{};
+  bool buffer_bell_ = false;         // on the LISTEN connection
+  std::int64_t idle_peer_ = 0;       // has said that it found nothing; 0: nobody
+  Clock::time_point next_answer_{};  // to an idle peer
+  Clock::time_point next_offer_{};   // to some peer that has free slots
+  int urgent_jobs_ = 0;              // that have come from a lane that was quiet, and for which others make room
+  std::int64_t urgent_lane_ = 0;     // the lane
+  int displaced_ = 0;                // given back for jobs of a higher priority that have not come yet
+  bool others_wanted_ = false;       // we give jobs back: somebody should take them
 
   std::unique_ptr<execute::Pool> pool_;  // last: its threads end before what their tasks point to
 };

@@ -11,6 +11,7 @@ namespace posthouse::node {
 
 void Pump::perform(claim::Step const& step) {
   using claim::What;
+  if (pacing_.far() && !sent_ && fly(step)) return;
   switch (step.what) {
     case What::finish:
       return finish(step.room);
@@ -54,6 +55,7 @@ void Pump::perform(claim::Step const& step) {
 // With a claim on its way: its reply is taken in while the server works on the finish, and when there is room for as much
 // again, the next claim follows at once, so that the server hardly ever waits for us.
 void Pump::finish(int room) {
+  land(true);
   auto const claimed = std::exchange(sent_, std::nullopt);
   std::optional<pg::Result> rows;
   std::optional<claim::Step> next;
@@ -101,6 +103,7 @@ void Pump::finish(int room) {
 }
 
 void Pump::claim(claim::Step const& step) {
+  land(true);
   if (sent_) return receive(!step.urgent);
   if (!step.flush && step.jobs >= claim::fuse_below && send(step)) return;
   int raised = 0;
@@ -156,6 +159,7 @@ bool Pump::send(claim::Step const& step) {
 // `run_on`: when there is room for as much again, and probably as much again to be had, the next claim is sent before
 // the jobs of this one are looked at, so that the server never waits for us.
 void Pump::receive(bool run_on) {
+  land(true);
   if (!sent_) return;
   auto const sent = *std::exchange(sent_, std::nullopt);
   auto rows = receive_rows(sent);
@@ -215,6 +219,12 @@ void Pump::opened(store::Claim&& claim, claim::Step const& step, int start) {
   }
   book_.open(claimed, start, step.urgent);
   urgent_ = step.urgent;
+  if (step.urgent && !claimed->jobs.empty()) {
+    urgent_jobs_ = static_cast<int>(claimed->jobs.size());
+    urgent_lane_ = claimed->jobs.front().lane;
+  } else if (!load().urgent) {
+    displaced_ = 0;  // what they were given back for does not come
+  }
   auto const jobs = static_cast<int>(claimed->jobs.size());
   bool const full = !step.probe && (jobs >= step.jobs || batches >= claim::max_batches_a_claim);
   auto const now = Clock::now();
@@ -262,6 +272,7 @@ void Pump::read_cancels() {
 void Pump::resolve_lanes() {
   receive(false);
   look_up(unresolved_);
+  for (auto const lane : unresolved_) lanes_.try_emplace(lane);  // gone meanwhile
   unresolved_.clear();
 }
 

@@ -39,6 +39,7 @@ void Pump::trouble(Error const& error) {
   bool const gone = !connection_ || !connection_->ok() || error.error_class() == ErrorClass::unavailable;
   if (gone) {
     if (sent_) in_doubt(std::exchange(sent_, std::nullopt)->token);
+    crash_flights();
     connection_.reset();
     next_connect_ = std::max(next_connect_, now);
   } else {
@@ -131,9 +132,22 @@ bool Pump::reborn(Clock::time_point now) {
   return true;
 }
 
+// Sends what a new LISTEN connection has to hear before it is used.
+void Pump::prove_listening() {
+  try {
+    receive(false);
+    core_.statement();
+    if (!work().notify(listener_.challenge())) listener_.drop();
+  } catch (Error const&) {  // of the other connection: this one has to wait for it
+    listener_.drop();
+    throw;
+  }
+}
+
 void Pump::deaf(Error const& error) {
   core_.log.debug("LISTEN connection lost", {{"error", error.what()}});
   listener_.drop();
+  buffer_bell_ = false;
   pacing_.deaf(Clock::now());
 }
 
@@ -167,11 +181,14 @@ void Pump::report_last() {
 void Pump::shut_down() {
   pacing_.stopping();
   listener_.drop();  // and with it our bells: another keeper may take over
-  try {
-    receive(false);
-  } catch (Error const& error) {
-    trouble(error);
-  }
+  // All that is on its way, also when one of it fails.
+  do {
+    try {
+      receive(false);
+    } catch (Error const& error) {
+      trouble(error);
+    }
+  } while (!flights_.empty());
   give_back_unstarted();
   auto const grace_ends = Clock::now() + core_.options.stop_grace;
   std::optional<Clock::time_point> asked;  // when handlers were asked to stop

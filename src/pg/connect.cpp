@@ -77,23 +77,15 @@ std::string Connection::Impl::session_settings() const {
 }
 
 void Connection::Impl::introduce(std::string const& url) {
-  // A pooler hands the server connection on after each transaction, so nothing may be set. A role whose transactions
-  // are stricter than READ COMMITTED by default gets them opened by name.
-  std::string sql = "select current_setting('default_transaction_isolation')";
-  if (!pooled) {
-    sql = session_settings() + "; select 'read committed'";
-  }
+  // A pooler hands the server connection on after each transaction, so nothing may be set for longer: see pipe().
+  std::string const sql = (pooled ? "" : session_settings() + "; ") + "select true";
   ResultPtr row;
   try {
     row = simple(sql + ", " + who);
   } catch (ServerError const&) {
     row = simple(sql);  // somebody has taken these functions away, or it is no real PostgreSQL: then without
   }
-  if (pooled) {
-    wrap = std::string_view(PQgetvalue(row.get(), 0, 0)) != "read committed";
-  } else {
-    server_deadline = deadline;
-  }
+  if (!pooled) server_deadline = deadline;
   timeline = PQnfields(row.get()) > 1 ? number_at(row, 1) : 0;
   if (timeline == 0) return;
   auto const known = Lineage::of(url, number_at(row, 2));

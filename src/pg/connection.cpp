@@ -235,8 +235,9 @@ Result Connection::prepared(std::string const& sql, Params const& params, Format
 bool Connection::send_prepared(std::string const& sql, Params const& params, Format format) {
   Impl& impl = *impl_;
   impl.check_usable();
-  if (impl.wrap || impl.executor != nullptr) return false;
-  char const* const name = impl.pooled ? nullptr : impl.prepare(sql).c_str();
+  if (impl.executor != nullptr) return false;
+  if (impl.pooled) return pipe(sql, params, format);
+  char const* const name = impl.prepare(sql).c_str();
   impl.sent_until =
       impl.start([&] { return impl.send(sql, name, params.values_, format); }, /*in_doubt=*/!impl.in_block());
   impl.sent = sql;
@@ -245,6 +246,7 @@ bool Connection::send_prepared(std::string const& sql, Params const& params, For
 
 Result Connection::receive() {
   Impl& impl = *impl_;
+  if (!impl.piped.empty()) return piped();
   bool const in_doubt = impl.conn != nullptr && !impl.in_block();
   impl.check_usable();
   try {
@@ -299,27 +301,23 @@ ResultPtr Connection::Impl::exec(std::string const& sql, char const* name, std::
 ResultPtr Connection::Impl::exec_now(std::string const& sql, char const* name, std::vector<Params::Value> const& params,
                                      Format format) {
   check_usable();
-  bool const open = wrap && !in_block();
-  if (open) simple("begin isolation level read committed");
-  ResultPtr result;
-  try {
-    result = run([&] { return send(sql, name, params, format); });
-  } catch (Error const&) {
-    if (open && conn != nullptr) simple("rollback");
-    throw;
-  }
+  // One round trip with what makes it independent of others' settings.
+  bool const alone = pooled && piped.empty() && pipe(sql, params, format);
+  ResultPtr result = alone ? answer() : run([&] { return send(sql, name, params, format); });
   auto const status = PQresultStatus(result.get());
   if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) {
     close();
     throw InvalidArgument("COPY cannot be run as a plain statement: it would leave the connection in the middle of it");
   }
-  if (open) simple("commit", true);
   return result;
 }
 
 void Connection::script(std::string const& sql) { impl_->simple(sql); }
 
-void Connection::begin() { impl_->simple("begin isolation level read committed"); }
+void Connection::begin() {
+  impl_->simple(impl_->pooled ? "begin isolation level read committed read write"
+                              : "begin isolation level read committed");
+}
 
 void Connection::commit() {
   ResultPtr const result = impl_->simple("commit", true);
@@ -340,20 +338,20 @@ void Connection::rollback() noexcept {
   }
 }
 
-std::vector<Notification> Connection::wait(int wake_fd, Clock::time_point deadline) {
+std::vector<Notification> Connection::wait(int wake_fd, Clock::time_point deadline, int other_fd) {
   Impl& impl = *impl_;
   impl.check_usable();
   for (;;) {
     impl.drain_notifications();
     if (!impl.notifications.empty()) return std::exchange(impl.notifications, {});
-    pollfd items[2] = {{PQsocket(impl.conn), POLLIN, 0}, {wake_fd, POLLIN, 0}};
-    if (poll_until(items, wake_fd < 0 ? 1 : 2, deadline) == 0) return {};
+    pollfd items[3] = {{PQsocket(impl.conn), POLLIN, 0}, {wake_fd, POLLIN, 0}, {other_fd, POLLIN, 0}};
+    if (poll_until(items, 3, deadline) == 0) return {};  // a negative descriptor is passed over
     if (items[0].revents != 0) {
       if (PQconsumeInput(impl.conn) == 0) impl.lost(false);
       impl.drain_notifications();  // also parses what came, a farewell for one
       if (!impl.open()) impl.lost(false);
     }
-    if (wake_fd >= 0 && items[1].revents != 0) return std::exchange(impl.notifications, {});
+    if (items[1].revents != 0 || items[2].revents != 0) return std::exchange(impl.notifications, {});
   }
 }
 

@@ -137,6 +137,14 @@ class Connection {
   /// not possible on this connection, nothing was sent.
   bool send_prepared(std::string const& sql, Params const& params = {}, Format format = Format::text);
   Result receive();
+  /// Several statements on their way at once, each a transaction of its own, answered in order: the next one need not wait
+  /// for a round trip. Until all have been received nothing else may be asked. False: not possible now, nothing was sent.
+  bool pipe(std::string const& sql, Params const& params = {}, Format format = Format::text);
+  /// The answer to the oldest of them. Throws as query() does; after an error of the server the others go on.
+  Result piped();
+  /// Whether piped() has an answer, or the loss of the connection, without waiting.
+  [[nodiscard]] bool piped_ready();
+  [[nodiscard]] int socket() const noexcept;  ///< to poll; -1: closed
   /// Several statements at once, no parameters (one implicit transaction unless it says otherwise).
   void script(std::string const& sql);
 
@@ -148,9 +156,9 @@ class Connection {
   std::int64_t copy_in(std::string const& sql, std::function<std::string_view()> const& produce);
   [[nodiscard]] bool can_copy() const noexcept;
 
-  /// Waits for a notification, for `wake_fd` to become readable, or for the deadline; returns what has arrived.
-  /// Notifications that came in during other calls are returned first, at once. wake_fd -1: none.
-  std::vector<Notification> wait(int wake_fd, Clock::time_point deadline);
+  /// Waits for a notification, for `wake_fd` or `other_fd` to become readable, or for the deadline; returns what has
+  /// arrived. Notifications that came in during other calls are returned first, at once. -1: none.
+  std::vector<Notification> wait(int wake_fd, Clock::time_point deadline, int other_fd = -1);
 
   /// Asks the server to cancel the statement that runs when it is called; from any thread, also when this connection
   /// is gone. Does nothing when it cannot reach the server.

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -39,17 +40,21 @@ struct Connection::Impl {
   std::chrono::milliseconds deadline{30000};     ///< on each statement, ours
   std::chrono::milliseconds server_deadline{0};  ///< what the server was told; 0: nothing
   ServerMessage farewell{};            ///< what the server said when it ended the session between two statements
-  bool pooled = false;                 ///< behind a transaction pooler: no session state
+  bool pooled = false;                 ///< behind a transaction pooler, or lent: no session state
   std::shared_ptr<Lineage> lineage{};  ///< null: the server did not tell, or is a standby
   std::int64_t timeline = 0;
-  bool wrap = false;  ///< the role's isolation is not READ COMMITTED: open it explicitly
   std::vector<Notification> notifications{};
   std::unordered_map<std::string, std::string> prepared{};  ///< text → name
   Clock::time_point sent_until{};                           ///< deadline of what send_prepared() sent
   std::string sent{};                                       ///< its text
-  std::string error_context{};                              ///< of the last error of the server
-  std::vector<std::string> notices{};                       ///< kept for who asked for them
-  std::size_t notices_left = 0;                             ///< bytes that may still be kept
+  struct Piped {
+    std::string sql{};
+    Clock::time_point until{};
+  };
+  std::deque<Piped> piped{};           ///< sent by pipe() and not answered, oldest first
+  std::string error_context{};         ///< of the last error of the server
+  std::vector<std::string> notices{};  ///< kept for who asked for them
+  std::size_t notices_left = 0;        ///< bytes that may still be kept
   std::size_t notices_dropped = 0;
   std::size_t answer_most = 0;           ///< bytes of an answer; 0: no limit
   std::uint64_t answer_began = 0;        ///< received() when the statement began
@@ -104,6 +109,7 @@ struct Connection::Impl {
   template <class Send>
   Clock::time_point start(Send send, bool in_doubt) {
     check_usable();
+    if (!piped.empty()) throw InvalidArgument("statements are on their way on this connection: receive them first");
     if (look_first) look();
     drain_notifications();
     auto const until = start_statement();
@@ -143,6 +149,9 @@ struct Connection::Impl {
   [[noreturn]] void too_late(bool in_doubt);
 
   ResultPtr simple(std::string const& sql, bool ends_block = false);
+  /// See Connection::pipe.
+  bool pipe(std::string const& sql, std::vector<Params::Value> const& params, Format format);
+  ResultPtr answer();
   /// The name under which the statement is prepared, which happens the first time.
   std::string const& prepare(std::string const& sql);
   void forget(std::string const& sql, bool deallocate);

@@ -17,6 +17,7 @@
 #include "core/database_url.hpp"
 #include "core/names.hpp"
 #include "core/refuse.hpp"
+#include "pg/endpoint.hpp"
 #include "pg/login.hpp"
 #include "pg/text.hpp"
 
@@ -95,6 +96,23 @@ std::string value_or_environment(std::map<std::string, std::string> const& keywo
   return value == nullptr ? std::string() : std::string(value);
 }
 
+std::string text_of(std::map<std::string, std::string> const& keywords) {
+  std::string text;
+  for (auto const& [keyword, value] : keywords) {
+    if (!text.empty()) text += ' ';
+    text += keyword + "='";
+    for (char const c : value) {
+      if (c == '\'' || c == '\\') text += '\\';
+      text += c;
+    }
+    text += '\'';
+  }
+  return text;
+}
+
+constexpr char const* default_socket_folder = "/var/run/postgresql";  // where Debian's libpq looks
+constexpr char const* default_port = "5432";
+
 }  // namespace
 
 ConnectPlan plan_connect(DatabaseOptions const& options, std::string const& url) {
@@ -169,17 +187,32 @@ std::string url_as(std::string const& url, Login const& login) {
   keywords["sslcert"] = login.sslcert;
   keywords["sslkey"] = login.sslkey;
   keywords.erase("sslpassword");
-  std::string text;
-  for (auto const& [keyword, value] : keywords) {
-    if (!text.empty()) text += ' ';
-    text += keyword + "='";
-    for (char const c : value) {
-      if (c == '\'' || c == '\\') text += '\\';
-      text += c;
-    }
-    text += '\'';
-  }
-  return text;
+  return text_of(keywords);
+}
+
+Endpoint endpoint_of(DatabaseOptions const& options, std::string const& url) {
+  auto const plan = plan_connect(options, url);
+  auto const& keywords = plan.targets.front().keywords;
+  auto const value = [&](std::string_view name) {
+    auto const it = std::find_if(keywords.begin(), keywords.end(), [&](auto const& one) { return one.first == name; });
+    return it == keywords.end() ? std::string() : it->second;
+  };
+  auto const or_else = [](std::string found, char const* otherwise) { return found.empty() ? otherwise : found; };
+  auto const address = value("hostaddr");
+  return {.host = or_else(address.empty() ? value("host") : address, default_socket_folder),
+          .port = or_else(value("port"), default_port),
+          .user = value("user"),
+          .password = value("password"),
+          .database = value("dbname")};
+}
+
+std::string url_through(std::string const& url, int port) {
+  auto keywords = parse(core::normalise_database_url(url));
+  auto& host = keywords["host"];
+  if (host.empty() || host.front() == '/' || host.find(',') != std::string::npos) host = "127.0.0.1";
+  keywords["hostaddr"] = "127.0.0.1";
+  keywords["port"] = std::to_string(port);
+  return text_of(keywords);
 }
 
 }  // namespace posthouse::pg

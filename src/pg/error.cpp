@@ -65,6 +65,9 @@ void throw_error(ServerMessage message, bool connection_bad, bool in_doubt, std:
   }
   // Prepared statements that are gone concern one statement only; Connection::prepared mends that.
   bool const prepared = state == "26000" || state == "42P05";
+  if (prepared && details.hint.empty()) {
+    details.hint = "is there a pooler in transaction mode in between? then set pgbouncer_transaction_mode";
+  }
   switch (prepared ? core::Action::other : core::classify(state, false, message.text)) {
     case core::Action::reconnect:
     case core::Action::wrong_server:

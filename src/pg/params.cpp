@@ -26,6 +26,10 @@ void append_element(std::string& text, std::string_view element) {
   text += '"';
 }
 
+void put_int4(std::string& data, std::uint32_t value) {
+  for (int shift = 24; shift >= 0; shift -= 8) data += static_cast<char>((value >> shift) & 0xff);
+}
+
 }  // namespace
 
 Params& Params::null() {
@@ -78,17 +82,23 @@ Params& Params::text_array(std::span<std::string const> values) {
   return *this;
 }
 
+// In binary, since whether NULL in a text means a null is a setting (array_nulls) that others may have changed.
 Params& Params::text_array(std::span<std::optional<std::string> const> values) {
-  std::string text = "{";
-  for (auto const& value : values) {
-    if (text.size() > 1) text += ',';
-    if (value) {
-      append_element(text, *value);
-    } else {
-      text += "NULL";
-    }
+  constexpr std::uint32_t text_type = 25;
+  std::string data;
+  put_int4(data, values.empty() ? 0 : 1);  // dimensions
+  put_int4(data, 1);                       // may hold nulls
+  put_int4(data, text_type);
+  if (!values.empty()) {
+    put_int4(data, static_cast<std::uint32_t>(values.size()));
+    put_int4(data, 1);  // first index
   }
-  values_.push_back({text += '}', false});
+  for (auto const& value : values) {
+    if (value) check_text(*value);
+    put_int4(data, value ? static_cast<std::uint32_t>(value->size()) : 0xffffffffU);
+    if (value) data += *value;
+  }
+  values_.push_back({std::move(data), true});
   return *this;
 }
 

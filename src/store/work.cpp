@@ -282,6 +282,21 @@ bool Work::send_finish(std::int64_t worker, std::span<BatchAck const> acks, std:
   return connection_.send_prepared(finish_sql(connection_), finish_params(worker, acks, moves, results));
 }
 
+bool Work::pipe_claim(std::int64_t worker, ClaimRequest const& request) {
+  return connection_.pipe(claim_sql(connection_), claim_params(worker, request), pg::Format::binary);
+}
+
+bool Work::pipe_finish(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
+                       std::span<JobResult const> results) {
+  return connection_.pipe(finish_sql(connection_), finish_params(worker, acks, moves, results));
+}
+
+bool Work::pipe_look(std::int64_t worker) {
+  return connection_.pipe("select " + call(connection_, "look($1)"), pg::Params().int8(worker));
+}
+
+std::vector<std::int64_t> Work::decode_ids(pg::Result const& rows) { return numbers(rows.field(0, 0)); }
+
 std::vector<std::int64_t> Work::receive_finish() { return numbers(connection_.receive().field(0, 0)); }
 
 Claim Work::finish_and_claim(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
@@ -330,6 +345,18 @@ void Work::wake_one(std::int64_t worker) {
   connection_.prepared("select " + call(connection_, "wake_one($1)"), pg::Params().int8(worker));
 }
 
+bool Work::notify(std::string const& payload) {
+  return connection_
+             .query("select pg_catalog.pg_notify(" + call(connection_, "channel()") +
+                        ", $1) where pg_catalog.pg_notification_queue_usage() <= 0.25",
+                    pg::Params().text(payload))
+             .rows() > 0;
+}
+
+void Work::wake(std::int64_t worker) {
+  connection_.query("select " + call(connection_, "wake('w' || $1::bigint)"), pg::Params().int8(worker));
+}
+
 void Work::listen() {
   std::string const channel = connection_.query("select " + call(connection_, "channel()")).text(0, 0);
   connection_.script("listen " + connection_.quote_identifier(channel));
@@ -358,6 +385,10 @@ void Work::let_go() { connection_.query("select pg_catalog.pg_advisory_unlock_al
 
 void Work::limit_bell(bool on) {
   connection_.query("select " + call(connection_, "limit_bell($1)"), pg::Params().boolean(on));
+}
+
+void Work::buffer_bell(std::int64_t worker, bool on) {
+  connection_.query("select " + call(connection_, "buffer_bell($1, $2)"), pg::Params().int8(worker).boolean(on));
 }
 
 void Work::unbell(std::span<std::int64_t const> lanes) {

@@ -148,6 +148,13 @@ class Work {
   bool send_finish(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
                    std::span<JobResult const> results);
   std::vector<std::int64_t> receive_finish();
+  // The same with several on their way at once; see pg::Connection::pipe(). False: not possible now, nothing sent.
+  bool pipe_claim(std::int64_t worker, ClaimRequest const& request);
+  bool pipe_finish(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
+                   std::span<JobResult const> results);
+  bool pipe_look(std::int64_t worker);
+  /// What pipe_finish() or pipe_look() was answered.
+  static std::vector<std::int64_t> decode_ids(pg::Result const& rows);
   Claim finish_and_claim(std::int64_t worker, std::span<BatchAck const> acks, std::span<Move const> moves,
                          ClaimRequest const& request, std::span<JobResult const> results = {});
   /// Those of jobs that the worker does not hold (any more) are passed over.
@@ -158,6 +165,10 @@ class Work {
   std::vector<std::int64_t> cancels(std::int64_t worker);
   /// Wakes one other worker that has said that it has free slots.
   void wake_one(std::int64_t worker);
+  /// On the channel that listen() listens to. False: as notify_self().
+  bool notify(std::string const& payload);
+  /// Calls this one.
+  void wake(std::int64_t worker);
 
   // On the LISTEN connection
   void listen();
@@ -169,6 +180,8 @@ class Work {
   std::vector<std::int64_t> bell(std::span<std::int64_t const> lanes);
   /// From now on a notification says when a limit has room again; off: no more. For the LISTEN connection.
   void limit_bell(bool on);
+  /// From now on a worker whose claim finds nothing says so; off: no more. For the LISTEN connection.
+  void buffer_bell(std::int64_t worker, bool on);
   void unbell(std::span<std::int64_t const> lanes);
   std::string fence();                          ///< a transaction id of our own, completed
   bool fence_passed(std::string const& fence);  ///< every older transaction has ended

@@ -159,6 +159,7 @@ TEST_F(ChaosCrash, TwentyOrderlyStopsUnderLoadBurnNothing) {
     EXPECT_EQ(world.sql().number("select count(*) from posthouse.batch where closed_at is null"), 0);
     EXPECT_EQ(world.sql().number("select count(*) from posthouse.jobs where state = 'running'"), 0);
   }
+  enqueue(1);  // nobody but the last one can run it: when it has, its handler of signals is there
   auto const last = world.worker({.name = "last", .concurrency = 5, .lease = lease});
   EXPECT_TRUE(eventually([&] { return world.unfinished() == 0; }, patient(30s)));
   everybody_leaves({last.get()});

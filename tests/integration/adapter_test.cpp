@@ -19,7 +19,7 @@ class AdapterTest : public EngineTest {
  protected:
   std::vector<std::string> payloads() { return sql.column("select payload::text from jobs order by id"); }
 
-  Client client{{.database_url = url()}};
+  Client client{{.database = options()}};
   Sql mine{url()};  ///< the application's connection
 };
 

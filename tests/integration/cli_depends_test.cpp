@@ -59,7 +59,7 @@ TEST_F(CliDepends, EnqueueListShowRetry) {
 }
 
 TEST_F(CliDepends, TheClient) {
-  Client client({.database_url = database.url()});
+  Client client({.database = database.options()});
   auto const parent = client.enqueue("k").id;
   auto const child = client.enqueue("k", json{"1"}, {.depends_on = {parent}}).id;
   auto const info = client.find(child);

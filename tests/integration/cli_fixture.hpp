@@ -85,7 +85,13 @@ class CliTest : public ::testing::Test {
 /// With a database that has the schema.
 class CliDatabaseTest : public CliTest {
  protected:
-  CliDatabaseTest() { environment["POSTHOUSE_DATABASE_URL"] = database.url(); }
+  CliDatabaseTest() {
+    auto const options = database.options();
+    environment["POSTHOUSE_DATABASE_URL"] = options.database_url;
+    if (!options.pgbouncer_transaction_mode) return;
+    environment["POSTHOUSE_SESSION_DATABASE_URL"] = options.session_database_url;
+    environment["POSTHOUSE_PGBOUNCER_TRANSACTION_MODE"] = "true";
+  }
   std::string state(std::string const& id) { return sql.one("select state from posthouse.jobs where id = $1", id); }
 
   TestDatabase database{};

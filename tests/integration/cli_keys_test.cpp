@@ -54,7 +54,7 @@ TEST_F(CliKeys, LimitsOfKeys) {
 }
 
 TEST_F(CliKeys, TheClient) {
-  Client client({.database_url = database.url()});
+  Client client({.database = database.options()});
   client.enqueue("k", {}, {.key = "a"});
   client.pause_key("k", "a");
   EXPECT_EQ(sql.number("select count(*) from key_rule where paused"), 1);

@@ -33,7 +33,7 @@ class ClientTest : public EngineTest {
     return found.value_or(JobInfo{});
   }
 
-  Client client{{.database_url = url()}};
+  Client client{{.database = options()}};
 };
 
 template <class Call>
@@ -63,7 +63,7 @@ TEST_F(ClientTest, JsonComesBackEqualWithAllItsDigits) {
 TEST_F(ClientTest, TheHookIsAroundEveryEnqueue) {
   std::vector<std::string> seen;
   enum class Do { proceed, nothing, twice, refuse } what = Do::proceed;
-  Client hooked{{.database_url = url(), .around = [&](Enqueueing const& call, std::function<void()> const& next) {
+  Client hooked{{.database = options(), .around = [&](Enqueueing const& call, std::function<void()> const& next) {
                    seen.push_back(std::string(call.kind) + " " + std::to_string(call.jobs));
                    if (what == Do::refuse) throw std::runtime_error("not today");
                    if (what != Do::nothing) next();
@@ -163,7 +163,7 @@ TEST_F(ClientTest, BadInputIsNamedBeforeAnythingIsSent) {
   refused("header", "k", {}, {.headers = {{"a", std::string("\0", 1)}}});
   refused("headers", "k", {}, {.headers = {{"a", std::string(20'000, 'x')}}});
   EXPECT_EQ(sql.number("select count(*) from jobs"), 0);
-  EXPECT_THAT(refusal([&] { Client{{.database_url = url(), .pool_size = 0}}; }), HasSubstr("pool_size"));
+  EXPECT_THAT(refusal([&] { Client{{.database = options(), .pool_size = 0}}; }), HasSubstr("pool_size"));
   EXPECT_THAT(refusal([&] { Client{{.database_url = url(), .database = {.schema = std::string(49, 's')}}}; }),
               HasSubstr("schema"));
 }

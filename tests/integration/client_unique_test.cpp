@@ -22,7 +22,7 @@ class ClientUnique : public EngineTest {
  protected:
   std::int64_t jobs() { return sql.number("select count(*) from posthouse.jobs"); }
 
-  Client client{{.database_url = url()}};
+  Client client{{.database = options()}};
   TcpGate gate{url()};
   Client safe{{.database_url = gate.url(), .safe_resend = true}};
 };
@@ -126,7 +126,7 @@ TEST_F(ClientUnique, BadInputIsFoundBeforeAnythingIsSent) {
     EXPECT_THAT(refusal([&] { client.enqueue("k", {}, options); }),
                 ::testing::AnyOf(HasSubstr("dedupe"), HasSubstr("token")));
   }
-  EXPECT_THAT(refusal([&] { Client({.database_url = url(), .resend_timeout = 99ms}); }), HasSubstr("resend_timeout"));
+  EXPECT_THAT(refusal([&] { Client({.database = options(), .resend_timeout = 99ms}); }), HasSubstr("resend_timeout"));
   EXPECT_EQ(jobs(), 0);
 }
 
@@ -223,7 +223,7 @@ TEST_F(ClientUnique, AZombieWithTheTokenHoldsNobodyForEver) {
   Sql zombie = open();
   zombie.exec("begin");
   auto const id = zombie.number("select enqueue('k', '1', token => '" + std::string(token) + "')");
-  Client impatient{{.database_url = url(), .resend_timeout = 100ms}};
+  Client impatient{{.database = options(), .resend_timeout = 100ms}};
   try {
     impatient.enqueue("k", json{"1"}, {.token = token});
     ADD_FAILURE() << "not refused";
@@ -232,7 +232,7 @@ TEST_F(ClientUnique, AZombieWithTheTokenHoldsNobodyForEver) {
     EXPECT_FALSE(error.in_doubt()) << "this sending did nothing";
   }
   // Patience outlasts any number of such tries.
-  Client patient{{.database_url = url(), .resend_timeout = 60s}};
+  Client patient{{.database = options(), .resend_timeout = 60s}};
   auto waiting = std::async(std::launch::async, [&] { return patient.enqueue("k", json{"1"}, {.token = token}); });
   auto const timeouts =
       "select count(*) from pg_stat_activity where datname = current_database() and query like "

@@ -271,6 +271,8 @@ TEST_F(EngineSecurity, ObjectsOfTheCallerAreNeverUsed) {
         std::string("ping_workers('{1}')"),
         std::string("limit_bell(true)"),
         std::string("limit_bell(false)"),
+        std::string("buffer_bell(1, true)"),
+        std::string("buffer_bell(1, false)"),
         std::string("backlog()"),
         std::string("stats()"),
         std::string("measure()"),

@@ -7,7 +7,7 @@
 
 #include "support/database.hpp"
 #include "support/outage.hpp"
-#include "support/pgbouncer.hpp"
+#include "support/pooler.hpp"
 #include "support/seed.hpp"
 #include "support/tcp_gate.hpp"
 
@@ -89,18 +89,18 @@ TEST_F(OutageNetwork, SilentListenerIsFoundOut) {
 class OutagePooler : public DatabaseTest {
  protected:
   void SetUp() override {
-    if (!Pgbouncer::installed()) GTEST_SKIP() << "pgbouncer is not installed";
-    pooler = std::make_unique<Pgbouncer>(sql);
+    pooler = make_pooler(4);
+    if (!pooler) GTEST_SKIP() << "pgbouncer is not installed";
   }
   [[nodiscard]] DatabaseOptions through() const {
     DatabaseOptions options;
-    options.database_url = pooler->url(database.name());
+    options.database_url = url_through(*pooler, database.name());
     options.pgbouncer_transaction_mode = true;
     options.connect_timeout = 1s;
     options.statement_timeout = 1s;
     return options;
   }
-  std::unique_ptr<Pgbouncer> pooler;
+  std::unique_ptr<dev::Pooler> pooler;
 };
 
 TEST_F(OutagePooler, Killed) {
@@ -120,10 +120,10 @@ TEST_F(OutagePooler, Paused) {
   Load load({.database = through()});
   load.start();
   ASSERT_TRUE(load.runs(60));
-  pooler->send(SIGUSR1);  // PAUSE
+  ::kill(pooler->pid(), SIGUSR1);  // PAUSE
   EXPECT_TRUE(eventually([&] { return load.refused() >= 1; }, 60s)) << "our own deadline, not query_wait_timeout";
   auto const back = Load::Clock::now();
-  pooler->send(SIGUSR2);  // RESUME
+  ::kill(pooler->pid(), SIGUSR2);  // RESUME
   EXPECT_TRUE(load.recovers("pooler paused", back));
   expect_once(load.finish(sql));
 }

@@ -1,82 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 // Everything that producers and the migrator do, through PgBouncer in transaction mode with two server connections.
 #include <gtest/gtest.h>
-#include <pwd.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
-#include <optional>
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include <posthouse/client.hpp>
 #include <posthouse/schema.hpp>
 #include <posthouse/worker.hpp>
 
 #include "store/work.hpp"
-#include "support/child_process.hpp"
 #include "support/database.hpp"
 #include "support/eventually.hpp"
+#include "support/pooler.hpp"
 
 namespace posthouse::test {
 namespace {
 
-std::optional<std::string> pgbouncer() {
-  for (std::string const path : {"/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"}) {
-    if (::access(path.c_str(), X_OK) == 0) return path;
-  }
-  return std::nullopt;
-}
-
 class PoolerTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    auto const program = pgbouncer();
-    if (!program) GTEST_SKIP() << "pgbouncer is not installed";
-    std::string pattern = (std::filesystem::temp_directory_path() / "posthouse-pooler-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    folder = pattern;
-    auto const facts =
-        sql.rows("select current_user, current_setting('unix_socket_directories'), current_setting('port')").at(0);
-    std::ofstream(folder / "pgbouncer.ini")
-        << "[databases]\n* = host=" << *facts[1] << " port=" << *facts[2] << " user=" << *facts[0]
-        << "\n[pgbouncer]\nlisten_addr =\nlisten_port = 6432\n"
-        << "unix_socket_dir = " << folder.string() << "\nunix_socket_mode = 0777\n"
-        << "auth_type = any\npool_mode = transaction\ndefault_pool_size = 2\n"
-        << "server_reset_query =\n";
-    std::vector<std::string> argv{*program};
-    struct stat owner {};
-    ASSERT_EQ(::stat(facts[1]->c_str(), &owner), 0);
-    if (::geteuid() == 0) {
-      // It refuses to run as root; the server's own user may reach the server's socket.
-      passwd const* user = ::getpwuid(owner.st_uid == 0 ? 65534 : owner.st_uid);
-      ASSERT_NE(user, nullptr);
-      ASSERT_EQ(::chown(folder.c_str(), user->pw_uid, user->pw_gid), 0);
-      argv.insert(argv.end(), {"-u", user->pw_name});
-    }
-    argv.push_back((folder / "pgbouncer.ini").string());
-    process.emplace(argv);
-    options.database_url = "host=" + folder.string() + " port=6432 user=anyone dbname=" + database.name();
+    pooler = make_pooler(2);
+    if (!pooler) GTEST_SKIP() << "pgbouncer is not installed";
+    options.database_url = url_through(*pooler, database.name());
     options.pgbouncer_transaction_mode = true;
-    // Its socket is there before it listens.
-    ASSERT_TRUE(eventually([&] {
-      try {
-        return pg::Connection::open(options)->ok();
-      } catch (Unavailable const&) {
-        return false;
-      }
-    })) << process->errors();
-  }
-  void TearDown() override {
-    process.reset();
-    if (!folder.empty()) std::filesystem::remove_all(folder);
   }
 
   TestDatabase database{TestDatabase::empty};
   Sql sql{database.url()};
-  std::filesystem::path folder{};
-  std::optional<ChildProcess> process{};
+  std::unique_ptr<dev::Pooler> pooler{};
   DatabaseOptions options{};
 };
 
@@ -195,15 +152,109 @@ TEST_F(PoolerTest, NothingOfASessionStaysBehindForOthers) {
   client.enqueue("k");
   client.enqueue_many("bulk", std::vector<Payload>(6000, json{"1"}));
   auto const connection = pg::Connection::open(options);
-  // PgBouncer itself carries these settings over to each of its server connections.
+  // PgBouncer itself carries the first of these over to each of its server connections; the last two are of each of our
+  // transactions, and gone with it.
   std::string const set_by_us =
       "select count(*) from pg_settings where source = 'session' and name <> all('{application_name, client_encoding, "
-      "DateStyle, TimeZone, standard_conforming_strings}')";
+      "DateStyle, TimeZone, standard_conforming_strings, transaction_isolation, transaction_read_only}')";
   for (int i = 0; i < 4; ++i) {
     EXPECT_EQ(connection->query(set_by_us).int8(0, 0), 0);
     EXPECT_EQ(connection->query("select count(*) from pg_prepared_statements").int8(0, 0), 0);
     EXPECT_EQ(connection->query("select count(*) from pg_locks where locktype = 'advisory'").int8(0, 0), 0);
   }
+}
+
+// Another client of the pooler, which resets nothing, leaves its settings on the server connections that we get.
+TEST_F(PoolerTest, HostileSettingsOfOthersChangeNothing) {
+  EXPECT_TRUE(install(options));
+  DatabaseOptions const direct{.database_url = database.url()};
+  auto const poison = [&] {
+    Sql hostile(url_through(*pooler, database.name()));
+    // Both server connections, since each block holds one.
+    Sql second(url_through(*pooler, database.name()));
+    for (auto* session : {&hostile, &second}) session->exec("begin");
+    for (auto* session : {&hostile, &second}) {
+      session->exec(
+          "set search_path = pg_temp; set timezone = 'Pacific/Chatham'; set datestyle = 'German, DMY'; "
+          "set intervalstyle = 'sql_standard'; set bytea_output = 'escape'; set extra_float_digits = -15; "
+          "set default_transaction_isolation = 'serializable'; set default_transaction_read_only = off; "
+          "set enable_indexscan = off; set enable_indexonlyscan = off; set jit_above_cost = 0; "
+          "set plan_cache_mode = force_custom_plan; set client_min_messages = debug1; set xmlbinary = hex; "
+          "set array_nulls = off; set transform_null_equals = on; set quote_all_identifiers = on; set role none; "
+          "set synchronous_commit = local; set lc_messages = 'C'; set default_table_access_method = heap");
+    }
+    for (auto* session : {&hostile, &second}) session->exec("commit");
+  };
+  poison();
+  Client client{{.database = options}};
+  auto const at =
+      std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now() + std::chrono::hours(1));
+  auto const bytes_in = std::string("\0\xff\\x", 4);
+  auto const blob = client.enqueue("blob", bytes{bytes_in}).id;
+  auto const later = client.enqueue("later", json{R"({"a": [null, 0.1]})"}, {.run_at = at}).id;
+  poison();
+  auto const found = client.find(later);
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->payload.data(), R"({"a": [null, 0.1]})");
+  EXPECT_EQ(client.enqueue_many("bulk", std::vector<Payload>(6000, json{"1"})).size(), 6000U);
+  poison();
+  std::string seen;
+  std::mutex mutex;
+  WorkerOptions worker_options;
+  worker_options.database = options;
+  worker_options.database.session_database_url = database.url();
+  worker_options.concurrency = 3;
+  worker_options.heartbeat_interval = std::chrono::milliseconds(200);
+  worker_options.with_prefetch(500, std::chrono::seconds(5));
+  Worker worker(worker_options);
+  worker.on("blob", [&](Job const& job) {
+    std::lock_guard const lock(mutex);
+    seen = job.payload().data();
+  });
+  worker.on("bulk", [](Job const&) {});
+  worker.start();
+  poison();
+  EXPECT_TRUE(eventually([&] { return worker.stats().succeeded == 6001; }));
+  poison();
+  worker.stop();
+  EXPECT_EQ(worker.stats().failed, 0);
+  EXPECT_EQ(worker.stats().lease_lost, 0);
+  EXPECT_EQ(seen, bytes_in);
+  EXPECT_EQ(client.find(blob)->state, "succeeded");
+  EXPECT_EQ(
+      sql.one("select extract(epoch from due_at)::numeric(20, 3)::text from posthouse.deferred where id = $1", later),
+      sql.one("select (($1)::numeric / 1000)::numeric(20, 3)::text", at.time_since_epoch().count()));
+  EXPECT_EQ(sql.number("select count(*) from posthouse.held()"), 0);
+}
+
+/// Whether a worker says so, and works all the same.
+class PoolerProbe : public PoolerTest {
+ protected:
+  bool complains(DatabaseOptions const& database_options, std::string const& of) {
+    EXPECT_TRUE(install(options));
+    std::atomic<bool> said{false};
+    WorkerOptions worker_options;
+    worker_options.database = database_options;
+    worker_options.logger = [&](LogRecord const& record) {
+      if (record.level == LogLevel::warning && record.message.find(of) != std::string_view::npos) said = true;
+    };
+    Worker worker(worker_options);
+    worker.on("k", [](Job const&) {});
+    worker.start();
+    bool const heard = eventually([&] { return said.load(); });
+    Client client{{.database = options}};
+    auto const id = client.enqueue("k").id;
+    EXPECT_TRUE(eventually([&] { return client.find(id)->state == "succeeded"; }));
+    worker.stop();
+    // Nothing of a session is left to whoever gets the server connection next.
+    EXPECT_EQ(sql.number("select count(*) from pg_locks where locktype = 'advisory'"), 0);
+    return heard;
+  }
+};
+
+TEST_F(PoolerProbe, ASessionUrlThatLeadsToThePoolerIsFound) {
+  options.session_database_url = options.database_url;
+  EXPECT_TRUE(complains(options, "session_database_url leads to a pooler in transaction mode"));
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ class WorkerTest : public EngineTest {
 
   WorkerOptions quick() {
     WorkerOptions options;
-    options.database_url = url();
+    options.database = WorkerTest::options();
     options.concurrency = 2;
     options.heartbeat_interval = 200ms;
     options.stop_grace = 20s;

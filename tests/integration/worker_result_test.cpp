@@ -25,7 +25,7 @@ class WorkerResult : public WorkerTest {
     options.once = true;
     return options;
   }
-  Client client() { return Client({.database_url = url()}); }
+  Client client() { return Client({.database = options()}); }
 };
 
 TEST_F(WorkerResult, ComesBackAsItWasReturned) {

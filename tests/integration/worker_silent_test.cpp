@@ -89,7 +89,7 @@ TEST_F(WorkerSilent, ALateEndCountsForNothing) {
     worker.start();
     EXPECT_TRUE(eventually([&] { return state(id) == "succeeded"; }));
     worker.stop();
-    EXPECT_EQ(Client({.database_url = url()}).wait(id, 0ms).result.data(), "2");
+    EXPECT_EQ(Client({.database = WorkerTest::options()}).wait(id, 0ms).result.data(), "2");
     EXPECT_EQ(errors_of(id), 1);
     EXPECT_EQ(worker.stats().lease_lost, 1);
   }

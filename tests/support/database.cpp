@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include "support/pooler.hpp"
+
 namespace posthouse::test {
 
 TestDatabase::TestDatabase(std::string schema, TestServer& server)
@@ -29,6 +31,13 @@ DatabaseOptions TestDatabase::options() const {
   DatabaseOptions result;
   result.database_url = url_;
   result.schema = schema_;
+  if (&server_ == &TestServer::shared()) {
+    if (auto const pooled = pooled_url(name_); !pooled.empty()) {
+      result.database_url = pooled;
+      result.session_database_url = url_;
+      result.pgbouncer_transaction_mode = true;
+    }
+  }
   return result;
 }
 

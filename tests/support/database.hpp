@@ -32,6 +32,8 @@ class TestDatabase {
   [[nodiscard]] std::string const& url() const noexcept { return url_; }
   [[nodiscard]] std::string const& name() const noexcept { return name_; }
   [[nodiscard]] std::string const& schema() const noexcept { return schema_; }
+  /// As producers and workers reach it: with POSTHOUSE_TEST_POOLER=N through a PgBouncer in transaction mode with N server
+  /// connections (LISTEN alone goes to the server itself); else as url(). A server of the test's own has no pooler.
   [[nodiscard]] DatabaseOptions options() const;
   /// A new connection.
   [[nodiscard]] Sql connect() const { return Sql(url_); }

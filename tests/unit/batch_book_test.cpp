@@ -79,6 +79,35 @@ TEST(BatchBook, AnAbandonedMemberEndsTwiceAndCountsOnce) {
   EXPECT_EQ(book.batches(), 0U);
 }
 
+TEST(BatchBook, ReleasesTheLastThatMayGo) {
+  BatchBook book;
+  auto const claim = claim_of({{1, 3}, {2, 3}});
+  for (auto& job : claim->jobs) job.lane = job.token;
+  book.open(claim, 2);
+  ASSERT_EQ(book.next()->id, 1000);
+  auto const any = [](std::int64_t) { return true; };
+  EXPECT_EQ(book.release_last(9, [](std::int64_t lane) { return lane == 3; }), 0U);
+  EXPECT_EQ(book.release_last(2, any), 2U);
+  EXPECT_EQ(book.release_last(1, [](std::int64_t lane) { return lane == 1; }), 1U);
+  EXPECT_EQ(book.waiting(), 2);
+  EXPECT_EQ(book.startable(), 1);
+  auto const said = flush(book, 9);
+  ASSERT_EQ(said.moves.size(), 3U);
+  EXPECT_EQ(said.moves[0].id, 2002);
+  EXPECT_EQ(said.moves[1].id, 2001);
+  EXPECT_EQ(said.moves[2].id, 1002);
+  for (auto const& move : said.moves) EXPECT_EQ(move.outcome, "release");
+  book.confirm({});
+  EXPECT_THAT(take_all(book), ElementsAre(1001, 2000));
+  for (auto const& [token, position] : {std::pair{1, 0}, std::pair{1, 1}, std::pair{2, 0}}) {
+    EXPECT_TRUE(book.ended(token, position, std::nullopt));
+  }
+  for (auto const& ack : flush(book).acks) EXPECT_FALSE(ack.acked) << "closed";
+  book.confirm({});
+  EXPECT_EQ(book.batches(), 0U);
+  EXPECT_EQ(book.release_last(9, any), 0U);
+}
+
 TEST(BatchBook, UrgentBatchesGoFirst) {
   BatchBook book;
   book.open(claim_of({{1, 2}}), 0);

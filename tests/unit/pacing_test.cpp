@@ -296,6 +296,25 @@ TEST_F(PacingTest, QuietLaneIsClaimedThoughTheBufferIsFullEnough) {
   EXPECT_EQ(step.jobs, 4);
 }
 
+// Answers of a database that is far away come late: nothing is asked for twice meanwhile.
+TEST_F(PacingTest, WhatIsOnItsWayIsNotAskedForAgain) {
+  Pacing pacing({.slots = 4, .prefetch = 1000}, now);
+  pacing.listening(now);
+  live(pacing, 3s);
+  pacing.claimed(none, LaneIds{9}, true, now);
+  settle(pacing, {.handed = 900});
+  pacing.rang(2, now);
+  ASSERT_TRUE(pacing.step(now, {.handed = 900}).urgent);
+  EXPECT_NE(pacing.step(now, {.handed = 900, .claiming = 4, .starting = 4, .urgent = true}).what, What::claim);
+  // A thread is idle, but what may start is being reported, or comes with a claim.
+  Pacing stuck({.slots = 4, .prefetch = 1000}, now);
+  settle(stuck, {.handed = 4, .waiting = 900});
+  EXPECT_EQ(stuck.step(now, {.handed = 1, .waiting = 900}).room, 3);
+  EXPECT_NE(stuck.step(now, {.handed = 1, .waiting = 900, .reporting = true}).what, What::finish);
+  EXPECT_EQ(stuck.step(now, {.handed = 1, .waiting = 900, .claiming = 2, .starting = 2}).room, 1);
+  EXPECT_NE(stuck.step(now, {.handed = 1, .waiting = 900, .claiming = 3, .starting = 3}).what, What::finish);
+}
+
 TEST_F(PacingTest, IdleSlotAsksForTheBestOfAllHotLanes) {
   Pacing pacing({.slots = 1}, now);
   LaneIds const both{1, 2};

@@ -186,6 +186,35 @@ TEST_F(PoolTest, TakenBackTasksDoNotRun) {
   EXPECT_EQ(runs, 1);
 }
 
+TEST_F(PoolTest, TheLastOnesAreTakenBackLowestPriorityFirst) {
+  std::latch started{1};
+  std::binary_semaphore go{0};
+  auto const k = kind([&](Job const&) -> Outcome {
+    started.count_down();
+    go.acquire();
+    return Success{};
+  });
+  auto const p = pool(1);
+  p->push({task(k, 0, 1)});
+  started.wait();
+  auto tasks = std::vector{task(k, 1, 1), task(k, 2, 1), task(k, 3, 1), task(k, 4, 1)};
+  tasks[0].priority = tasks[1].priority = 7;
+  tasks[2].lane = 9;
+  p->push(tasks);
+  auto const last = p->take_last(1, [](Task const&) { return true; });
+  ASSERT_EQ(last.size(), 1u);
+  EXPECT_EQ(last[0].position, 4);
+  EXPECT_TRUE(p->take_last(5, [](Task const& one) { return one.lane == 8; }).empty());
+  auto const low = p->take_last(5, [](Task const& one) { return one.priority < 7; });
+  ASSERT_EQ(low.size(), 1u);
+  EXPECT_EQ(low[0].lane, 9);
+  auto const rest = p->take_last(5, [](Task const&) { return true; });
+  ASSERT_EQ(rest.size(), 2u);
+  EXPECT_EQ(rest[0].position, 2);
+  go.release();
+  EXPECT_EQ(all(*p, 1).size(), 1u);
+}
+
 TEST_F(PoolTest, StopReachesTheRunningJobOnlyAndNotTheNext) {
   std::latch started{1};
   auto const stubborn = kind([&](Job const& job) -> Outcome {
