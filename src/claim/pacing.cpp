@@ -216,6 +216,7 @@ void Pacing::flushed(Time now, Clock::duration took) {
   lanes_.freed(now);
   oldest_.reset();
   round_trip_ = took;
+  round_trips_ = std::min(round_trips_ + 1, far_after);
   // The shortest one counts, and is slowly forgotten: what one statement waited for is no distance.
   least_round_trip_ = least_round_trip_ == Clock::duration::zero()
                           ? took

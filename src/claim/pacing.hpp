@@ -56,6 +56,7 @@ inline constexpr std::size_t max_urgent_lanes = 16;
 
 /// From this round trip on the database counts as far away: statements are sent without waiting for each other.
 inline constexpr std::chrono::milliseconds far_from{4};
+inline constexpr int far_after = 8;  ///< round trips, so that a slow start is not taken for distance
 
 /// How long a worker claims nothing after the server has spoken of damaged data.
 inline constexpr std::chrono::seconds damaged_for{60};
@@ -152,7 +153,7 @@ class Pacing {
   [[nodiscard]] int most() const noexcept { return most_; }  ///< jobs a claim, now
 
   /// The shortest round trip lately is a long one.
-  [[nodiscard]] bool far() const noexcept { return least_round_trip_ >= far_from; }
+  [[nodiscard]] bool far() const noexcept { return round_trips_ >= far_after && least_round_trip_ >= far_from; }
 
   [[nodiscard]] bool keeper() const noexcept { return keeper_; }
   [[nodiscard]] Lanes const& lanes() const noexcept { return lanes_; }
@@ -184,6 +185,7 @@ class Pacing {
   std::deque<std::pair<Time, int>> ends_{};
   Clock::duration round_trip_{};
   Clock::duration least_round_trip_{};  // of the last few
+  int round_trips_ = 0;                 // up to far_after
   int working_ = 0;                     // members at the last step
   Time together_until_{};
   bool limit_bell_ = false;  // whoever ends a job of a limit notifies
