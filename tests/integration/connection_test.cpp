@@ -28,7 +28,8 @@ using pg::Params;
 
 class ConnectionTest : public ::testing::Test {
  protected:
-  [[nodiscard]] DatabaseOptions options() const { return database.options(); }
+  /// Straight to the server, also when others go through a pooler: it is about sessions.
+  [[nodiscard]] DatabaseOptions options() const { return {.database_url = database.url()}; }
   [[nodiscard]] std::unique_ptr<Connection> open() const { return Connection::open(options()); }
   /// A connection through the gate.
   [[nodiscard]] DatabaseOptions through(TcpGate const& gate) const {
