@@ -69,6 +69,14 @@ class PacingTest : public testing::Test {
       now = std::min(end, until);
     }
   }
+  /// Lane 9 has filled the buffer, then lane 2 rings, which was quiet.
+  void ring_beside_a_full_buffer(Pacing& pacing) {
+    pacing.listening(now);
+    live(pacing, 3s);
+    pacing.claimed(none, LaneIds{9}, true, now);
+    settle(pacing, {.handed = 900});
+    pacing.rang(2, now);
+  }
   int statements() const {
     int sum = 0;
     for (auto const& [what, count] : sent) sum += what == What::bell ? 2 * count : count;
@@ -284,11 +292,7 @@ TEST_F(PacingTest, LargeClaimLeavesTheReportToAStatementOfItsOwn) {
 
 TEST_F(PacingTest, QuietLaneIsClaimedThoughTheBufferIsFullEnough) {
   Pacing pacing({.slots = 4, .prefetch = 1000}, now);
-  pacing.listening(now);
-  live(pacing, 3s);
-  pacing.claimed(none, LaneIds{9}, true, now);
-  settle(pacing, {.handed = 900});
-  pacing.rang(2, now);
+  ring_beside_a_full_buffer(pacing);
   auto const step = pacing.step(now, {.handed = 900});
   EXPECT_EQ(step.what, What::claim);
   EXPECT_THAT(step.lanes, ElementsAre(2));
@@ -296,14 +300,20 @@ TEST_F(PacingTest, QuietLaneIsClaimedThoughTheBufferIsFullEnough) {
   EXPECT_EQ(step.jobs, 4);
 }
 
+TEST_F(PacingTest, OnlyManyLongRoundTripsAreDistance) {
+  Pacing pacing({.slots = 4}, now);
+  for (int i = 1; i < far_after; ++i) pacing.flushed(now, 2 * far_from);
+  EXPECT_FALSE(pacing.far()) << "a slow start";
+  pacing.flushed(now, 2 * far_from);
+  EXPECT_TRUE(pacing.far());
+  pacing.flushed(now, far_from / 2);
+  EXPECT_FALSE(pacing.far()) << "the shortest counts";
+}
+
 // Answers of a database that is far away come late: nothing is asked for twice meanwhile.
 TEST_F(PacingTest, WhatIsOnItsWayIsNotAskedForAgain) {
   Pacing pacing({.slots = 4, .prefetch = 1000}, now);
-  pacing.listening(now);
-  live(pacing, 3s);
-  pacing.claimed(none, LaneIds{9}, true, now);
-  settle(pacing, {.handed = 900});
-  pacing.rang(2, now);
+  ring_beside_a_full_buffer(pacing);
   ASSERT_TRUE(pacing.step(now, {.handed = 900}).urgent);
   EXPECT_NE(pacing.step(now, {.handed = 900, .claiming = 4, .starting = 4, .urgent = true}).what, What::claim);
   // A thread is idle, but what may start is being reported, or comes with a claim.
